@@ -1,0 +1,1 @@
+//! Who calls, and how much they may: key cache and token buckets.

@@ -1,0 +1,1 @@
+//! PostgreSQL behind tenant-scoped transactions.

@@ -1,0 +1,1 @@
+//! Spool, JetStream, dead letters.

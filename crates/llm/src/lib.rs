@@ -1,0 +1,1 @@
+//! Chat bodies, server-sent events, token counts, provider clients.

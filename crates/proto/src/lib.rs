@@ -1,0 +1,22 @@
+//! Contracts between services, generated from `/proto`: one module a package, and the descriptors.
+#![expect(clippy::all, unreachable_pub, reason = "generated code")]
+
+macro_rules! package {
+    ($module:ident, $name:literal) => {
+        pub mod $module {
+            tonic::include_proto!($name);
+        }
+    };
+}
+
+package!(analytics, "weir.analytics.v1");
+package!(billing, "weir.billing.v1");
+package!(chat, "weir.chat.v1");
+package!(control, "weir.control.v1");
+package!(events, "weir.events.v1");
+package!(ingestion, "weir.ingestion.v1");
+package!(realtime, "weir.realtime.v1");
+package!(router, "weir.router.v1");
+
+/// The `FileDescriptorSet` of everything above.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

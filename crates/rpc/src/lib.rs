@@ -1,0 +1,1 @@
+//! One way to call a service, in process or over the network.

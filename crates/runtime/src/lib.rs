@@ -1,0 +1,1 @@
+//! Tasks, listeners, health and shutdown.

@@ -1,0 +1,1 @@
+//! Real PostgreSQL, NATS and Redis for tests.
