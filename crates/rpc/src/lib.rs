@@ -1,1 +1,22 @@
-//! One way to call a service, in process or over the network.
+//! One way to call a service: a generated client over a [`Transport`] that is either another service's `Routes`
+//! in this process or a network channel.
+//!
+//! The caller's [`RequestContext`] travels with each call: typed in one process, as a signed identity token and a
+//! few headers over the network. Deadline, panic catching, span and concurrency limit wrap the `Routes` in both
+//! modes, so both behave the same.
+
+mod body;
+mod context;
+mod identity;
+mod room;
+mod server;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+pub use context::{context, request};
+pub use identity::{Identity, IdentityError, PublicKey};
+pub use server::{Server, server};
+pub use transport::Transport;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;

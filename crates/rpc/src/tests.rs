@@ -1,0 +1,201 @@
+//! The same calls in process and over the network: context, errors, deadlines, panics, cancelled streams.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::Notify;
+use tonic::{Request, Response, Status, service::Routes};
+use weir_error::{Code, Error};
+use weir_proto::chat::{
+    CompleteFrame, CompleteRequest, Data, ListModelsRequest, ListModelsResponse, Model,
+    chat_client::ChatClient,
+    chat_server::{Chat, ChatServer},
+    complete_frame::Frame,
+};
+use weir_types::{Deadline, KeyId, Principal, RequestContext, SystemClock, TenantId, UserId};
+
+use crate::{Identity, Transport, context, request, server};
+
+/// Behaves as the request's `model` says; `ListModels` answers who asked.
+#[derive(Clone, Default)]
+struct Fake {
+    dropped: Arc<Notify>,
+    calls: Arc<AtomicUsize>,
+}
+
+struct NotifyOnDrop(Arc<Notify>);
+
+impl Drop for NotifyOnDrop {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+type Frames = Pin<Box<dyn Stream<Item = Result<CompleteFrame, Status>> + Send>>;
+
+fn data(bytes: &'static [u8]) -> Result<CompleteFrame, Status> {
+    Ok(CompleteFrame { frame: Some(Frame::Data(Data { bytes: bytes.into() })) })
+}
+
+#[tonic::async_trait]
+impl Chat for Fake {
+    type CompleteStream = Frames;
+
+    async fn complete(&self, request: Request<CompleteRequest>) -> Result<Response<Frames>, Status> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let frames: Frames = match request.get_ref().model.as_str() {
+            "panic" => panic!("secret text"),
+            "hang" => std::future::pending().await,
+            "fail" => return Err(Error::invalid("model", "no such thing").into()),
+            "panic midway" => {
+                Box::pin(stream::iter(0..2).map(|i| if i == 0 { data(b"a") } else { panic!("secret text") }))
+            }
+            "hang midway" => {
+                let guard = NotifyOnDrop(self.dropped.clone());
+                Box::pin(stream::iter([data(b"a")]).chain(stream::once(async move {
+                    let _guard = guard;
+                    std::future::pending().await
+                })))
+            }
+            _ => Box::pin(stream::iter([data(b"a"), data(b"b")])),
+        };
+        Ok(Response::new(frames))
+    }
+
+    async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        let ctx = context(&request)?;
+        let id = format!("{:?} {:?} {:?} {}", ctx.principal, ctx.tenant, ctx.scopes, ctx.request_id);
+        Ok(Response::new(ListModelsResponse { models: vec![Model { id, ..Model::default() }] }))
+    }
+}
+
+fn caller() -> RequestContext {
+    RequestContext {
+        principal: Principal::Key { id: KeyId::new(), user: Some(UserId::new()) },
+        tenant: Some(TenantId::new()),
+        scopes: Arc::from(["chat:write".into(), "models:read".into()]),
+        ..RequestContext::service("gateway")
+    }
+}
+
+async fn serve(fake: Fake, trusted: &Identity) -> http::Uri {
+    let identity = Arc::new(Identity::generate("orchestrator", Arc::new(SystemClock)).unwrap());
+    identity.trust(&[trusted.public().clone()]).unwrap();
+    let app = server("orchestrator", Routes::new(ChatServer::new(fake)), identity);
+    // hyper's own server is enough here; the house's accept loop is tested in `weir-runtime`.
+    let routes = Routes::from(axum::Router::new().fallback_service(app));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a server that lives as long as its test's runtime")]
+    tokio::spawn(async move {
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        tonic::transport::Server::builder().add_routes(routes).serve_with_incoming(incoming).await
+    });
+    format!("http://{address}").parse().unwrap()
+}
+
+async fn both(fake: &Fake) -> [(&'static str, ChatClient<Transport>); 2] {
+    let identity = Arc::new(Identity::generate("gateway", Arc::new(SystemClock)).unwrap());
+    let uri = serve(fake.clone(), &identity).await;
+    let local = Transport::local("orchestrator", Routes::new(ChatServer::new(fake.clone())));
+    [
+        ("in process", ChatClient::new(local)),
+        ("network", ChatClient::new(Transport::remote(uri, "orchestrator", identity))),
+    ]
+}
+
+fn ask(model: &str) -> CompleteRequest {
+    CompleteRequest { model: model.to_owned(), ..CompleteRequest::default() }
+}
+
+#[tokio::test]
+async fn the_caller_arrives_as_it_was_sent() {
+    let ctx = caller();
+    let expected = format!("{:?} {:?} {:?} {}", ctx.principal, ctx.tenant, ctx.scopes, ctx.request_id);
+    for (mode, mut client) in both(&Fake::default()).await {
+        let answer = client.list_models(request(&ctx, ListModelsRequest {})).await.unwrap();
+        assert_eq!(answer.get_ref().models[0].id, expected, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_without_context_reaches_nothing() {
+    let fake = Fake::default();
+    for (mode, mut client) in both(&fake).await {
+        let status = client.complete(ask("x")).await.err().unwrap();
+        assert_eq!(status.code(), tonic::Code::Unauthenticated, "{mode}");
+    }
+    assert_eq!(fake.calls.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_stranger_s_token_reaches_nothing() {
+    let fake = Fake::default();
+    let trusted = Identity::generate("gateway", Arc::new(SystemClock)).unwrap();
+    let uri = serve(fake.clone(), &trusted).await;
+    let stranger = Arc::new(Identity::generate("gateway", Arc::new(SystemClock)).unwrap());
+    let mut client = ChatClient::new(Transport::remote(uri, "orchestrator", stranger));
+    let status = client.complete(request(&caller(), ask("x"))).await.err().unwrap();
+    assert_eq!(status.code(), tonic::Code::Unauthenticated);
+    assert_eq!(fake.calls.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn errors_keep_code_and_param() {
+    for (mode, mut client) in both(&Fake::default()).await {
+        let error = Error::from(client.complete(request(&caller(), ask("fail"))).await.err().unwrap());
+        assert_eq!((error.code(), error.param()), (Code::InvalidArgument, Some("model")), "{mode}");
+        assert_eq!(error.message(), "no such thing", "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_call_and_shows_nothing_of_itself() {
+    for (mode, mut client) in both(&Fake::default()).await {
+        let status = client.complete(request(&caller(), ask("panic"))).await.err().unwrap();
+        assert_eq!(status.message(), "internal error", "{mode}");
+        let mut stream = client.complete(request(&caller(), ask("panic midway"))).await.unwrap().into_inner();
+        assert!(stream.message().await.unwrap().is_some(), "{mode}");
+        let status = stream.message().await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (tonic::Code::Internal, "internal error"), "{mode}");
+        let frames = client.complete(request(&caller(), ask("x"))).await.unwrap().into_inner();
+        assert_eq!(frames.count().await, 2, "{mode}: the next call is served");
+    }
+}
+
+#[tokio::test]
+async fn deadlines_end_calls_before_and_after_the_first_frame() {
+    for (mode, mut client) in both(&Fake::default()).await {
+        let soon = || RequestContext { deadline: Some(Deadline::after(Duration::from_millis(50))), ..caller() };
+        let error = Error::from(client.complete(request(&soon(), ask("hang"))).await.err().unwrap());
+        assert_eq!(error.code(), Code::DeadlineExceeded, "{mode}");
+        let mut stream = client.complete(request(&soon(), ask("hang midway"))).await.unwrap().into_inner();
+        assert!(stream.message().await.unwrap().is_some(), "{mode}");
+        assert_eq!(Error::from(stream.message().await.unwrap_err()).code(), Code::DeadlineExceeded, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn dropping_a_stream_drops_the_work() {
+    let fake = Fake::default();
+    for (mode, mut client) in both(&fake).await {
+        let mut stream = client.complete(request(&caller(), ask("hang midway"))).await.unwrap().into_inner();
+        assert!(stream.message().await.unwrap().is_some(), "{mode}");
+        drop(stream);
+        tokio::time::timeout(Duration::from_secs(10), fake.dropped.notified()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_absent_service_is_unavailable() {
+    let mut client = ChatClient::new(Transport::absent("orchestrator"));
+    let error = Error::from(client.complete(request(&caller(), ask("x"))).await.err().unwrap());
+    assert_eq!(error.code(), Code::Unavailable);
+}
