@@ -1,5 +1,5 @@
 //! Contracts between services, generated from `/proto`: one module a package, and the descriptors.
-#![expect(clippy::all, unreachable_pub, reason = "generated code")]
+#![expect(clippy::all, clippy::allow_attributes, reason = "generated code")]
 
 macro_rules! package {
     ($module:ident, $name:literal) => {

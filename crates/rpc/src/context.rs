@@ -32,7 +32,12 @@ pub fn context<T>(request: &Request<T>) -> Result<RequestContext, Status> {
 }
 
 /// Writes the context into headers, for the network.
-pub(crate) fn write_headers(ctx: &RequestContext, identity: &Identity, audience: &str, headers: &mut HeaderMap) {
+pub(crate) fn write_headers(
+    ctx: &RequestContext,
+    identity: &Identity,
+    audience: &str,
+    headers: &mut HeaderMap,
+) {
     match identity.token(ctx, audience) {
         Ok(token) => drop(headers.insert(header::AUTHORIZATION, token)),
         // The receiver refuses the call, which is the right outcome.

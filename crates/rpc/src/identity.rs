@@ -177,8 +177,8 @@ impl Identity {
         };
         let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::EdDSA) };
         let token = jsonwebtoken::encode(&header, &claims, &self.key).map_err(IdentityError::Invalid)?;
-        let mut token =
-            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| IdentityError::Malformed("encoding"))?;
+        let mut token = HeaderValue::try_from(format!("Bearer {token}"))
+            .map_err(|_| IdentityError::Malformed("encoding"))?;
         token.set_sensitive(true);
         self.signed.insert(cached, (token.clone(), expires_s));
         Ok(token)
@@ -193,7 +193,8 @@ impl Identity {
         {
             return Ok(verified);
         }
-        let token = header.to_str().ok().and_then(|h| h.strip_prefix("Bearer ")).ok_or(IdentityError::Missing)?;
+        let token =
+            header.to_str().ok().and_then(|h| h.strip_prefix("Bearer ")).ok_or(IdentityError::Missing)?;
         let kid = jsonwebtoken::decode_header(token).map_err(IdentityError::Invalid)?.kid;
         let trusted = self.trusted.load();
         let signer = kid.and_then(|kid| trusted.get(&kid)).ok_or(IdentityError::UnknownSigner)?;
@@ -206,7 +207,8 @@ impl Identity {
         let claims = jsonwebtoken::decode::<Claims>(token, &signer.key, &validation)
             .map_err(IdentityError::Invalid)?
             .claims;
-        if now_s > claims.exp + SKEW_S || claims.iat > now_s + SKEW_S || claims.exp - claims.iat > LIFETIME_S {
+        if now_s > claims.exp + SKEW_S || claims.iat > now_s + SKEW_S || claims.exp - claims.iat > LIFETIME_S
+        {
             return Err(IdentityError::Malformed("lifetime"));
         }
         let verified = Arc::new(Verified {

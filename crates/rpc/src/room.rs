@@ -34,7 +34,9 @@ impl Room {
         request: Request<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + 'static>> {
         let Some(ctx) = request.extensions().get::<RequestContext>() else {
-            return Box::pin(future::ready(Status::unauthenticated("a call without a request context").into_http()));
+            return Box::pin(future::ready(
+                Status::unauthenticated("a call without a request context").into_http(),
+            ));
         };
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             let full = Error::new(Code::Overloaded, "too many calls at once")
@@ -49,7 +51,8 @@ impl Room {
             request_id = %ctx.request_id,
         );
         let mut routes = self.routes.clone();
-        let work = AssertUnwindSafe(async move { routes.call(request).await }.instrument(span.clone())).catch_unwind();
+        let work = AssertUnwindSafe(async move { routes.call(request).await }.instrument(span.clone()))
+            .catch_unwind();
         Box::pin(async move {
             let finished = match deadline {
                 Some(at) => tokio::time::timeout_at(at, work).await,

@@ -55,7 +55,11 @@ impl Chat for Fake {
             "hang" => std::future::pending().await,
             "fail" => return Err(Error::invalid("model", "no such thing").into()),
             "panic midway" => {
-                Box::pin(stream::iter(0..2).map(|i| if i == 0 { data(b"a") } else { panic!("secret text") }))
+                // tonic encodes what is ready in one go: the pause makes the first frame leave alone.
+                Box::pin(stream::iter([data(b"a")]).chain(stream::once(async {
+                    tokio::task::yield_now().await;
+                    panic!("secret text")
+                })))
             }
             "hang midway" => {
                 let guard = NotifyOnDrop(self.dropped.clone());
@@ -69,7 +73,10 @@ impl Chat for Fake {
         Ok(Response::new(frames))
     }
 
-    async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+    async fn list_models(
+        &self,
+        request: Request<ListModelsRequest>,
+    ) -> Result<Response<ListModelsResponse>, Status> {
         let ctx = context(&request)?;
         let id = format!("{:?} {:?} {:?} {}", ctx.principal, ctx.tenant, ctx.scopes, ctx.request_id);
         Ok(Response::new(ListModelsResponse { models: vec![Model { id, ..Model::default() }] }))
@@ -173,7 +180,8 @@ async fn a_panic_ends_one_call_and_shows_nothing_of_itself() {
 #[tokio::test]
 async fn deadlines_end_calls_before_and_after_the_first_frame() {
     for (mode, mut client) in both(&Fake::default()).await {
-        let soon = || RequestContext { deadline: Some(Deadline::after(Duration::from_millis(50))), ..caller() };
+        let soon =
+            || RequestContext { deadline: Some(Deadline::after(Duration::from_millis(50))), ..caller() };
         let error = Error::from(client.complete(request(&soon(), ask("hang"))).await.err().unwrap());
         assert_eq!(error.code(), Code::DeadlineExceeded, "{mode}");
         let mut stream = client.complete(request(&soon(), ask("hang midway"))).await.unwrap().into_inner();

@@ -1,6 +1,7 @@
 //! The client's side: what a generated client is built over.
 
 use std::{
+    error::Error as _,
     future::{Ready, ready},
     pin::Pin,
     sync::Arc,
@@ -18,7 +19,11 @@ use tonic::{
 use tower::Service;
 use weir_types::RequestContext;
 
-use crate::{BoxError, Identity, context::write_headers, room::Room};
+use crate::{
+    BoxError, Identity,
+    context::write_headers,
+    room::{Room, deadline_passed},
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -95,7 +100,13 @@ impl Service<Request<Body>> for Transport {
                     write_headers(&ctx, identity, audience, request.headers_mut());
                 }
                 let call = channel.call(request);
-                Call::Remote(Box::pin(async move { Ok(call.await?) }))
+                Call::Remote(Box::pin(async move {
+                    match call.await {
+                        // tonic's own client would call this CANCELLED.
+                        Err(error) if timed_out(&error) => Ok(deadline_passed().into_http()),
+                        answer => Ok(answer?),
+                    }
+                }))
             }
             Kind::Absent(name) => {
                 let status = Status::unavailable(format!("{name} is not configured"));
@@ -103,6 +114,18 @@ impl Service<Request<Body>> for Transport {
             }
         }
     }
+}
+
+/// Whether the channel gave up at the call's deadline before the service answered.
+fn timed_out(error: &tonic::transport::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<tonic::TimeoutExpired>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The answer to come.
