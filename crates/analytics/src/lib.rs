@@ -1,1 +1,61 @@
-//! Read-only KPIs.
+//! Read models built from events: hourly figures of requests, errors, tokens and latencies by model.
+
+mod app;
+mod config;
+mod grpc;
+mod histogram;
+mod store;
+
+use std::sync::Arc;
+
+use tonic::service::Routes;
+use weir_db::Db;
+use weir_error::Error;
+use weir_events::{Bus, ConsumerConfig, USAGE, consume, usage::REQUEST_KINDS};
+use weir_proto::analytics::analytics_server::AnalyticsServer;
+use weir_runtime::{OnFailure, Tasks};
+use weir_types::Clock;
+
+pub use config::Config;
+
+/// Name of the consumer of usage events on NATS.
+pub const CONSUMER: &str = "analytics-usage";
+
+/// What analytics is given.
+#[derive(Clone)]
+pub struct Deps {
+    pub db: Db,
+    pub bus: Bus,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Analytics; cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    config: Config,
+    deps: Deps,
+}
+
+/// # Errors
+/// `InvalidArgument` whose `param` is the key of the configuration that is wrong.
+pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
+    config.check()?;
+    Ok(Service { config, deps })
+}
+
+impl Service {
+    /// Its gRPC.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        let kpis = app::Kpis::new(self.deps.db.clone(), Arc::clone(&self.deps.clock));
+        Routes::new(AnalyticsServer::new(grpc::Grpc::new(kpis)))
+    }
+
+    /// Starts building the read models, and forgetting old inbox rows.
+    pub fn spawn(&self, tasks: &Tasks) {
+        let consumer = ConsumerConfig::new(USAGE, CONSUMER, "weir.usage.>", REQUEST_KINDS);
+        consume(&self.deps.bus, consumer, app::Projector::new(self.deps.db.clone()), tasks);
+        let prune = app::prune(self.deps.db.clone(), self.config.inbox_days, tasks.shutdown());
+        tasks.spawn("analytics-prune", OnFailure::Log, prune);
+    }
+}

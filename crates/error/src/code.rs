@@ -43,8 +43,10 @@ macro_rules! codes {
 }
 
 codes! {
-    /// A field is missing, of the wrong type, or out of range; `param` names it.
+    /// A field's value is out of range or unknown; `param` names it.
     InvalidArgument = "invalid_argument", BAD_REQUEST, InvalidArgument, "Invalid request";
+    MissingParameter = "missing_required_parameter", BAD_REQUEST, InvalidArgument, "A required field is missing";
+    InvalidType = "invalid_type", BAD_REQUEST, InvalidArgument, "A field is of the wrong type";
     /// The body is not JSON.
     InvalidJson = "invalid_json", BAD_REQUEST, InvalidArgument, "The body is not valid JSON";
     InvalidApiKey = "invalid_api_key", UNAUTHORIZED, Unauthenticated, "Invalid API key";

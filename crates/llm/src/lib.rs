@@ -1,1 +1,7 @@
-//! Chat bodies, server-sent events, token counts, provider clients.
+//! What Weir knows about language models' wire formats: chat bodies, server-sent events, token counts, and the
+//! client for one provider.
+
+pub mod openai;
+pub mod sse;
+pub mod tokens;
+pub mod upstream;

@@ -1,1 +1,11 @@
-//! Every call to a model.
+//! The orchestrator: every call to a model. It finds who serves the model, opens an attempt in the spool, makes
+//! the call, relays the answer, and closes the attempt with what it cost.
+
+mod app;
+mod config;
+mod grpc;
+mod metrics;
+mod service;
+
+pub use config::{Config, ConfigError, Endpoint, ProviderConfig};
+pub use service::{Deps, Service, build};

@@ -1,5 +1,6 @@
 //! What every crate names the same way: ids, the clock, and who is asking. No I/O.
 
+pub mod api_key;
 mod clock;
 mod context;
 mod ids;

@@ -1,0 +1,91 @@
+//! All tenants' limit states, bounded without forgetting any that matters.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use weir_error::{Code, Error};
+use weir_types::TenantId;
+
+use super::{Limits, Tenant};
+use crate::ticker::{Ticker, ms};
+
+const FIRST_SWEEP: usize = 1_024;
+const SWEEP_PAUSE: u64 = ms(1_000);
+
+/// A state lives while a remembered key points to it or while forgetting it would change an answer: a tenant cannot
+/// get a fresh bucket by revoking and creating keys.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    max: usize,
+    ticker: Ticker,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    tenants: HashMap<TenantId, Arc<Tenant>>,
+    sweep_at: usize,
+    swept: u64,
+}
+
+impl Registry {
+    pub(crate) fn new(max: usize, ticker: Ticker) -> Self {
+        let inner = Inner { tenants: HashMap::new(), sweep_at: FIRST_SWEEP.min(max), swept: 0 };
+        Self { max, ticker, inner: Mutex::new(inner) }
+    }
+
+    /// The tenant's state, with these limits from now on.
+    ///
+    /// # Errors
+    /// `Overloaded` when more tenants are busy than this process tracks.
+    pub(crate) fn tenant(&self, id: TenantId, limits: Limits) -> Result<Arc<Tenant>, Error> {
+        let now = self.ticker.now();
+        let mut inner = self.inner.lock();
+        if let Some(tenant) = inner.tenants.get(&id) {
+            tenant.set_limits(limits, now);
+            return Ok(tenant.clone());
+        }
+        if inner.tenants.len() >= inner.sweep_at && now.saturating_sub(inner.swept) >= SWEEP_PAUSE {
+            inner.tenants.retain(|_, tenant| Arc::strong_count(tenant) > 1 || !tenant.is_idle(now));
+            inner.swept = now;
+            // Doubling keeps the sweeps' cost per insertion constant.
+            inner.sweep_at = (inner.tenants.len() * 2).max(FIRST_SWEEP).min(self.max);
+        }
+        if inner.tenants.len() >= self.max {
+            tracing::warn!(tenants = inner.tenants.len(), "too many tenants with limits in use");
+            return Err(Error::new(Code::Overloaded, "too many tenants are active on this instance")
+                .with_retry_after(std::time::Duration::from_secs(1)));
+        }
+        let tenant = Tenant::new(limits, now);
+        inner.tenants.insert(id, tenant.clone());
+        Ok(tenant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_states_that_do_not_matter_are_forgotten() {
+        let ticker = Ticker::manual();
+        let registry = Registry::new(3, ticker.clone());
+        let limited = Limits { requests_per_minute: Some(2), tokens_per_minute: None };
+        let (used, held, idle, new) = (TenantId::new(), TenantId::new(), TenantId::new(), TenantId::new());
+        registry.tenant(used, limited).unwrap().enter(0, 9, ticker.now()).unwrap();
+        registry.tenant(used, limited).unwrap().leave();
+        let _held = registry.tenant(held, limited).unwrap();
+        registry.tenant(idle, limited).unwrap();
+
+        registry.tenant(new, limited).unwrap();
+        let known: Vec<_> = registry.inner.lock().tenants.keys().copied().collect();
+        assert!(known.contains(&used) && known.contains(&held) && !known.contains(&idle));
+        let state = registry.tenant(used, limited).unwrap().state(ticker.now());
+        assert_eq!(state.requests.unwrap().remaining, 1);
+
+        let _new = registry.tenant(new, limited).unwrap();
+        assert_eq!(registry.tenant(idle, limited).unwrap_err().code(), Code::Overloaded);
+        ticker.advance_ms(60_000);
+        assert!(registry.tenant(idle, limited).is_ok(), "the used one has refilled");
+    }
+}

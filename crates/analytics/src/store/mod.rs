@@ -1,0 +1,7 @@
+//! SQL.
+
+mod read;
+mod write;
+
+pub(crate) use read::hourly;
+pub(crate) use write::Hourly;

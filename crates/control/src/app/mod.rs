@@ -1,0 +1,55 @@
+//! The policy of the control plane: who may do what, and what is a valid request.
+
+mod keys;
+mod page;
+mod push;
+mod resolve;
+mod tenants;
+mod validate;
+
+use std::sync::Arc;
+
+use weir_db::Db;
+use weir_error::{Code, Error};
+use weir_types::{Clock, Principal, RequestContext, scope};
+
+use crate::{
+    metrics::ControlMetrics,
+    store::{Keys, Tenants},
+};
+pub(crate) use page::Page;
+pub(crate) use push::Pusher;
+pub(crate) use resolve::Resolved;
+
+pub(crate) struct App {
+    tenants: Tenants,
+    keys: Keys,
+    clock: Arc<dyn Clock>,
+    pusher: Arc<Pusher>,
+    /// SHA-256 of the platform operator's key.
+    admin_key: Option<[u8; 32]>,
+    metrics: ControlMetrics,
+}
+
+impl App {
+    pub(crate) fn new(
+        db: Db,
+        clock: Arc<dyn Clock>,
+        pusher: Arc<Pusher>,
+        admin_key: Option<[u8; 32]>,
+        metrics: ControlMetrics,
+    ) -> Self {
+        Self { tenants: Tenants(db.clone()), keys: Keys(db), clock, pusher, admin_key, metrics }
+    }
+}
+
+fn is_platform(ctx: &RequestContext) -> bool {
+    ctx.principal == Principal::Platform && ctx.has_scope(scope::PLATFORM_ADMIN)
+}
+
+fn require_platform(ctx: &RequestContext) -> Result<(), Error> {
+    if is_platform(ctx) {
+        return Ok(());
+    }
+    Err(Error::new(Code::PermissionDenied, "only the platform's operator may do that"))
+}

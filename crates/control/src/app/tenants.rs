@@ -1,0 +1,61 @@
+//! Tenants: made and listed by the platform's operator; each sees its own.
+
+use weir_error::{Code, Error, require_tenant};
+use weir_proto::control::{CreateTenantRequest, GetTenantRequest, ListTenantsRequest};
+use weir_types::{RequestContext, TenantId};
+
+use super::{App, Page, is_platform, page::Wanted, require_platform, validate};
+use crate::store::{NewTenant, Tenant};
+
+fn not_found() -> Error {
+    Error::new(Code::NotFound, "no such tenant")
+}
+
+impl App {
+    pub(crate) async fn create_tenant(
+        &self,
+        ctx: &RequestContext,
+        request: &CreateTenantRequest,
+    ) -> Result<Tenant, Error> {
+        require_platform(ctx)?;
+        let (requests_per_minute, tokens_per_minute) = validate::rates(request.rate_limits)?;
+        let new = NewTenant {
+            name: validate::name(&request.name)?,
+            tier: validate::tier(&request.tier)?,
+            requests_per_minute,
+            tokens_per_minute,
+            created_at_ms: self.clock.now_ms(),
+        };
+        let tenant = self.tenants.insert(&acting_for(ctx, TenantId::new()), &new).await?;
+        tracing::info!(tenant.id = %tenant.id, tenant.tier = tenant.tier, request.id = %ctx.request_id, "tenant created");
+        Ok(tenant)
+    }
+
+    pub(crate) async fn get_tenant(
+        &self,
+        ctx: &RequestContext,
+        request: &GetTenantRequest,
+    ) -> Result<Tenant, Error> {
+        let id: TenantId = request.id.parse().map_err(|_| not_found())?;
+        if !is_platform(ctx) && require_tenant(ctx)? != id {
+            return Err(not_found());
+        }
+        self.tenants.get(&acting_for(ctx, id)).await?.ok_or_else(not_found)
+    }
+
+    pub(crate) async fn list_tenants(
+        &self,
+        ctx: &RequestContext,
+        request: &ListTenantsRequest,
+    ) -> Result<Page<Tenant>, Error> {
+        require_platform(ctx)?;
+        let wanted = Wanted::new(request.limit, &request.after)?;
+        let rows = self.tenants.list(ctx, wanted.before, wanted.rows()).await?;
+        Ok(wanted.page(rows, |tenant| tenant.id.0))
+    }
+}
+
+/// The caller, within this tenant. Only after it was seen that they may.
+fn acting_for(ctx: &RequestContext, tenant: TenantId) -> RequestContext {
+    RequestContext { tenant: Some(tenant), ..ctx.clone() }
+}

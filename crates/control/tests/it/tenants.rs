@@ -1,0 +1,111 @@
+//! Tenants.
+
+use weir_error::{Code, Error};
+use weir_proto::control::{CreateTenantRequest, GetTenantRequest, ListTenantsRequest, RateLimits, Tenant};
+use weir_rpc::request;
+use weir_types::{RequestContext, TenantId};
+
+use crate::{NOW, World, manager, platform, refused};
+
+async fn get(world: &World, ctx: &RequestContext, id: &str) -> Result<Tenant, Error> {
+    let message = GetTenantRequest { id: id.into() };
+    world
+        .tenants()
+        .get_tenant(request(ctx, message))
+        .await
+        .map(tonic::Response::into_inner)
+        .map_err(Error::from)
+}
+
+async fn create(world: &World, ctx: &RequestContext, message: CreateTenantRequest) -> Result<Tenant, Error> {
+    world
+        .tenants()
+        .create_tenant(request(ctx, message))
+        .await
+        .map(tonic::Response::into_inner)
+        .map_err(Error::from)
+}
+
+#[tokio::test]
+async fn a_tenant_is_made_and_read_back() {
+    let world = World::new().await;
+    let limits = RateLimits { requests_per_minute: Some(1_000), tokens_per_minute: Some(100_000) };
+    let message =
+        CreateTenantRequest { name: "Acme Corp".into(), tier: "premium".into(), rate_limits: Some(limits) };
+    let made = create(&world, &platform(), message).await.unwrap();
+    assert_eq!((made.name.as_str(), made.tier.as_str(), made.created_at_ms), ("Acme Corp", "premium", NOW));
+    assert_eq!(made.rate_limits, Some(limits));
+    assert_eq!(get(&world, &platform(), &made.id).await.unwrap(), made);
+    assert_eq!(get(&world, &manager(made.id.parse().unwrap()), &made.id).await.unwrap(), made);
+
+    let plain = CreateTenantRequest { name: "x".into(), ..CreateTenantRequest::default() };
+    let plain = create(&world, &platform(), plain).await.unwrap();
+    assert_eq!(plain.tier, "standard");
+    assert_eq!(plain.rate_limits, Some(RateLimits { requests_per_minute: None, tokens_per_minute: None }));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named() {
+    let world = World::new().await;
+    let good = CreateTenantRequest { name: "x".into(), ..CreateTenantRequest::default() };
+    let zero = RateLimits { requests_per_minute: Some(0), tokens_per_minute: None };
+    for (message, param) in [
+        (CreateTenantRequest { name: String::new(), ..good.clone() }, "name"),
+        (CreateTenantRequest { tier: "gold".into(), ..good.clone() }, "tier"),
+        (CreateTenantRequest { rate_limits: Some(zero), ..good }, "rate_limits.requests_per_minute"),
+    ] {
+        let error = refused(create(&world, &platform(), message).await);
+        assert_eq!(error, (Code::InvalidArgument, Some(param.into())));
+    }
+}
+
+#[tokio::test]
+async fn another_tenant_is_not_found_and_only_the_operator_makes_and_lists() {
+    let world = World::new().await;
+    let (one, two) = (world.tenant("one").await, world.tenant("two").await);
+    for id in [two.to_string(), TenantId::new().to_string(), "nonsense".into()] {
+        assert_eq!(refused(get(&world, &manager(one), &id).await).0, Code::NotFound, "{id}");
+    }
+    assert_eq!(refused(get(&world, &platform(), &TenantId::new().to_string()).await).0, Code::NotFound);
+    let stranger = RequestContext::service("router");
+    assert_eq!(refused(get(&world, &stranger, &one.to_string()).await).0, Code::TenantRequired);
+
+    // The name of the principal without its scope is not enough.
+    let mut unscoped = platform();
+    unscoped.scopes = crate::scopes(&[]);
+    for ctx in [manager(one), stranger, unscoped] {
+        let message = CreateTenantRequest { name: "x".into(), ..CreateTenantRequest::default() };
+        assert_eq!(refused(create(&world, &ctx, message).await).0, Code::PermissionDenied);
+        let list = world.tenants().list_tenants(request(&ctx, ListTenantsRequest::default())).await;
+        assert_eq!(refused(list.map_err(Error::from)).0, Code::PermissionDenied);
+    }
+}
+
+#[tokio::test]
+async fn pages_are_stable_while_tenants_are_added() {
+    let world = World::new().await;
+    let mut made = Vec::new();
+    for n in 0..5 {
+        made.push(world.tenant(&format!("t{n}")).await.to_string());
+    }
+    made.reverse();
+    let page = async |limit, after: &str| {
+        let message = ListTenantsRequest { limit, after: after.into() };
+        world.tenants().list_tenants(request(&platform(), message)).await.map(tonic::Response::into_inner)
+    };
+    let mut seen = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = page(2, &after).await.unwrap();
+        seen.extend(page.data.into_iter().map(|t| t.id));
+        world.tenant("newer").await;
+        assert_eq!(page.has_more, !page.next_cursor.is_empty());
+        if !page.has_more {
+            break;
+        }
+        after = page.next_cursor;
+    }
+    assert_eq!(seen, made);
+    assert_eq!(refused(page(101, "").await.map_err(Error::from)).1.as_deref(), Some("limit"));
+    assert_eq!(refused(page(1, "zzz").await.map_err(Error::from)).1.as_deref(), Some("after"));
+}

@@ -1,0 +1,215 @@
+//! The connection to NATS: there at once, whether or not the server is, and back whenever the server is.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_nats::{Client, ConnectOptions, ServerAddr, jetstream};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use tokio::sync::watch;
+use weir_runtime::{OnFailure, Tasks, retry::Backoff};
+
+use crate::{EventMetrics, streams};
+
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Commands waiting for the connection; senders wait beyond it.
+const CLIENT_CAPACITY: usize = 2_048;
+/// Messages waiting in one subscription.
+const SUBSCRIPTION_CAPACITY: usize = 4_096;
+
+/// How to reach NATS.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatsConfig {
+    /// `nats://[user:password@]host:port`, or `tls://…`; several servers separated by commas.
+    pub url: SecretString,
+    pub token: Option<SecretString>,
+    /// PEM file with the certificates to trust, when they are not public ones.
+    pub ca_file: Option<PathBuf>,
+    /// The connection's name in the server's monitoring.
+    pub name: String,
+    /// Replicas of every stream and bucket; money streams want 3 in production.
+    pub replicas: usize,
+}
+
+impl Default for NatsConfig {
+    fn default() -> Self {
+        Self {
+            url: SecretString::from("nats://127.0.0.1:4222"),
+            token: None,
+            ca_file: None,
+            name: "weir".into(),
+            replicas: 1,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    #[error("the address of NATS is not valid")]
+    Address(#[source] std::io::Error),
+    #[error("the NATS client could not start")]
+    Connect(#[source] async_nats::ConnectError),
+    #[error("JetStream refused")]
+    JetStream(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Whether the connection stands. `epoch` grows with every new connection: what a server forgets when it restarts
+/// (pull requests, ephemeral consumers) is set up again when the epoch changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Link {
+    pub up: bool,
+    pub epoch: u64,
+}
+
+/// A shared connection to NATS. Clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    client: Client,
+    jetstream: jetstream::Context,
+    link: watch::Receiver<Link>,
+    replicas: usize,
+    metrics: Arc<EventMetrics>,
+}
+
+impl Bus {
+    /// Returns at once, connected or not; connects and reconnects in the background for ever.
+    ///
+    /// # Errors
+    /// The address or a certificate file cannot be used.
+    pub async fn connect(config: &NatsConfig, metrics: EventMetrics) -> Result<Self, BusError> {
+        let servers = config
+            .url
+            .expose_secret()
+            .split(',')
+            .map(|url| url.trim().parse::<ServerAddr>())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(BusError::Address)?;
+        let (sender, link) = watch::channel(Link::default());
+        let sender = Arc::new(sender);
+        let mut options = ConnectOptions::new()
+            .name(&config.name)
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .connection_timeout(Duration::from_secs(3))
+            .ping_interval(Duration::from_secs(10))
+            .client_capacity(CLIENT_CAPACITY)
+            .subscription_capacity(SUBSCRIPTION_CAPACITY)
+            .reconnect_delay_callback(reconnect_delay)
+            .event_callback(move |event| {
+                note(&sender, &event);
+                std::future::ready(())
+            });
+        if let Some(token) = &config.token {
+            options = options.token(token.expose_secret().to_owned());
+        }
+        if let Some(file) = &config.ca_file {
+            options = options.add_root_certificates(file.clone());
+        }
+        let client = options.connect(servers).await.map_err(BusError::Connect)?;
+        let jetstream = jetstream::ContextBuilder::new()
+            .timeout(Duration::from_secs(5))
+            .ack_timeout(Duration::from_secs(1))
+            .build(client.clone());
+        Ok(Self { client, jetstream, link, replicas: config.replicas.max(1), metrics: Arc::new(metrics) })
+    }
+
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    #[must_use]
+    pub fn jetstream(&self) -> &jetstream::Context {
+        &self.jetstream
+    }
+
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.link.borrow().up
+    }
+
+    /// Follows the connection.
+    #[must_use]
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.clone()
+    }
+
+    #[must_use]
+    pub fn metrics(&self) -> &EventMetrics {
+        &self.metrics
+    }
+
+    pub(crate) fn replicas(&self) -> usize {
+        self.replicas
+    }
+
+    /// For `/health`: the connection is there.
+    ///
+    /// # Errors
+    /// It is not; events wait.
+    pub fn check(&self) -> Result<(), String> {
+        if self.connected() { Ok(()) } else { Err("not connected to nats; events wait".into()) }
+    }
+
+    /// Creates or updates this version's streams. Running it again changes nothing.
+    ///
+    /// # Errors
+    /// NATS is away, or refuses (too few servers for the replicas, no JetStream).
+    pub async fn ensure_streams(&self) -> Result<(), BusError> {
+        streams::ensure(&self.jetstream, self.replicas).await
+    }
+
+    /// Ensures the streams in the background: now, and again whenever a server comes back (it may come back empty).
+    pub fn keep_streams(&self, tasks: &Tasks) {
+        let bus = self.clone();
+        let shutdown = tasks.shutdown();
+        tasks.spawn("nats-streams", OnFailure::Log, async move {
+            tokio::select! {
+                () = bus.keep_streams_forever() => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
+    }
+
+    async fn keep_streams_forever(&self) {
+        let mut link = self.link();
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        loop {
+            // The sender lives as long as the client, so an error here means the end of both.
+            let Ok(now) = link.wait_for(|l| l.up).await.map(|l| *l) else { return };
+            match self.ensure_streams().await {
+                Ok(()) => {
+                    backoff.reset();
+                    tracing::info!(epoch = now.epoch, "streams are there");
+                    if link.wait_for(|l| l.epoch != now.epoch).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "streams could not be ensured");
+                    tokio::time::sleep(backoff.next()).await;
+                }
+            }
+        }
+    }
+}
+
+/// At once, then growing to half a second: events should flow as soon as the server is back.
+fn reconnect_delay(attempts: usize) -> Duration {
+    Duration::from_millis(match attempts {
+        0 | 1 => 0,
+        n => (10 << n.min(6)).min(500),
+    })
+}
+
+fn note(link: &watch::Sender<Link>, event: &async_nats::Event) {
+    match event {
+        async_nats::Event::Connected => link.send_modify(|l| *l = Link { up: true, epoch: l.epoch + 1 }),
+        async_nats::Event::Disconnected | async_nats::Event::Closed => link.send_modify(|l| l.up = false),
+        async_nats::Event::SlowConsumer(subscription) => {
+            tracing::warn!(subscription, "a subscription cannot keep up");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,237 @@
+//! The loop of a consumer.
+
+use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use futures_util::FutureExt as _;
+use tokio::time::timeout;
+use weir_runtime::{Shutdown, retry::Backoff};
+
+use super::{
+    BatchHandler, ConsumerConfig, Delivery, Outcome, Received,
+    batch::{Gathered, Puller},
+    settle::Settler,
+};
+use crate::{Bus, metrics::ConsumerLabel};
+
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// A handler that panics or miscounts gets the message again after this.
+const AFTER_DEFECT: Duration = Duration::from_secs(1);
+/// Messages whose failures are remembered.
+const MAX_REMEMBERED: usize = 100_000;
+/// How long stopping waits for the last acknowledgements to leave.
+const FLUSH: Duration = Duration::from_secs(1);
+
+pub(super) struct Run<H> {
+    bus: Bus,
+    config: ConsumerConfig,
+    handler: H,
+    label: ConsumerLabel,
+    /// Failures by stream sequence, of messages not yet settled.
+    failures: HashMap<u64, u32>,
+    backoff: Backoff,
+}
+
+impl<H: BatchHandler> Run<H> {
+    pub(super) fn new(bus: Bus, config: ConsumerConfig, handler: H) -> Self {
+        let label = ConsumerLabel { consumer: config.durable };
+        Self { bus, config, handler, label, failures: HashMap::new(), backoff: Backoff::new(RETRY_FIRST, RETRY_MAX) }
+    }
+
+    pub(super) async fn run(mut self, shutdown: Shutdown) {
+        while !shutdown.is_cancelled() {
+            let mut link = self.bus.link();
+            let epoch = tokio::select! {
+                up = link.wait_for(|l| l.up) => match up {
+                    Ok(up) => up.epoch,
+                    Err(_) => return,
+                },
+                () = shutdown.cancelled() => return,
+            };
+            match self.consumer().await {
+                Ok(consumer) => {
+                    self.backoff.reset();
+                    tracing::info!(consumer = self.config.durable, "consuming");
+                    self.consume(consumer, epoch, &shutdown).await;
+                }
+                Err(error) => {
+                    tracing::warn!(consumer = self.config.durable, error = &*error, "consumer not available yet");
+                    self.pause(&shutdown).await;
+                }
+            }
+        }
+        // What was acknowledged should not come again just because the process ends.
+        drop(timeout(FLUSH, self.bus.client().flush()).await);
+    }
+
+    async fn pause(&mut self, shutdown: &Shutdown) {
+        let delay = self.backoff.next();
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    /// The consumer on the server, made or updated; and its stream, should that be missing.
+    async fn consumer(&self) -> Result<PullConsumer, Box<dyn std::error::Error + Send + Sync>> {
+        let config = pull::Config {
+            durable_name: Some(self.config.durable.to_owned()),
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: self.config.ack_wait,
+            // Failures are counted here: a database that is down must not use up deliveries.
+            max_deliver: -1,
+            filter_subject: self.config.filter.to_owned(),
+            max_ack_pending: 10_000,
+            ..pull::Config::default()
+        };
+        let jetstream = self.bus.jetstream();
+        if jetstream.get_stream_no_info(self.config.stream).await.is_err() {
+            self.bus.ensure_streams().await?;
+        }
+        match jetstream.create_consumer_on_stream(config.clone(), self.config.stream).await {
+            Ok(consumer) => Ok(consumer),
+            Err(first) => {
+                self.bus.ensure_streams().await?;
+                jetstream.create_consumer_on_stream(config, self.config.stream).await.map_err(|_| first.into())
+            }
+        }
+    }
+
+    /// Until the connection or the consumer is lost, or it is time to stop.
+    async fn consume(&mut self, consumer: PullConsumer, epoch: u64, shutdown: &Shutdown) {
+        let (max, linger) = (self.config.max_batch, self.config.linger);
+        let mut puller = Puller::new(consumer, max, linger, epoch, self.bus.link());
+        loop {
+            match puller.gather(shutdown).await {
+                Gathered::Messages(messages) => {
+                    let pending = messages.last().and_then(|m| m.info().ok().map(|i| i.pending));
+                    self.lag(pending.unwrap_or(0));
+                    let deliveries = messages
+                        .into_iter()
+                        .map(|m| Delivery::new(m, |sequence| self.failures.get(&sequence).copied().unwrap_or(0)))
+                        .collect();
+                    if !self.batch(deliveries).await {
+                        self.pause(shutdown).await;
+                    }
+                }
+                Gathered::Nothing => self.lag(0),
+                Gathered::Ended => break,
+            }
+        }
+        puller.put_back().await;
+    }
+
+    fn lag(&self, pending: u64) {
+        let gauge = self.bus.metrics().consumer_lag.get_or_create_owned(&self.label);
+        gauge.set(i64::try_from(pending).unwrap_or(i64::MAX));
+    }
+
+    /// Handles one batch. False when something the handler needs is down.
+    async fn batch(&mut self, deliveries: Vec<Delivery>) -> bool {
+        let mut known = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let settler = Settler { bus: &self.bus, config: &self.config };
+            if !self.config.kinds.contains(&delivery.kind()) {
+                settler.ack(&delivery, "skipped").await;
+            } else if let Err(reason) = delivery.received {
+                settler.dead_letter(&delivery, 0, reason).await;
+            } else {
+                known.push(delivery);
+            }
+        }
+        if known.is_empty() {
+            return true;
+        }
+        self.bus.metrics().consumer_batches.get_or_create_owned(&self.label).inc();
+        let received: Vec<Received> = known.iter().filter_map(|d| d.received.as_ref().ok().cloned()).collect();
+        match self.outcomes(&received).await {
+            Some(outcomes) => {
+                for (delivery, outcome) in known.iter().zip(outcomes) {
+                    self.settle(delivery, outcome).await;
+                }
+                true
+            }
+            None => {
+                let delay = Duration::from_millis(500);
+                let settler = Settler { bus: &self.bus, config: &self.config };
+                for delivery in &known {
+                    settler.put_back(delivery, delay).await;
+                }
+                false
+            }
+        }
+    }
+
+    /// As many outcomes as messages, or `None` when something is down.
+    async fn outcomes(&self, received: &[Received]) -> Option<Vec<Outcome>> {
+        match self.call(received).await {
+            Called::Outcomes(outcomes) => return Some(outcomes),
+            Called::Down => return None,
+            Called::Defect if received.len() == 1 => return Some(vec![Outcome::Retry(AFTER_DEFECT)]),
+            Called::Defect => {}
+        }
+        // One of them is the reason: each on its own, so that the others do not suffer.
+        let mut outcomes = Vec::with_capacity(received.len());
+        for one in received.chunks(1) {
+            outcomes.push(match self.call(one).await {
+                Called::Outcomes(mut outcome) => outcome.pop()?,
+                Called::Defect => Outcome::Retry(AFTER_DEFECT),
+                Called::Down => return None,
+            });
+        }
+        Some(outcomes)
+    }
+
+    async fn call(&self, received: &[Received]) -> Called {
+        let name = self.config.durable;
+        match AssertUnwindSafe(self.handler.handle(received)).catch_unwind().await {
+            Ok(Ok(outcomes)) if outcomes.len() == received.len() => Called::Outcomes(outcomes),
+            Ok(Ok(outcomes)) => {
+                tracing::error!(consumer = name, messages = received.len(), outcomes = outcomes.len(), "handler miscounted");
+                Called::Defect
+            }
+            Ok(Err(error)) => {
+                self.bus.metrics().consumer_stalls.get_or_create_owned(&self.label).inc();
+                let cause = std::error::Error::source(&error);
+                tracing::warn!(consumer = name, messages = received.len(), cause, "handler waits: {error}");
+                Called::Down
+            }
+            Err(_) => {
+                tracing::error!(consumer = name, messages = received.len(), "handler panicked");
+                Called::Defect
+            }
+        }
+    }
+
+    async fn settle(&mut self, delivery: &Delivery, outcome: Outcome) {
+        let settler = Settler { bus: &self.bus, config: &self.config };
+        let failures = self.failures.get(&delivery.sequence).copied().unwrap_or(0);
+        let settled = match outcome {
+            Outcome::Ack => {
+                settler.ack(delivery, "ack").await;
+                true
+            }
+            Outcome::Retry(after) if failures + 1 < self.config.max_deliver => {
+                settler.retry(delivery, after).await;
+                if self.failures.len() < MAX_REMEMBERED {
+                    self.failures.insert(delivery.sequence, failures + 1);
+                }
+                false
+            }
+            Outcome::Retry(_) => settler.dead_letter(delivery, failures + 1, "the handler failed every time").await,
+            Outcome::DeadLetter(reason) => settler.dead_letter(delivery, failures + 1, &reason).await,
+        };
+        if settled {
+            self.failures.remove(&delivery.sequence);
+        }
+    }
+}
+
+enum Called {
+    Outcomes(Vec<Outcome>),
+    /// It panicked, or gave a wrong number of outcomes.
+    Defect,
+    Down,
+}

@@ -1,0 +1,203 @@
+//! Consumers: one outcome per message, whatever the handler, the message or the server does.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Mutex;
+use uuid::Uuid;
+use weir_events::{
+    BatchHandler, Bus, ConsumerConfig, DLQ, Event, InfrastructureDown, Outcome, Received, USAGE, consume,
+};
+use weir_runtime::Tasks;
+use weir_testkit::Nats;
+use weir_types::TenantId;
+
+use crate::support::{bus, event, publish, stored, streams, until};
+
+/// Does what the event's name says, and counts how often each event came.
+#[derive(Clone, Default)]
+struct Script {
+    seen: Arc<Mutex<HashMap<Uuid, u32>>>,
+    down: Arc<AtomicBool>,
+}
+
+impl BatchHandler for Script {
+    async fn handle(&self, batch: &[Received]) -> Result<Vec<Outcome>, InfrastructureDown> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(InfrastructureDown::new("the database"));
+        }
+        for received in batch {
+            *self.seen.lock().await.entry(received.id).or_default() += 1;
+        }
+        assert!(!batch.iter().any(|r| r.kind() == "panics"), "as asked");
+        if batch.iter().any(|r| r.kind() == "miscounts") {
+            return Ok(vec![]);
+        }
+        Ok(batch
+            .iter()
+            .map(|r| match (r.kind(), r.failures) {
+                ("poison", _) => Outcome::DeadLetter("it is\npoison".into()),
+                ("fails", _) | ("fails_once", 0) => Outcome::Retry(Duration::from_millis(20)),
+                _ => Outcome::Ack,
+            })
+            .collect())
+    }
+}
+
+const KINDS: &[&str] = &["works", "poison", "fails", "fails_once", "panics", "miscounts"];
+
+fn config() -> ConsumerConfig {
+    let config = ConsumerConfig::new(USAGE, "test", "weir.usage.>", KINDS);
+    ConsumerConfig { max_deliver: 3, ack_wait: Duration::from_secs(2), ..config }
+}
+
+async fn times(script: &Script, event: &Event) -> u32 {
+    script.seen.lock().await.get(&event.id).copied().unwrap_or(0)
+}
+
+/// Nothing is left to deliver, or to be acknowledged.
+async fn settled(bus: &Bus) {
+    until("everything to be settled", async || {
+        let stream = bus.jetstream().get_stream(USAGE).await.ok()?;
+        let info = stream.consumer_info("test").await.ok()?;
+        (info.num_pending == 0 && info.num_ack_pending == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_gets_the_outcome_it_deserves() {
+    let nats = Nats::start().await.unwrap();
+    let (bus, tasks, tenant) = (bus(&nats).await, Tasks::new(), TenantId::new());
+    streams(&bus).await;
+    let script = Script::default();
+    let mut events = Vec::new();
+    for kind in ["works", "poison", "works", "fails", "fails_once", "panics", "works", "miscounts", "unheard_of"] {
+        let event = event(tenant, kind);
+        publish(&bus, &event).await;
+        events.push((kind, event));
+    }
+    let js = bus.jetstream();
+    js.publish("weir.usage.nobody.works", "no id, no tenant".into()).await.unwrap().await.unwrap();
+    consume(&bus, config(), script.clone(), &tasks);
+    settled(&bus).await;
+
+    let mut expected = HashMap::new();
+    for (kind, event) in &events {
+        let (reason, failures) = match *kind {
+            "poison" => ("it is poison", "1"),
+            "fails" | "panics" | "miscounts" => ("the handler failed every time", "3"),
+            _ => continue,
+        };
+        expected.insert(event.id.to_string(), (event.subject.clone(), reason.to_owned(), failures.to_owned()));
+    }
+    expected.insert(
+        String::new(),
+        ("weir.usage.nobody.works".into(), "the message has no event id".into(), "0".into()),
+    );
+    let dead = stored(&bus, DLQ).await;
+    let get = |headers: &weir_events::async_nats::HeaderMap, name: &str| headers.get(name).unwrap().to_string();
+    let found: HashMap<_, _> = dead
+        .iter()
+        .map(|(_, h)| (get(h, "weir-event-id"), (get(h, "weir-subject"), get(h, "weir-reason"), get(h, "weir-failures"))))
+        .collect();
+    assert_eq!(found, expected);
+    assert_eq!(dead.len(), expected.len());
+    assert_eq!(dead.iter().filter(|(subject, _)| *subject == format!("weir.dlq.USAGE.{tenant}")).count(), 4);
+    assert_eq!(dead.iter().filter(|(subject, _)| subject == "weir.dlq.USAGE.unknown").count(), 1);
+    for (kind, event) in &events {
+        let times = times(&script, event).await;
+        match *kind {
+            "unheard_of" => assert_eq!(times, 0, "not shown to the handler"),
+            _ => assert!(times >= 1, "{kind} came {times} times"),
+        }
+    }
+    assert!(tasks.stop(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_down_costs_no_message_a_try() {
+    let nats = Nats::start().await.unwrap();
+    let (bus, tasks, tenant) = (bus(&nats).await, Tasks::new(), TenantId::new());
+    streams(&bus).await;
+    let script = Script::default();
+    script.down.store(true, Ordering::SeqCst);
+    let events = [event(tenant, "works"), event(tenant, "works")];
+    for event in &events {
+        publish(&bus, event).await;
+    }
+    consume(&bus, config(), script.clone(), &tasks);
+    // More often put back than a message may fail.
+    until("redeliveries", async || {
+        let stream = bus.jetstream().get_stream(USAGE).await.ok()?;
+        (stream.consumer_info("test").await.ok()?.delivered.consumer_sequence > 8).then_some(())
+    })
+    .await;
+    script.down.store(false, Ordering::SeqCst);
+    settled(&bus).await;
+    assert_eq!(stored(&bus, DLQ).await.len(), 0);
+    for event in &events {
+        assert_eq!(times(&script, event).await, 1);
+    }
+    assert!(tasks.stop(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_outlives_its_server_its_stream_and_itself() {
+    let nats = Nats::start().await.unwrap();
+    let (bus, tasks, tenant) = (bus(&nats).await, Tasks::new(), TenantId::new());
+    let script = Script::default();
+    // Neither stream nor consumer are there yet.
+    consume(&bus, config(), script.clone(), &tasks);
+    until("the stream", async || bus.jetstream().get_stream(USAGE).await.ok()).await;
+    let comes_through = async |what: &str| {
+        let event = event(tenant, "works");
+        publish(&bus, &event).await;
+        until(what, async || (times(&script, &event).await > 0).then_some(())).await;
+    };
+    comes_through("the first event").await;
+
+    nats.kill().await.unwrap();
+    nats.restart().await.unwrap();
+    until("the connection", async || bus.ensure_streams().await.ok()).await;
+    comes_through("an event after a restart").await;
+
+    let stream = bus.jetstream().get_stream(USAGE).await.unwrap();
+    stream.delete_consumer("test").await.unwrap();
+    comes_through("an event after the consumer was deleted").await;
+
+    bus.jetstream().delete_stream(USAGE).await.unwrap();
+    until("the stream to come back", async || bus.jetstream().get_stream(USAGE).await.ok()).await;
+    comes_through("an event after the stream was deleted").await;
+    assert!(tasks.stop(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_share_the_work() {
+    let nats = Nats::start().await.unwrap();
+    let (bus, tasks, tenant) = (bus(&nats).await, Tasks::new(), TenantId::new());
+    streams(&bus).await;
+    let script = Script::default();
+    let mut events = Vec::new();
+    for _ in 0..1_200 {
+        events.push(event(tenant, "works"));
+    }
+    for _ in 0..2 {
+        consume(&bus, config(), script.clone(), &tasks);
+    }
+    for event in &events {
+        publish(&bus, event).await;
+    }
+    settled(&bus).await;
+    let seen = script.seen.lock().await;
+    assert_eq!(seen.len(), events.len());
+    assert!(seen.values().all(|n| *n == 1), "none came twice");
+    drop(seen);
+    assert!(tasks.stop(Duration::from_secs(10)).await);
+}

@@ -1,0 +1,6 @@
+//! Spool, consumers and push against a real NATS server, stopped and started again in between.
+
+mod consumer;
+mod push;
+mod spool;
+mod support;

@@ -1,0 +1,69 @@
+//! What the tests here share.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+use weir_events::{Bus, Event, EventMetrics, NatsConfig, USAGE};
+use weir_testkit::Nats;
+use weir_types::TenantId;
+
+pub(crate) async fn bus(nats: &Nats) -> Bus {
+    let config = NatsConfig { url: nats.url().into(), ..NatsConfig::default() };
+    Bus::connect(&config, EventMetrics::default()).await.unwrap()
+}
+
+/// Waits for a condition, for a minute at most.
+pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub(crate) async fn streams(bus: &Bus) {
+    until("streams", async || bus.ensure_streams().await.ok()).await;
+}
+
+pub(crate) fn event(tenant: TenantId, kind: &str) -> Event {
+    Event {
+        id: Uuid::now_v7(),
+        subject: weir_events::subject("usage", tenant, kind),
+        time_ms: 1_700_000_000_000,
+        payload: Bytes::from_static(b"something"),
+    }
+}
+
+pub(crate) async fn publish(bus: &Bus, event: &Event) {
+    let mut headers = weir_events::async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", event.id.to_string());
+    let js = bus.jetstream();
+    // A server answers no publisher in the instant in which it makes the stream: as the spool does, try again.
+    until("an acknowledgement", async || {
+        let sent = js.publish_with_headers(event.subject.clone(), headers.clone(), event.payload.clone()).await;
+        sent.ok()?.await.ok()
+    })
+    .await;
+}
+
+/// Every message of the stream: subject, headers.
+pub(crate) async fn stored(bus: &Bus, stream: &str) -> Vec<(String, weir_events::async_nats::HeaderMap)> {
+    let stream = bus.jetstream().get_stream(stream).await.unwrap();
+    let state = stream.get_info().await.unwrap().state;
+    let mut messages = Vec::new();
+    for sequence in state.first_sequence.max(1)..=state.last_sequence {
+        let message = stream.get_raw_message(sequence).await.unwrap();
+        messages.push((message.subject.to_string(), message.headers));
+    }
+    messages
+}
+
+pub(crate) async fn message_count(bus: &Bus) -> Option<u64> {
+    let stream = bus.jetstream().get_stream(USAGE).await.ok()?;
+    Some(stream.get_info().await.ok()?.state.messages)
+}

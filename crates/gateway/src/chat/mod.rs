@@ -1,0 +1,124 @@
+//! `POST /v1/chat/completions`: checked, admitted, and handed to the orchestrator with the client's own bytes.
+//!
+//! A plain answer is collected first, so its limit headers show what it really used. A stream is relayed as it
+//! comes. When a stream's first byte takes longer than `keep_alive`, its answer begins without it: status 200,
+//! without `x-weir-provider` and `x-weir-model`, kept open by comment lines, so that nothing in between cuts a model
+//! that thinks long. A failure after that point arrives as an error event, since the status is gone.
+
+mod answer;
+mod stream;
+
+use std::pin::Pin;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::Response;
+use tonic::Streaming;
+use weir_access::{Grant, Permit, Slot};
+use weir_error::{Code, Error, require_scope};
+use weir_llm::openai::ChatView;
+use weir_proto::chat::{
+    CompleteFrame, CompleteRequest, Dialect as WireDialect, Head, chat_client::ChatClient,
+    complete_frame::Frame,
+};
+use weir_types::{RequestContext, scope};
+
+use crate::{
+    House,
+    asked::{Asked, read_body},
+    edge::Answer,
+    endpoint::Dialect,
+    reply,
+};
+
+/// The orchestrator's answer after its head.
+type Frames = Streaming<CompleteFrame>;
+type Opening = Pin<Box<dyn Future<Output = Result<(Head, Frames), Error>> + Send>>;
+
+/// What an admitted call holds until its last byte: its place in the process, and its charge.
+struct Held {
+    permit: Permit,
+    _slot: Slot,
+}
+
+pub(crate) async fn complete(house: &House, asked: &Asked, body: Body) -> Answer {
+    let slot = house.access.enter()?;
+    let limit = house.config.max_body.as_usize();
+    asked.check_json_head(limit)?;
+    let grant = house.tenant_grant(asked).await?;
+    let body = read_body(body, limit, house.config.body_timeout).await?;
+    let view = ChatView::scan(&body)?;
+    let timeout = if view.stream { house.config.stream_timeout } else { house.config.chat_timeout };
+    let ctx = asked.context(&grant, timeout);
+    require_scope(&ctx, scope::CHAT_WRITE)?;
+    let estimate = estimate(&view, body.len(), &grant, house.config.default_output_tokens);
+    let permit = match house.access.admit(&grant, estimate) {
+        Ok(permit) => permit,
+        Err(error) => return Ok(refused(house, &grant, &error, asked)),
+    };
+    let mut held = Held { permit, _slot: slot };
+    let stream = view.stream;
+    let opening = open(house, &ctx, message(view, body));
+    if stream {
+        return stream::answer(house, held, opening, asked.request_id.clone()).await;
+    }
+    match opening.await {
+        Ok((head, frames)) => answer::whole(&head, frames, held, house.config.max_answer.as_usize()).await,
+        Err(error) => Err(held.failed(error)),
+    }
+}
+
+impl Held {
+    /// A call that failed before its head never reached a provider, so its tokens are given back; at a passed
+    /// deadline that is not known.
+    fn failed(&mut self, error: Error) -> Error {
+        if error.code() != Code::DeadlineExceeded {
+            self.permit.settle(0);
+        }
+        error
+    }
+}
+
+fn message(view: ChatView, body: Bytes) -> CompleteRequest {
+    CompleteRequest {
+        dialect: WireDialect::OpenaiChat.into(),
+        model: view.model,
+        stream: view.stream,
+        include_usage: view.include_usage,
+        body,
+    }
+}
+
+/// Asks the orchestrator; resolves at the head of its answer.
+fn open(house: &House, ctx: &RequestContext, message: CompleteRequest) -> Opening {
+    let mut client = ChatClient::new(house.orchestrator.clone())
+        .max_decoding_message_size(house.config.max_answer.as_usize());
+    let request = weir_rpc::request(ctx, message);
+    Box::pin(async move {
+        let mut frames = client.complete(request).await?.into_inner();
+        match frames.message().await?.and_then(|first| first.frame) {
+            Some(Frame::Head(head)) => Ok((head, frames)),
+            _ => Err(Error::internal(std::io::Error::other("an answer without a head"))),
+        }
+    })
+}
+
+/// About four bytes a token for the prompt, and what the client allows for the answer. A request without a bound
+/// counts with a default that is small against its tenant's limit; what it really uses is settled at its end.
+fn estimate(view: &ChatView, body_bytes: usize, grant: &Grant, default_output: u64) -> u64 {
+    let prompt = u64::try_from(body_bytes / 4).unwrap_or(u64::MAX);
+    match view.max_output {
+        Some(output) => prompt.saturating_add(output.saturating_mul(view.n.max(1))),
+        None => {
+            let limit = grant.limits().tokens_per_minute.unwrap_or(u64::MAX);
+            prompt.saturating_add(default_output.min(limit / 10)).min(limit.max(prompt))
+        }
+    }
+}
+
+fn refused(house: &House, grant: &Grant, error: &Error, asked: &Asked) -> Response<Body> {
+    tracing::debug!(error = error.chain(), "request refused");
+    let mut response = reply::error(Dialect::OpenAi, error, &asked.request_id);
+    reply::rate_headers(response.headers_mut(), &house.access.rate(grant));
+    response
+}

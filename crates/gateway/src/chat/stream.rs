@@ -1,0 +1,232 @@
+//! Streamed answers: whole server-sent events as they come, comment lines in silence, an error event at the end of
+//! one that failed. Polled by the connection itself: no task, no channel; a client that reads slowly slows the
+//! upstream, one that leaves drops the call.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream as _;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::Frame as BodyFrame;
+use tokio::time::{Instant, Sleep, sleep};
+use weir_error::{Code, Error};
+use weir_llm::openai::{DONE, completion_error_frames};
+use weir_proto::chat::{Head, complete_frame::Frame};
+use weir_telemetry::StreamGuard;
+use weir_types::RequestId;
+
+use super::{
+    Frames, Held, Opening,
+    answer::{self, Collected, head_headers, is_event_stream, stream_headers},
+};
+use crate::{House, edge::Answer, reply};
+
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+
+/// Answers with the head when it comes soon, else begins without it.
+pub(super) async fn answer(house: &House, mut held: Held, mut opening: Opening, id: RequestId) -> Answer {
+    let wait = house.config.keep_alive;
+    let max = house.config.max_answer.as_usize();
+    let opened = match tokio::time::timeout(wait, &mut opening).await {
+        Ok(Ok((head, frames))) if !is_event_stream(&head) => {
+            return answer::whole(&head, frames, held, max).await;
+        }
+        Ok(Ok(opened)) => Some(opened),
+        Ok(Err(error)) => return Err(held.failed(error)),
+        Err(_) => None,
+    };
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    stream_headers(headers);
+    reply::rate_headers(headers, &held.permit.headers());
+    let state = match opened {
+        Some((head, frames)) => {
+            begin(&head, response.headers_mut());
+            *response.status_mut() = answer::status(&head);
+            State::Relaying(frames)
+        }
+        None => {
+            response.headers_mut().insert(header::CONTENT_TYPE, EVENT_STREAM);
+            *response.status_mut() = StatusCode::OK;
+            State::Opening(opening)
+        }
+    };
+    // A stream that began without its head has been silent for long enough to say so.
+    let silent = matches!(state, State::Opening(_));
+    *response.body_mut() = Body::new(ChatStream {
+        state,
+        held,
+        timer: Box::pin(sleep(if silent { Duration::ZERO } else { wait })),
+        interval: wait,
+        last: Instant::now(),
+        silent,
+        ended: false,
+        max,
+        request_id: id,
+        _streaming: house.streams.enter(),
+    });
+    Ok(response)
+}
+
+fn begin(head: &Head, headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, answer::content_type(head, EVENT_STREAM));
+    head_headers(head, headers);
+}
+
+enum State {
+    /// The answer has begun without its head.
+    Opening(Opening),
+    Relaying(Frames),
+    /// What came is no event stream, too late to say so: it becomes one event.
+    Collecting(Frames, Collected),
+    Done,
+}
+
+struct ChatStream {
+    state: State,
+    held: Held,
+    timer: Pin<Box<Sleep>>,
+    interval: Duration,
+    /// When something was last sent.
+    last: Instant,
+    /// Send a comment at the timer's first ring, whatever `last` says.
+    silent: bool,
+    /// The orchestrator said how it went.
+    ended: bool,
+    max: usize,
+    request_id: RequestId,
+    _streaming: StreamGuard,
+}
+
+type Next = Option<Result<BodyFrame<Bytes>, Error>>;
+
+impl ChatStream {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            match &mut self.state {
+                State::Opening(opening) => match opening.as_mut().poll(cx) {
+                    Poll::Ready(Ok((head, frames))) if is_event_stream(&head) => {
+                        self.state = State::Relaying(frames);
+                    }
+                    Poll::Ready(Ok((_, frames))) => {
+                        self.state = State::Collecting(frames, Collected::default());
+                    }
+                    Poll::Ready(Err(error)) => {
+                        let error = self.held.failed(error);
+                        return Poll::Ready(Some(self.fail(&error)));
+                    }
+                    Poll::Pending => return self.poll_silence(cx),
+                },
+                State::Relaying(frames) | State::Collecting(frames, _) => {
+                    let frame = match Pin::new(frames).poll_next(cx) {
+                        Poll::Ready(Some(Ok(frame))) => frame.frame,
+                        Poll::Ready(Some(Err(status))) => {
+                            return Poll::Ready(Some(self.fail(&status.into())));
+                        }
+                        Poll::Ready(None) => return Poll::Ready(self.finish()),
+                        Poll::Pending => return self.poll_silence(cx),
+                    };
+                    if let Some(bytes) = self.take(frame) {
+                        return Poll::Ready(Some(bytes));
+                    }
+                }
+                State::Done => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// What a frame gives to send now.
+    fn take(&mut self, frame: Option<Frame>) -> Option<Bytes> {
+        match (frame?, &mut self.state) {
+            (Frame::Data(data), State::Collecting(_, body)) => {
+                body.push(data.bytes, self.max).err().map(|error| self.fail(&error))
+            }
+            (Frame::Data(data), _) if data.bytes.is_empty() => None,
+            (Frame::Data(data), _) => {
+                self.last = Instant::now();
+                self.silent = false;
+                Some(data.bytes)
+            }
+            (Frame::End(end), _) => {
+                self.ended = true;
+                answer::settle(&mut self.held.permit, end.usage);
+                None
+            }
+            (Frame::Head(_), _) => None,
+        }
+    }
+
+    /// A comment line, once nothing was sent for the interval. Frames are whole events, so between two of them is
+    /// always between two events. The timer is only moved when it rings: a busy stream leaves it alone.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let due = self.last + self.interval;
+            if self.silent || now >= due {
+                self.silent = false;
+                self.last = now;
+                self.timer.as_mut().reset(now + self.interval);
+                return Poll::Ready(Some(KEEP_ALIVE));
+            }
+            self.timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+
+    /// The stream is over; without a word from the orchestrator how it went, it broke off.
+    fn finish(&mut self) -> Option<Bytes> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Collecting(_, body) => Some(event(&body.into_bytes())),
+            _ if self.ended => None,
+            _ => Some(self.fail(&Error::new(Code::UpstreamFailed, "the answer broke off"))),
+        }
+    }
+
+    fn fail(&mut self, error: &Error) -> Bytes {
+        self.state = State::Done;
+        tracing::warn!(request_id = %self.request_id, error = error.chain(), "stream failed");
+        completion_error_frames(error)
+    }
+}
+
+impl http_body::Body for ChatStream {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Next> {
+        self.poll_next(cx).map(|next| next.map(|bytes| Ok(BodyFrame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+}
+
+/// A JSON text as one event, and the end of the stream. Line breaks inside become lines of the same event.
+fn event(json: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(json.len() + 32);
+    for line in json.split(|&b| b == b'\n' || b == b'\r').filter(|line| !line.is_empty()) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\n");
+    }
+    out.extend_from_slice(b"\n");
+    out.extend_from_slice(DONE);
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_json_text_of_many_lines_is_one_event() {
+        assert_eq!(event(b"{\"a\":\r\n 1}\n"), "data: {\"a\":\ndata:  1}\n\ndata: [DONE]\n\n");
+    }
+}

@@ -1,0 +1,212 @@
+//! The one path every request takes: id, route, method, endpoint, error shape, headers, counts.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use axum::body::Body;
+use futures_util::FutureExt as _;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use serde_json::json;
+use tracing::Instrument as _;
+use weir_error::{Code, Error};
+use weir_telemetry::{HttpMetrics, Method as MethodLabel};
+use weir_types::{RequestId, TraceContext};
+
+use crate::{
+    House,
+    asked::{Asked, REQUEST_ID},
+    chat,
+    endpoint::{self, Dialect, Endpoint, Found},
+    models, reply, rest, websocket,
+};
+
+const UNMATCHED: &str = "unmatched";
+const NO_SNIFF: (HeaderName, HeaderValue) =
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+
+pub(crate) type Answer = Result<Response<Body>, Error>;
+
+#[derive(Clone)]
+pub(crate) struct Edge(pub(crate) Arc<House>);
+
+impl tower::Service<Request<Body>> for Edge {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let house = self.0.clone();
+        Box::pin(async move { Ok(house.serve(request).await) })
+    }
+}
+
+impl House {
+    async fn serve(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
+        let (asked, body) = Asked::new(request);
+        let uri = asked.uri.clone();
+        let found = endpoint::find(uri.path());
+        let (request_id, origin) = (asked.request_id.clone(), self.cors.origin(&asked.headers));
+        let mut counted = Counted::new(&self.http_metrics, found, &asked);
+        let span = tracing::info_span!(
+            "http",
+            request_id = %request_id,
+            http.route = counted.route,
+            tenant.id = tracing::field::Empty,
+        );
+        let dialect = found.map_or(Dialect::Problem, |f| f.endpoint.dialect());
+        let house = self.clone();
+        let work = AssertUnwindSafe(async move { house.answer(found, &asked, body).await });
+        let answer = work.catch_unwind().instrument(span.clone()).await;
+        let answer = answer.unwrap_or_else(|panic| Err(panicked(&*panic)));
+        let mut response = answer.unwrap_or_else(|error| {
+            span.in_scope(|| log(&error));
+            reply::error(dialect, &error, &request_id)
+        });
+        self.finish(&request_id, origin, &mut response);
+        counted.status = response.status().as_u16();
+        span.in_scope(|| tracing::debug!(http.status = counted.status, "answered"));
+        response
+    }
+
+    async fn answer(&self, found: Option<Found<'_>>, asked: &Asked, body: Body) -> Answer {
+        if let Some(response) = self.cors.preflight(&asked.method, &asked.headers) {
+            return Ok(response);
+        }
+        let Some(Found { endpoint, id, .. }) = found else {
+            return Err(Error::new(Code::NotFound, "there is nothing at this path"));
+        };
+        if !endpoint.methods().contains(&asked.method) {
+            return Ok(wrong_method(endpoint, asked));
+        }
+        match (endpoint, &asked.method) {
+            (Endpoint::ChatCompletions, _) => chat::complete(self, asked, body).await,
+            (Endpoint::Models, _) => models::list(self, asked).await,
+            (Endpoint::Model, _) => models::get(self, asked, id).await,
+            // These are not on the hot path: boxing keeps the future of the one that is small.
+            (endpoint, _) => Box::pin(self.answer_rest(endpoint, id, asked, body)).await,
+        }
+    }
+
+    async fn answer_rest(&self, endpoint: Endpoint, id: &str, asked: &Asked, body: Body) -> Answer {
+        if endpoint == Endpoint::ChatSocket {
+            return websocket::hand_over(self, asked).await;
+        }
+        let _slot = self.access.enter()?;
+        match (endpoint, &asked.method) {
+            (Endpoint::Tenants, &Method::POST) => rest::tenants::create(self, asked, body).await,
+            (Endpoint::Tenants, _) => rest::tenants::list(self, asked).await,
+            (Endpoint::Tenant, _) => rest::tenants::get(self, asked, id).await,
+            (Endpoint::ApiKeys, &Method::POST) => rest::api_keys::create(self, asked, body).await,
+            (Endpoint::ApiKeys, _) => rest::api_keys::list(self, asked).await,
+            (Endpoint::ApiKey, _) => rest::api_keys::revoke(self, asked, id).await,
+            (Endpoint::MyUsage, _) => rest::usage::mine(self, asked).await,
+            (Endpoint::HourlyKpis, _) => rest::kpis::hourly(self, asked).await,
+            (Endpoint::Decide, _) => rest::decide::decide(self, asked, body).await,
+            (Endpoint::Ingestion, _) => rest::ingestion::documents(self, asked, body, id).await,
+            (Endpoint::Index, _) => index(),
+            _ => Err(Error::new(Code::NotImplemented, "this endpoint is not there yet")),
+        }
+    }
+
+    /// What every response carries.
+    fn finish(&self, request_id: &RequestId, origin: Option<HeaderValue>, response: &mut Response<Body>) {
+        let code = response.extensions_mut().remove::<Code>();
+        if let Some(code) = code {
+            self.errors.count(code.as_str());
+        }
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
+            headers.insert(REQUEST_ID, value);
+        }
+        headers.insert(NO_SNIFF.0, NO_SNIFF.1);
+        self.cors.mark(origin, headers);
+    }
+}
+
+fn wrong_method(endpoint: Endpoint, asked: &Asked) -> Response<Body> {
+    let allow = endpoint.methods().iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    let mut response = if asked.method == Method::OPTIONS {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response
+    } else {
+        let error = Error::new(Code::MethodNotAllowed, format!("this path takes {allow}"));
+        reply::error(endpoint.dialect(), &error, &asked.request_id)
+    };
+    if let Ok(allow) = HeaderValue::from_str(&allow) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+fn index() -> Answer {
+    reply::json(
+        StatusCode::OK,
+        &json!({
+            "name": "weir",
+            "chat": "/v1/chat/completions",
+            "models": "/v1/models",
+            "websocket": "/ws/chat",
+            "docs": "/docs",
+            "openapi": "/openapi.json",
+            "live": "/live",
+            "ready": "/ready",
+        }),
+    )
+}
+
+/// The panic's own text goes to the log only.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text =
+        text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("of unknown kind");
+    Error::internal(std::io::Error::other(format!("panicked: {text}")))
+}
+
+fn log(error: &Error) {
+    match error.code().http().as_u16() {
+        500 => tracing::error!(error = error.chain(), "request failed"),
+        501 | 503 => tracing::info!(error = error.chain(), "request refused"),
+        502.. => tracing::warn!(error = error.chain(), "request failed"),
+        _ => tracing::debug!(error = error.chain(), "request refused"),
+    }
+}
+
+/// Counts when dropped: a request whose client went away before the answer counts too, as 499.
+struct Counted<'a> {
+    metrics: &'a HttpMetrics,
+    route: &'static str,
+    method: MethodLabel,
+    trace: Option<TraceContext>,
+    started: Instant,
+    status: u16,
+}
+
+impl<'a> Counted<'a> {
+    fn new(metrics: &'a HttpMetrics, found: Option<Found<'_>>, asked: &Asked) -> Self {
+        Self {
+            metrics,
+            route: found.map_or(UNMATCHED, |f| f.route),
+            method: MethodLabel::of(asked.method.as_str()),
+            trace: asked.trace,
+            started: Instant::now(),
+            status: 499,
+        }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.metrics.record(self.route, self.method, self.status, self.started.elapsed(), self.trace);
+    }
+}

@@ -1,0 +1,184 @@
+//! Every path the gateway knows, in one table.
+
+use http::Method;
+
+/// The shape errors are answered in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    OpenAi,
+    Anthropic,
+    Gemini,
+    /// RFC 9457.
+    Problem,
+}
+
+/// What stands behind a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    ChatCompletions,
+    Models,
+    Model,
+    Tenants,
+    Tenant,
+    ApiKeys,
+    ApiKey,
+    MyUsage,
+    HourlyKpis,
+    Decide,
+    Ingestion,
+    ChatSocket,
+    Index,
+    /// Known to clients, not there yet.
+    Absent(Dialect),
+}
+
+/// An endpoint, the part of the path that names an object, and the route as metrics know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found<'a> {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) id: &'a str,
+    pub(crate) route: &'static str,
+}
+
+const GET: &[Method] = &[Method::GET, Method::HEAD];
+const POST: &[Method] = &[Method::POST];
+const DELETE: &[Method] = &[Method::DELETE];
+const GET_POST: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
+const ANY: &[Method] = &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+impl Endpoint {
+    /// `HEAD` where there is `GET`: the connection leaves the body out.
+    pub(crate) fn methods(self) -> &'static [Method] {
+        match self {
+            Self::ChatCompletions | Self::Decide => POST,
+            Self::Models | Self::Model | Self::Tenant | Self::MyUsage | Self::HourlyKpis | Self::Index => GET,
+            Self::Tenants | Self::ApiKeys => GET_POST,
+            Self::ApiKey => DELETE,
+            Self::ChatSocket => &[Method::GET],
+            Self::Ingestion | Self::Absent(_) => ANY,
+        }
+    }
+
+    pub(crate) fn dialect(self) -> Dialect {
+        match self {
+            Self::ChatCompletions | Self::Models | Self::Model => Dialect::OpenAi,
+            Self::Absent(dialect) => dialect,
+            _ => Dialect::Problem,
+        }
+    }
+}
+
+const ROOT: &[(&str, Endpoint)] = &[
+    ("/", Endpoint::Index),
+    ("/ws/chat", Endpoint::ChatSocket),
+    ("/docs", Endpoint::Absent(Dialect::Problem)),
+    ("/openapi.json", Endpoint::Absent(Dialect::Problem)),
+];
+
+/// Below `/v1`, and below `/api/v1` alike. A trailing `{id}` takes one segment, `{*id}` any number.
+const TABLE: &[(&str, Endpoint)] = &[
+    ("/v1/chat/completions", Endpoint::ChatCompletions),
+    ("/v1/models", Endpoint::Models),
+    ("/v1/models/{*id}", Endpoint::Model),
+    ("/v1/tenants", Endpoint::Tenants),
+    ("/v1/tenants/{id}", Endpoint::Tenant),
+    ("/v1/api-keys", Endpoint::ApiKeys),
+    ("/v1/api-keys/{id}", Endpoint::ApiKey),
+    ("/v1/users/me/api-keys", Endpoint::ApiKeys),
+    ("/v1/users/me/api-keys/{id}", Endpoint::ApiKey),
+    ("/v1/users/me/usage", Endpoint::MyUsage),
+    ("/v1/analytics/kpis/hourly", Endpoint::HourlyKpis),
+    ("/v1/router/decide", Endpoint::Decide),
+    ("/v1/ingestion", Endpoint::Ingestion),
+    ("/v1/ingestion/{*id}", Endpoint::Ingestion),
+    ("/v1/chat/ws", Endpoint::ChatSocket),
+    ("/v1/ws/chat", Endpoint::ChatSocket),
+    ("/v1/completions", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/embeddings", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/responses", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/responses/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/moderations", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/images/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/audio/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/files", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/files/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/batches", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/batches/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/messages", Endpoint::Absent(Dialect::Anthropic)),
+    ("/v1/messages/{*id}", Endpoint::Absent(Dialect::Anthropic)),
+    ("/v1/docs", Endpoint::Absent(Dialect::Problem)),
+    ("/v1/openapi.json", Endpoint::Absent(Dialect::Problem)),
+];
+
+const GEMINI: &str = "/v1beta/models/";
+
+/// What stands behind a path, if anything.
+pub(crate) fn find(path: &str) -> Option<Found<'_>> {
+    let path = path.strip_prefix("/api").filter(|below| below.starts_with("/v1/")).unwrap_or(path);
+    if path.starts_with("/v1/") {
+        return TABLE.iter().find_map(|&(pattern, endpoint)| {
+            matches(pattern, path).map(|id| Found { endpoint, id, route: pattern })
+        });
+    }
+    if let Some(id) = path.strip_prefix(GEMINI) {
+        let endpoint = Endpoint::Absent(Dialect::Gemini);
+        return Some(Found { endpoint, id, route: "/v1beta/models/{*id}" });
+    }
+    let root = ROOT.iter().find(|(pattern, _)| *pattern == path);
+    root.map(|&(route, endpoint)| Found { endpoint, id: "", route })
+}
+
+/// The part of the path that the pattern leaves open: empty when it leaves nothing open.
+fn matches<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
+    if let Some(stem) = pattern.strip_suffix("{*id}") {
+        return path.strip_prefix(stem).filter(|rest| !rest.is_empty());
+    }
+    match pattern.strip_suffix("{id}") {
+        Some(stem) => path.strip_prefix(stem).filter(|rest| !rest.is_empty() && !rest.contains('/')),
+        None => (pattern == path).then_some(""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str) -> Option<(Endpoint, &str)> {
+        find(path).map(|f| (f.endpoint, f.id))
+    }
+
+    #[test]
+    fn paths_stand_below_both_prefixes() {
+        for prefix in ["/v1", "/api/v1"] {
+            let at = |path: &str| find(&format!("{prefix}{path}")).map(|f| (f.endpoint, f.id.to_owned()));
+            assert_eq!(at("/chat/completions"), Some((Endpoint::ChatCompletions, String::new())));
+            assert_eq!(at("/models"), Some((Endpoint::Models, String::new())));
+            assert_eq!(at("/models/meta/llama:3"), Some((Endpoint::Model, "meta/llama:3".into())));
+            assert_eq!(at("/api-keys/7"), Some((Endpoint::ApiKey, "7".into())));
+            assert_eq!(at("/users/me/api-keys"), Some((Endpoint::ApiKeys, String::new())));
+            assert_eq!(at("/ingestion/documents/7"), Some((Endpoint::Ingestion, "documents/7".into())));
+            assert_eq!(at("/chat/ws"), Some((Endpoint::ChatSocket, String::new())));
+            assert_eq!(at("/messages/count_tokens").map(|f| f.0), Some(Endpoint::Absent(Dialect::Anthropic)));
+        }
+        assert_eq!(found("/ws/chat"), Some((Endpoint::ChatSocket, "")));
+        assert_eq!(found("/"), Some((Endpoint::Index, "")));
+        let gemini = found("/v1beta/models/gemini-3:generateContent");
+        assert_eq!(gemini.map(|f| f.0), Some(Endpoint::Absent(Dialect::Gemini)));
+    }
+
+    #[test]
+    fn other_paths_are_unknown() {
+        for path in [
+            "/v1",
+            "/v1/",
+            "/v2/models",
+            "/v1x/models",
+            "/models",
+            "/v1/models/",
+            "/v1/tenants/a/b",
+            "//v1/models",
+        ] {
+            assert_eq!(found(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! REST in front of the services' gRPC: one endpoint, one file. Errors are `application/problem+json`.
+
+pub(crate) mod api_keys;
+pub(crate) mod decide;
+mod fields;
+pub(crate) mod ingestion;
+pub(crate) mod kpis;
+mod query;
+pub(crate) mod tenants;
+pub(crate) mod usage;
+
+use axum::body::Body;
+use weir_error::Error;
+
+use self::fields::Fields;
+use crate::{
+    House,
+    asked::{Asked, read_body},
+};
+
+/// The fields of the request's JSON body.
+async fn fields(house: &House, asked: &Asked, body: Body) -> Result<Fields, Error> {
+    let limit = house.config.max_body.as_usize();
+    asked.check_json_head(limit)?;
+    let body = read_body(body, limit, house.config.body_timeout).await?;
+    Fields::parse(&body)
+}
+
+/// Our zero and empty mean absent; in JSON that is `null`.
+fn present<T: Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
+}

@@ -1,0 +1,154 @@
+//! Event streams: order, silence, failures, and clients that leave.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::tests::fakes::EVENTS;
+
+const KEEP_ALIVE: &str = ": keep-alive\n\n";
+
+fn impatient() -> House {
+    let config = Config { keep_alive: Duration::from_millis(20), ..Config::default() };
+    house_with(config, weir_access::Config::default(), None)
+}
+
+async fn start(house: &House, model: &str) -> Response<Body> {
+    post("/v1/chat/completions", &streamed(model)).key(&house.key).send(house).await
+}
+
+/// The events of a stream without its comments.
+async fn rest(mut body: Body) -> String {
+    let mut text = String::new();
+    while let Some(frame) = next_frame(&mut body).await {
+        if frame != KEEP_ALIVE {
+            assert!(frame.starts_with("data: ") && frame.ends_with("\n\n"), "{frame:?} is not whole events");
+            text.push_str(&frame);
+        }
+    }
+    text
+}
+
+fn error_of(events: &str) -> Value {
+    let events = events.strip_suffix("data: [DONE]\n\n").expect("no [DONE] at the end");
+    let last = events.trim_end().rsplit("\n\n").next().unwrap();
+    let json: String = last.lines().map(|line| line.strip_prefix("data: ").unwrap()).collect();
+    serde_json::from_str::<Value>(&json).unwrap()["error"].take()
+}
+
+#[tokio::test]
+async fn events_come_as_they_are() {
+    let house = house();
+    let response = start(&house, "sim-1").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache"),
+        ("x-accel-buffering", "no"),
+        ("x-weir-provider", "sim"),
+        ("x-weir-model", "sim-1"),
+    ] {
+        assert_eq!(header(&response, name), Some(value), "{name}");
+    }
+    assert_eq!(header(&response, "content-length"), None);
+    let mut body = response.into_body();
+    for event in EVENTS {
+        assert_eq!(next_frame(&mut body).await.as_deref(), Some(event));
+    }
+    assert_eq!(next_frame(&mut body).await, None);
+}
+
+#[tokio::test]
+async fn silence_is_filled_between_events_only() {
+    let house = impatient();
+    let response = start(&house, "pausing").await;
+    let mut body = response.into_body();
+    // A slow machine may be silent before the first event, too.
+    let mut first = next_frame(&mut body).await;
+    while first.as_deref() == Some(KEEP_ALIVE) {
+        first = next_frame(&mut body).await;
+    }
+    assert_eq!(first.as_deref(), Some(EVENTS[0]));
+    for _ in 0..3 {
+        assert_eq!(next_frame(&mut body).await.as_deref(), Some(KEEP_ALIVE));
+    }
+    house.fakes.release();
+    assert_eq!(rest(body).await, EVENTS[1..].concat());
+}
+
+#[tokio::test]
+async fn a_model_that_thinks_long_is_waited_for() {
+    let house = impatient();
+    let response = start(&house, "thinking").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(header(&response, "content-type"), Some("text/event-stream; charset=utf-8"));
+    assert_eq!(header(&response, "x-weir-provider"), None);
+    let mut body = response.into_body();
+    for _ in 0..2 {
+        assert_eq!(next_frame(&mut body).await.as_deref(), Some(KEEP_ALIVE));
+    }
+    house.fakes.release();
+    assert_eq!(rest(body).await, EVENTS.concat());
+}
+
+#[tokio::test]
+async fn failures_after_the_answer_began_are_events() {
+    for (model, code, message) in [
+        ("thinking-then-failing", json!("upstream_failed"), "the provider broke off"),
+        ("thinking-then-refusing", Value::Null, "slow down"),
+    ] {
+        let house = impatient();
+        let response = start(&house, model).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        house.fakes.release();
+        let error = error_of(&rest(response.into_body()).await);
+        assert_eq!((&error["code"], &error["message"]), (&code, &json!(message)), "{model}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_midway_says_so_and_ends() {
+    let house = house();
+    for (model, message) in [("cut", "the provider broke off"), ("unfinished", "the answer broke off")] {
+        let response = start(&house, model).await;
+        let events = rest(response.into_body()).await;
+        assert!(events.starts_with(EVENTS[0]), "{events}");
+        let error = error_of(&events);
+        assert_eq!((&error["code"], &error["message"]), (&json!("upstream_failed"), &json!(message)));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_cancels_the_call() {
+    let house = house();
+    let dropped = || house.fakes.0.dropped.load(Ordering::SeqCst);
+    let mut response = start(&house, "hanging").await;
+    assert_eq!(next_frame(response.body_mut()).await.as_deref(), Some(EVENTS[0]));
+    assert_eq!(house.metrics.active_streams().get(), 1);
+    assert_eq!(dropped(), 0);
+    drop(response);
+    wait_until("the stream is cancelled", || dropped() == 1).await;
+    assert_eq!(house.metrics.active_streams().get(), 0);
+
+    let mut plain = Box::pin(post("/v1/chat/completions", &chat("hanging")).key(&house.key).send(&house));
+    let called = house.fakes.called("complete");
+    while house.fakes.called("complete") == called {
+        assert!(futures_util::poll!(&mut plain).is_pending());
+        tokio::task::yield_now().await;
+    }
+    drop(plain);
+    wait_until("the plain call is cancelled", || dropped() == 2).await;
+    assert!(house.metrics.encode().contains("method=\"POST\",status=\"499\"} 1"));
+}
+
+#[tokio::test]
+async fn a_cancelled_call_keeps_its_estimate() {
+    let house = house();
+    let key = house.fakes.add_key(TenantId::new(), limits(None, Some(100_000)));
+    let mut body = streamed("hanging");
+    body["max_tokens"] = 50_000.into();
+    let response = post("/v1/chat/completions", &body).key(&key).send(&house).await;
+    drop(response);
+    let response = post("/v1/chat/completions", &chat("sim-1")).key(&key).send(&house).await;
+    let left: u64 = header(&response, "x-ratelimit-remaining-tokens").unwrap().parse().unwrap();
+    assert!((49_000..60_000).contains(&left), "{left}");
+}

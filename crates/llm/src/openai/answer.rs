@@ -1,0 +1,148 @@
+//! A whole answer: what it used, and its text for counting when it doesn't say.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use crate::tokens::count_text;
+
+/// Inclusive counts: cached is part of input, reasoning part of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    pub cache_read_tokens: u64,
+    pub reasoning_tokens: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireUsage {
+    prompt_tokens: u64,
+    #[serde(default)]
+    completion_tokens: u64,
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+    #[serde(default)]
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct CompletionDetails {
+    #[serde(default)]
+    reasoning_tokens: Option<u64>,
+}
+
+impl From<WireUsage> for Usage {
+    fn from(wire: WireUsage) -> Self {
+        Self {
+            input_tokens: wire.prompt_tokens,
+            output_tokens: wire.completion_tokens,
+            cache_read_tokens: wire.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or_default(),
+            reasoning_tokens: wire
+                .completion_tokens_details
+                .and_then(|d| d.reasoning_tokens)
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// What a message or a delta says, in every field that costs tokens.
+#[derive(Deserialize, Default)]
+pub(super) struct Said<'a> {
+    #[serde(borrow, default)]
+    content: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    refusal: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    reasoning_content: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    tool_calls: Option<Vec<ToolCall<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct ToolCall<'a> {
+    #[serde(borrow, default)]
+    function: Option<Function<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Function<'a> {
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    arguments: Option<Cow<'a, str>>,
+}
+
+impl Said<'_> {
+    pub(super) fn append_to(&self, text: &mut String) {
+        let calls = self.tool_calls.iter().flatten().filter_map(|c| c.function.as_ref());
+        let calls = calls.flat_map(|f| [&f.name, &f.arguments]);
+        for piece in
+            [&self.reasoning_content, &self.content, &self.refusal].into_iter().chain(calls).flatten()
+        {
+            text.push_str(piece);
+        }
+    }
+}
+
+/// The provider's own numbers, when a whole answer carries them.
+#[must_use]
+pub fn usage_of_answer(body: &[u8]) -> Option<Usage> {
+    #[derive(Deserialize)]
+    struct Answer {
+        usage: Option<WireUsage>,
+    }
+    serde_json::from_slice::<Answer>(body).ok()?.usage.map(Usage::from)
+}
+
+/// Tokens of a whole answer's text, counted here.
+#[must_use]
+pub fn count_answer(body: &[u8]) -> u64 {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow, default)]
+        choices: Vec<Choice<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Choice<'a> {
+        #[serde(borrow, default)]
+        message: Said<'a>,
+    }
+    let Ok(answer) = serde_json::from_slice::<Answer<'_>>(body) else { return 0 };
+    let count = |choice: &Choice<'_>| {
+        let mut text = String::new();
+        choice.message.append_to(&mut text);
+        count_text(&text)
+    };
+    answer.choices.iter().map(count).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_with_its_details_or_not_at_all() {
+        let body = br#"{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,
+            "prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":3}}}"#;
+        let expected =
+            Usage { input_tokens: 10, output_tokens: 5, cache_read_tokens: 4, reasoning_tokens: 3 };
+        assert_eq!(usage_of_answer(body), Some(expected));
+        for without in ["{}", r#"{"usage":null}"#, r#"{"usage":{"prompt_tokens":-1}}"#, "x"] {
+            assert_eq!(usage_of_answer(without.as_bytes()), None, "{without}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_usage_is_counted() {
+        let body = br#"{"choices":[{"message":{"content":" two words"}},{"message":{"content":null,
+            "tool_calls":[{"function":{"name":"f","arguments":"{\"a\":1}"}}]}}]}"#;
+        assert_eq!(count_answer(body), count_text(" two words") + count_text("f{\"a\":1}"));
+    }
+}

@@ -1,0 +1,100 @@
+//! The body for a provider of the same dialect: the client's bytes, but for the model's name and the request for
+//! usage.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use serde_json::value::RawValue;
+
+use super::ChatView;
+
+/// `body` with the provider's name of the model, and, for a stream, asking for the usage chunk. Shares the bytes
+/// when nothing changes.
+#[must_use]
+pub fn upstream_body(view: &ChatView, body: &Bytes, provider_model: &str) -> Bytes {
+    let mut edits: Vec<(Range<usize>, String)> = Vec::with_capacity(2);
+    if provider_model != view.model {
+        edits.push((view.model_at.clone(), serde_json::Value::from(provider_model).to_string()));
+    }
+    if view.stream && !view.include_usage {
+        edits.push(match &view.stream_options_at {
+            None => {
+                let start = view.members_at..view.members_at;
+                (start, r#""stream_options":{"include_usage":true},"#.to_owned())
+            }
+            Some(at) => (at.clone(), with_usage(body.get(at.clone()).unwrap_or_default())),
+        });
+    }
+    if edits.is_empty() {
+        return body.clone();
+    }
+    edits.sort_by_key(|(at, _)| at.start);
+    let grown: usize = edits.iter().map(|(_, text)| text.len()).sum();
+    let mut out = BytesMut::with_capacity(body.len() + grown);
+    let mut from = 0;
+    for (at, text) in edits {
+        out.extend_from_slice(body.get(from..at.start).unwrap_or_default());
+        out.extend_from_slice(text.as_bytes());
+        from = at.end;
+    }
+    out.extend_from_slice(body.get(from..).unwrap_or_default());
+    out.freeze()
+}
+
+/// The client's stream options with `include_usage` set; the others stay.
+fn with_usage(options: &[u8]) -> String {
+    type Members = std::collections::BTreeMap<String, Box<RawValue>>;
+    let members: Option<Members> = serde_json::from_slice(options).ok();
+    let mut text = String::from(r#"{"include_usage":true"#);
+    for (name, value) in members.into_iter().flatten().filter(|(name, _)| name != "include_usage") {
+        text.push(',');
+        text.push_str(&serde_json::Value::from(name).to_string());
+        text.push(':');
+        text.push_str(value.get());
+    }
+    text.push('}');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spliced(body: &str, model: &str) -> String {
+        let bytes = Bytes::copy_from_slice(body.as_bytes());
+        let view = ChatView::scan(&bytes).unwrap();
+        String::from_utf8(upstream_body(&view, &bytes, model).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn bytes_pass_but_for_model_and_usage() {
+        let messages =
+            r#""messages":[{"role":"user","content":"\u00e9 \"model\": 1"}],  "vendor" : {"x": 1.0e3}"#;
+        let plain = format!(r#"{{ "model" : "m", {messages} }}"#);
+        assert_eq!(spliced(&plain, "m"), plain);
+        assert_eq!(spliced(&plain, "n\"1"), format!(r#"{{ "model" : "n\"1", {messages} }}"#));
+
+        let stream = format!(r#"{{{messages},"model":"m","stream":true}}"#);
+        let asked = r#""stream_options":{"include_usage":true},"#;
+        assert_eq!(spliced(&stream, "m"), format!(r#"{{{asked}{messages},"model":"m","stream":true}}"#));
+
+        let other = format!(
+            r#"{{"stream_options":{{"include_obfuscation":false,"include_usage":false}},{messages},"model":"m","stream":true}}"#
+        );
+        let expected = format!(
+            r#"{{"stream_options":{{"include_usage":true,"include_obfuscation":false}},{messages},"model":"long","stream":true}}"#
+        );
+        assert_eq!(spliced(&other, "long"), expected);
+        let null = format!(r#"{{"model":"m",{messages},"stream":true,"stream_options":null}}"#);
+        assert_eq!(spliced(&null, "m"), null.replace("null", r#"{"include_usage":true}"#));
+    }
+
+    #[test]
+    fn a_body_that_needs_nothing_is_not_copied() {
+        let body = Bytes::from_static(
+            br#"{"model":"m","messages":[{"role":"user"}],"stream":true,"stream_options":{"include_usage":true}}"#,
+        );
+        let view = ChatView::scan(&body).unwrap();
+        assert_eq!(upstream_body(&view, &body, "m").as_ptr(), body.as_ptr());
+    }
+}

@@ -1,0 +1,241 @@
+//! A bounded side decoder: it looks at a stream's events as they pass, and changes nothing.
+//!
+//! In the usual case the provider sends usage, and no delta is ever parsed: the tap only searches for a few
+//! markers and keeps the end of each event from its `"delta":` on. Markers can't be forged by text, which JSON
+//! escapes. What was kept is parsed and counted when it exceeds a bound, or when the stream breaks.
+
+use memchr::memmem;
+use serde::Deserialize;
+
+use super::{
+    Usage,
+    answer::{Said, WireUsage},
+};
+use crate::{sse, tokens::count_text};
+
+/// Kept deltas are parsed and counted at this size.
+const KEPT: usize = 48 * 1024;
+/// Text without a word border is counted at this size even so.
+const CARRIED: usize = 16 * 1024;
+
+const DELTA: &[u8] = b"\"delta\":";
+const USAGE: &[u8] = b"\"usage\":";
+const FINISH: &[u8] = b"\"finish_reason\":";
+
+/// What an event is to whoever relays it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameKind {
+    /// It carries a piece of the answer.
+    Delta,
+    /// The chunk that only tells usage.
+    Usage,
+    /// `[DONE]`.
+    Done,
+    /// The provider's error in the middle of the stream.
+    Error,
+    /// A role, a finish, a comment, a vendor's own.
+    Other,
+}
+
+#[derive(Debug)]
+pub struct StreamTap {
+    choices: u64,
+    finished: u64,
+    failed: bool,
+    usage: Option<Usage>,
+    /// From each event's `"delta":` on, a line each.
+    kept: Vec<u8>,
+    /// Text not counted yet: its last word may go on.
+    carry: String,
+    counted: u64,
+}
+
+impl StreamTap {
+    /// For a stream of so many choices.
+    #[must_use]
+    pub fn new(choices: u64) -> Self {
+        Self {
+            choices: choices.max(1),
+            finished: 0,
+            failed: false,
+            usage: None,
+            kept: Vec::new(),
+            carry: String::new(),
+            counted: 0,
+        }
+    }
+
+    /// Takes note of one whole event.
+    pub fn observe(&mut self, event: &[u8]) -> FrameKind {
+        let Some(data) = sse::data(event) else { return FrameKind::Other };
+        if data.as_ref() == b"[DONE]" {
+            return FrameKind::Done;
+        }
+        if let Some(usage) = value_after(&data, USAGE).filter(|v| v.starts_with(b"{")) {
+            let mut values = serde_json::Deserializer::from_slice(usage).into_iter::<WireUsage>();
+            if let Some(Ok(usage)) = values.next() {
+                self.usage = Some(usage.into());
+            }
+        }
+        let finished = memmem::find_iter(&data, FINISH).filter(|at| {
+            let value = data.get(at + FINISH.len()..).unwrap_or_default();
+            value.trim_ascii_start().starts_with(b"\"")
+        });
+        self.finished += finished.count() as u64;
+        let Some(at) = memmem::find(&data, DELTA) else { return self.without_delta(&data) };
+        let deltas = data.get(at..).unwrap_or_default();
+        self.keep(deltas);
+        if says_something(deltas) { FrameKind::Delta } else { FrameKind::Other }
+    }
+
+    fn without_delta(&mut self, data: &[u8]) -> FrameKind {
+        #[derive(Deserialize)]
+        struct Chunk {
+            #[serde(default)]
+            error: Option<serde::de::IgnoredAny>,
+            #[serde(default)]
+            choices: Option<Vec<serde::de::IgnoredAny>>,
+            #[serde(default)]
+            usage: Option<serde::de::IgnoredAny>,
+        }
+        match serde_json::from_slice::<Chunk>(data) {
+            Ok(chunk) if chunk.error.is_some() => {
+                self.failed = true;
+                FrameKind::Error
+            }
+            Ok(chunk) if chunk.usage.is_some() && chunk.choices.as_ref().is_none_or(Vec::is_empty) => {
+                FrameKind::Usage
+            }
+            _ => FrameKind::Other,
+        }
+    }
+
+    /// The provider's own numbers, once they came.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Whether every choice has told why it ended.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        !self.failed && self.finished >= self.choices
+    }
+
+    /// Whether the provider sent an error.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Tokens of the text that passed, counted here.
+    #[must_use]
+    pub fn count_output(&self) -> u64 {
+        let mut text = self.carry.clone();
+        append_texts(&self.kept, &mut text);
+        self.counted + count_text(&text)
+    }
+
+    fn keep(&mut self, deltas: &[u8]) {
+        // One event's data has no line feed unless it came in several lines; then JSON allows a space instead.
+        self.kept.extend(deltas.iter().map(|b| if *b == b'\n' { b' ' } else { *b }));
+        self.kept.push(b'\n');
+        if self.kept.len() > KEPT {
+            append_texts(&self.kept, &mut self.carry);
+            self.kept.clear();
+            let border =
+                word_border(&self.carry).or((self.carry.len() > CARRIED).then_some(self.carry.len()));
+            if let Some(border) = border {
+                let rest = self.carry.split_off(border);
+                self.counted += count_text(&self.carry);
+                self.carry = rest;
+            }
+        }
+    }
+}
+
+/// Whether a delta holds text, a tool call or reasoning, and not just a role or an empty string.
+fn says_something(deltas: &[u8]) -> bool {
+    [&b"\"content\":"[..], b"\"reasoning_content\":", b"\"refusal\":", b"\"arguments\":"].iter().any(
+        |field| value_after(deltas, field).is_some_and(|v| v.starts_with(b"\"") && !v.starts_with(b"\"\"")),
+    ) || memmem::find(deltas, b"\"tool_calls\":").is_some()
+}
+
+/// What follows the last `"field":`.
+fn value_after<'a>(data: &'a [u8], field: &[u8]) -> Option<&'a [u8]> {
+    let at = memmem::rfind(data, field)? + field.len();
+    data.get(at..).map(<[u8]>::trim_ascii_start)
+}
+
+/// The texts of all deltas in kept lines.
+fn append_texts(kept: &[u8], text: &mut String) {
+    for line in kept.split(|b| *b == b'\n') {
+        for at in memmem::find_iter(line, DELTA) {
+            let delta = line.get(at + DELTA.len()..).unwrap_or_default();
+            let mut values = serde_json::Deserializer::from_slice(delta).into_iter::<Said<'_>>();
+            if let Some(Ok(said)) = values.next() {
+                said.append_to(text);
+            }
+        }
+    }
+}
+
+/// The last place where the tokenizer surely starts anew: a space between a letter or digit and a letter.
+fn word_border(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    (1..bytes.len().saturating_sub(1)).rev().find(|&i| {
+        let at = |i: usize| bytes.get(i).copied().unwrap_or_default();
+        at(i) == b' ' && at(i - 1).is_ascii_alphanumeric() && at(i + 1).is_ascii_alphabetic()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(delta: &str, finish: &str) -> String {
+        format!(
+            r#"data: {{"id":"x","object":"chat.completion.chunk","choices":[{{"index":0,"delta":{delta},"finish_reason":{finish}}}],"usage":null}}"#
+        ) + "\n\n"
+    }
+
+    #[test]
+    fn events_are_told_apart() {
+        let mut tap = StreamTap::new(1);
+        let usage = r#"data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2}}"#;
+        for (event, kind) in [
+            (chunk(r#"{"role":"assistant","content":""}"#, "null"), FrameKind::Other),
+            (chunk(r#"{"content":" word"}"#, "null"), FrameKind::Delta),
+            (chunk(r#"{"content":"\"usage\":{\"finish_reason\":\"x\"}"}"#, "null"), FrameKind::Delta),
+            (
+                chunk(r#"{"tool_calls":[{"index":0,"function":{"name":"f","arguments":""}}]}"#, "null"),
+                FrameKind::Delta,
+            ),
+            (": keep-alive\n\n".to_owned(), FrameKind::Other),
+        ] {
+            assert_eq!(tap.observe(event.as_bytes()), kind, "{event}");
+            assert!(!tap.finished() && tap.usage().is_none());
+        }
+        assert_eq!(tap.observe(chunk("{}", "\"stop\"").as_bytes()), FrameKind::Other);
+        assert!(tap.finished());
+        assert_eq!(tap.observe(format!("{usage}\r\n\r\n").as_bytes()), FrameKind::Usage);
+        assert_eq!(tap.usage().map(|u| (u.input_tokens, u.output_tokens)), Some((7, 2)));
+        assert_eq!(tap.observe(b"data: [DONE]\n\n"), FrameKind::Done);
+        assert_eq!(tap.observe(b"data: {\"error\":{\"message\":\"x\"}}\n\n"), FrameKind::Error);
+        assert!(!tap.finished() && tap.failed());
+    }
+
+    #[test]
+    fn a_broken_stream_is_counted_as_its_whole_text_however_long() {
+        let words = [" the", " quick", " brown", " Zürich", " 42nd", " street"];
+        let mut tap = StreamTap::new(1);
+        let mut text = String::new();
+        for i in 0..20_000 {
+            let word = words[i % words.len()];
+            text.push_str(word);
+            tap.observe(chunk(&format!(r#"{{"content":"{word}"}}"#), "null").as_bytes());
+            assert!(tap.kept.len() + tap.carry.len() < KEPT + CARRIED);
+        }
+        assert_eq!(tap.count_output(), count_text(&text));
+    }
+}

@@ -1,0 +1,175 @@
+//! Who serves which model: configured lists, or each provider's own `/models`, asked again when it ages.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use serde::Deserialize;
+use weir_error::{Code, Error};
+use weir_llm::upstream::Upstream;
+use weir_runtime::{Shutdown, retry::Backoff};
+
+use crate::config::Endpoint;
+
+/// A list longer than this is cut: it is a mistake or an attack.
+const MAX_MODELS: usize = 10_000;
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+pub(crate) struct Provider {
+    pub(crate) name: String,
+    pub(crate) upstream: Upstream,
+    /// Listed in the configuration: never asked for.
+    fixed: Vec<String>,
+}
+
+/// A model as its provider lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Model {
+    pub(crate) id: String,
+    #[serde(default)]
+    pub(crate) created: i64,
+    #[serde(default)]
+    pub(crate) owned_by: String,
+}
+
+#[derive(Clone)]
+pub(crate) struct Candidate {
+    pub(crate) provider: Arc<Provider>,
+    pub(crate) model: String,
+}
+
+#[derive(Default)]
+struct Snapshot {
+    listed: BTreeMap<String, Vec<Model>>,
+    /// Model → indices of providers, in their order.
+    servers: HashMap<String, Vec<usize>>,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Catalog {
+    providers: Arc<[Arc<Provider>]>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+}
+
+impl Catalog {
+    pub(crate) fn new(endpoints: Vec<(Endpoint, Upstream)>) -> Self {
+        let providers: Arc<[_]> = endpoints
+            .into_iter()
+            .map(|(endpoint, upstream)| {
+                Arc::new(Provider { name: endpoint.name, upstream, fixed: endpoint.models })
+            })
+            .collect();
+        let catalog = Self { providers, snapshot: Arc::default() };
+        for provider in catalog.providers.iter().filter(|p| !p.fixed.is_empty()) {
+            let fixed = provider.fixed.iter();
+            let models =
+                fixed.map(|id| Model { id: id.clone(), created: 0, owned_by: provider.name.clone() });
+            catalog.store(&provider.name, &models.collect::<Vec<_>>());
+        }
+        catalog
+    }
+
+    /// Everyone who serves this model, in the order of the providers' names. `provider/model` names one.
+    pub(crate) fn candidates(&self, model: &str) -> Vec<Candidate> {
+        let snapshot = self.snapshot.load();
+        let served = |name: &str| snapshot.servers.get(name).map(Vec::as_slice).unwrap_or_default();
+        let whole = served(model);
+        if !whole.is_empty() {
+            let candidate = |&i: &usize| self.providers.get(i).map(|p| (p.clone(), model.to_owned()));
+            return whole
+                .iter()
+                .filter_map(candidate)
+                .map(|(provider, model)| Candidate { provider, model })
+                .collect();
+        }
+        let Some((provider, model)) = model.split_once('/') else { return Vec::new() };
+        let named = self.providers.iter().enumerate().find(|(_, p)| p.name == provider);
+        match named {
+            Some((i, provider)) if served(model).contains(&i) => {
+                vec![Candidate { provider: provider.clone(), model: model.to_owned() }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Every (provider, model), sorted by model.
+    pub(crate) fn models(&self) -> Vec<(String, Model)> {
+        let snapshot = self.snapshot.load();
+        let mut all: Vec<_> = snapshot
+            .listed
+            .iter()
+            .flat_map(|(provider, models)| models.iter().map(|m| (provider.clone(), m.clone())))
+            .collect();
+        all.sort_by(|a, b| (&a.1.id, &a.0).cmp(&(&b.1.id, &b.0)));
+        all.dedup_by(|a, b| a.1.id == b.1.id);
+        all
+    }
+
+    /// Whether every provider's list is known.
+    pub(crate) fn complete(&self) -> bool {
+        self.snapshot.load().listed.len() == self.providers.len()
+    }
+
+    /// Keeps one provider's list fresh.
+    pub(crate) async fn follow(self, provider: Arc<Provider>, ttl: Duration, shutdown: Shutdown) {
+        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+        loop {
+            let wait = match discover(&provider).await {
+                Ok(models) => {
+                    tracing::info!(provider = provider.name, models = models.len(), "models listed");
+                    self.store(&provider.name, &models);
+                    backoff.reset();
+                    ttl
+                }
+                Err(error) => {
+                    tracing::warn!(provider = provider.name, error = %error.chain(), "could not list models");
+                    backoff.next()
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// The providers whose lists must be asked for.
+    pub(crate) fn to_follow(&self) -> impl Iterator<Item = Arc<Provider>> + '_ {
+        self.providers.iter().filter(|p| p.fixed.is_empty()).cloned()
+    }
+
+    fn store(&self, provider: &str, models: &[Model]) {
+        self.snapshot.rcu(|old| {
+            let mut listed = old.listed.clone();
+            listed.insert(provider.to_owned(), models.to_vec());
+            let mut servers: HashMap<String, Vec<usize>> = HashMap::new();
+            for (i, provider) in self.providers.iter().enumerate() {
+                for model in listed.get(&provider.name).into_iter().flatten() {
+                    servers.entry(model.id.clone()).or_default().push(i);
+                }
+            }
+            Snapshot { listed, servers }
+        });
+    }
+}
+
+async fn discover(provider: &Provider) -> Result<Vec<Model>, Error> {
+    #[derive(Deserialize)]
+    struct List {
+        data: Vec<Model>,
+    }
+    let answer = provider.upstream.get("/models").await.map_err(Error::internal)?;
+    if !answer.status.is_success() {
+        return Err(Error::new(Code::UpstreamFailed, format!("the provider answered {}", answer.status)));
+    }
+    let list: List = serde_json::from_slice(&answer.body).map_err(Error::internal)?;
+    let mut models = list.data;
+    models.retain(|m| (1..=256).contains(&m.id.len()));
+    models.truncate(MAX_MODELS);
+    Ok(models)
+}

@@ -1,0 +1,316 @@
+//! What a request used, made durable before its answer ends.
+//!
+//! A [`Metered`] is one request. Each attempt towards a provider is opened in the spool first; the last one is
+//! closed together with the request, in one append. Dropping it unfinished means the client went away.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use uuid::Uuid;
+use weir_error::{Error, require_tenant};
+use weir_events::{Commit, Event, Spool};
+use weir_llm::{openai::StreamTap, tokens};
+use weir_proto::{
+    chat::Usage,
+    events::{AttemptClosed, Caller, OpenAttempt, Outcome, RequestFinished, TokenSource, Tokens},
+};
+use weir_types::{AttemptId, Clock, RequestContext};
+
+use crate::metrics::Metrics;
+
+/// Longest wait for the configured durability. The record is in the spool by then, whatever happens.
+const COMMIT_WAIT: Duration = Duration::from_secs(5);
+/// Prompts longer than this are counted on a blocking thread when their client goes away.
+const COUNT_INLINE: usize = 64 * 1024;
+
+#[derive(Clone)]
+pub(crate) struct Meter {
+    pub(crate) spool: Spool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    pub(crate) outcome: Outcome,
+    /// The provider's status; 0 when it sent none.
+    pub(crate) provider_status: u16,
+    /// The client's status.
+    pub(crate) status: u16,
+    pub(crate) tokens: Tokens,
+    pub(crate) source: TokenSource,
+}
+
+struct Attempt {
+    open: OpenAttempt,
+    id: AttemptId,
+    /// Whether the provider is known to have received the request.
+    reached: bool,
+    status: u16,
+}
+
+/// One request under way.
+pub(crate) struct Metered {
+    meter: Meter,
+    id: Uuid,
+    request_id: String,
+    caller: Caller,
+    requested_model: String,
+    stream: bool,
+    /// What was sent, for counting when the provider doesn't say.
+    prompt: Bytes,
+    /// What came back, likewise.
+    tap: Option<StreamTap>,
+    started: Instant,
+    started_at_ms: i64,
+    first_token_us: Option<u64>,
+    attempts: u32,
+    current: Option<Attempt>,
+}
+
+impl Meter {
+    pub(crate) fn request(
+        &self,
+        ctx: &RequestContext,
+        requested_model: &str,
+        stream: bool,
+        prompt: Bytes,
+    ) -> Result<Metered, Error> {
+        let tenant = require_tenant(ctx)?;
+        Ok(Metered {
+            meter: self.clone(),
+            id: Uuid::now_v7(),
+            request_id: ctx.request_id.to_string(),
+            caller: Caller {
+                tenant_id: tenant.to_string(),
+                key_id: ctx.key().map(|k| k.to_string()).unwrap_or_default(),
+                user_id: ctx.user().map(|u| u.to_string()).unwrap_or_default(),
+            },
+            requested_model: requested_model.to_owned(),
+            stream,
+            prompt,
+            tap: None,
+            started: Instant::now(),
+            started_at_ms: self.clock.now_ms(),
+            first_token_us: None,
+            attempts: 0,
+            current: None,
+        })
+    }
+}
+
+impl Metered {
+    /// Opens the next attempt in the spool. An attempt before it must have failed; it is closed only now, so that
+    /// at every moment something open in the spool speaks for this request.
+    pub(crate) fn open(
+        &mut self,
+        provider: &str,
+        model: &str,
+        failed: Option<Ending>,
+    ) -> Result<AttemptId, Error> {
+        let id = AttemptId::new();
+        let open = OpenAttempt {
+            attempt_id: id.to_string(),
+            request_event_id: self.id.to_string(),
+            request_id: self.request_id.clone(),
+            caller: Some(self.caller.clone()),
+            provider: provider.to_owned(),
+            model: model.to_owned(),
+            requested_model: self.requested_model.clone(),
+            stream: self.stream,
+            number: self.attempts + 1,
+            opened_at_ms: self.meter.clock.now_ms(),
+            started_at_ms: self.started_at_ms,
+            input_tokens_estimate: tokens::estimate(self.prompt.len()),
+        };
+        if let Err(error) = self.meter.spool.opened(&open) {
+            self.meter.metrics.spool_refused.inc();
+            drop(failed.and_then(|ending| self.close(ending)));
+            return Err(Error::unavailable("usage can't be recorded right now").with_source(error));
+        }
+        if let (Some(previous), Some(ending)) = (self.current.take(), failed) {
+            let events: Vec<_> = self.attempt_event(&previous, ending).into_iter().collect();
+            drop(self.meter.spool.attempt_closed(previous.id, &events));
+        }
+        self.attempts += 1;
+        self.current = Some(Attempt { open, id, reached: false, status: 0 });
+        Ok(id)
+    }
+
+    /// The provider answered with this status: it received the request.
+    pub(crate) fn reached(&mut self, status: u16) {
+        if let Some(current) = &mut self.current {
+            current.reached = true;
+            current.status = status;
+        }
+    }
+
+    /// The first piece of the answer goes to the client.
+    pub(crate) fn first_token(&mut self) {
+        if self.first_token_us.is_none() {
+            self.first_token_us = Some(micros(self.started));
+        }
+    }
+
+    pub(crate) fn watch(&mut self, tap: StreamTap) {
+        self.tap = Some(tap);
+    }
+
+    pub(crate) fn tap_ref(&self) -> Option<&StreamTap> {
+        self.tap.as_ref()
+    }
+
+    pub(crate) fn tap(&mut self) -> Option<&mut StreamTap> {
+        self.tap.as_mut()
+    }
+
+    /// The provider's own numbers when it sent them, else counted from what was sent and relayed; nothing when the
+    /// provider isn't known to have received the request.
+    pub(crate) fn tokens(&self) -> (Tokens, TokenSource) {
+        if let Some(usage) = self.tap.as_ref().and_then(StreamTap::usage) {
+            return (usage_tokens(usage), TokenSource::Provider);
+        }
+        if !self.current.as_ref().is_some_and(|c| c.reached) {
+            return (Tokens::default(), TokenSource::Counted);
+        }
+        let input = tokens::count_prompt(&self.prompt);
+        let output = self.tap.as_ref().map(StreamTap::count_output).unwrap_or_default();
+        (Tokens { input, output, ..Tokens::default() }, TokenSource::Counted)
+    }
+
+    /// Counts a whole unstreamed answer.
+    pub(crate) fn tokens_of_answer(&self, body: &[u8]) -> (Tokens, TokenSource) {
+        if let Some(usage) = weir_llm::openai::usage_of_answer(body) {
+            return (usage_tokens(usage), TokenSource::Provider);
+        }
+        let output = weir_llm::openai::count_answer(body);
+        (
+            Tokens { input: tokens::count_prompt(&self.prompt), output, ..Tokens::default() },
+            TokenSource::Counted,
+        )
+    }
+
+    /// Closes the request and its last attempt in one append. The answer may end once this returns.
+    pub(crate) async fn finish(mut self, ending: Ending) {
+        let Some(commit) = self.close(ending) else { return };
+        if commit.is_done() {
+            return;
+        }
+        let durable = tokio::time::timeout(COMMIT_WAIT, commit.wait()).await;
+        if !matches!(durable, Ok(Ok(()))) {
+            self.meter.metrics.commits_late.inc();
+            tracing::error!("usage is recorded, but not yet as durably as configured");
+        }
+    }
+
+    fn close(&mut self, ending: Ending) -> Option<Commit> {
+        let attempt = self.current.take()?;
+        let finished_at_ms = self.meter.clock.now_ms();
+        let request = RequestFinished {
+            id: self.id.to_string(),
+            request_id: std::mem::take(&mut self.request_id),
+            caller: Some(self.caller.clone()),
+            requested_model: std::mem::take(&mut self.requested_model),
+            model: attempt.open.model.clone(),
+            provider: attempt.open.provider.clone(),
+            stream: self.stream,
+            attempts: self.attempts,
+            outcome: ending.outcome.into(),
+            status: ending.status.into(),
+            tokens: Some(ending.tokens),
+            token_source: ending.source.into(),
+            started_at_ms: self.started_at_ms,
+            finished_at_ms,
+            first_token_us: self.first_token_us,
+            total_us: Some(micros(self.started)),
+        };
+        self.meter.metrics.finished(&request, ending);
+        let events =
+            self.attempt_event(&attempt, ending).into_iter().chain(Event::request_finished(&request).ok());
+        Some(self.meter.spool.closed(attempt.id, &events.collect::<Vec<_>>()))
+    }
+
+    /// `None` for an attempt that cannot have reached its provider: it cost nothing.
+    fn attempt_event(&self, attempt: &Attempt, ending: Ending) -> Option<Event> {
+        if !attempt.reached && ending.outcome == Outcome::Failed && ending.provider_status == 0 {
+            return None;
+        }
+        let open = &attempt.open;
+        let closed = AttemptClosed {
+            attempt_id: open.attempt_id.clone(),
+            request_id: open.request_id.clone(),
+            caller: open.caller.clone(),
+            provider: open.provider.clone(),
+            model: open.model.clone(),
+            number: open.number,
+            outcome: ending.outcome.into(),
+            status: ending.provider_status.into(),
+            tokens: Some(ending.tokens),
+            token_source: ending.source.into(),
+            opened_at_ms: open.opened_at_ms,
+            closed_at_ms: self.meter.clock.now_ms(),
+        };
+        Event::attempt_closed(&closed).ok()
+    }
+
+    fn cancelled(&self) -> Ending {
+        let (tokens, source) = self.tokens();
+        let provider_status = self.current.as_ref().map(|c| c.status).unwrap_or_default();
+        Ending { outcome: Outcome::Cancelled, provider_status, status: 499, tokens, source }
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        if self.current.is_none() {
+            return;
+        }
+        let quick =
+            self.prompt.len() <= COUNT_INLINE || self.tap.as_ref().is_some_and(|t| t.usage().is_some());
+        let runtime = tokio::runtime::Handle::try_current();
+        let (false, Ok(runtime)) = (quick, runtime) else {
+            let ending = self.cancelled();
+            return drop(self.close(ending));
+        };
+        let mut moved = Self {
+            meter: self.meter.clone(),
+            request_id: std::mem::take(&mut self.request_id),
+            caller: std::mem::take(&mut self.caller),
+            requested_model: std::mem::take(&mut self.requested_model),
+            prompt: std::mem::take(&mut self.prompt),
+            tap: self.tap.take(),
+            current: self.current.take(),
+            ..*self
+        };
+        drop(runtime.spawn_blocking(move || {
+            let ending = moved.cancelled();
+            drop(moved.close(ending));
+        }));
+    }
+}
+
+fn usage_tokens(usage: weir_llm::openai::Usage) -> Tokens {
+    Tokens {
+        input: usage.input_tokens,
+        output: usage.output_tokens,
+        cache_read: usage.cache_read_tokens,
+        reasoning: usage.reasoning_tokens,
+    }
+}
+
+pub(crate) fn wire_usage(tokens: Tokens) -> Usage {
+    Usage {
+        input_tokens: tokens.input,
+        output_tokens: tokens.output,
+        cache_read_tokens: tokens.cache_read,
+        reasoning_tokens: tokens.reasoning,
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,13 @@
+//! What the orchestrator does, apart from how it is called.
+
+mod catalog;
+mod chat;
+mod meter;
+mod plain;
+mod recover;
+mod stream;
+
+pub(crate) use catalog::Catalog;
+pub(crate) use chat::{Chat, Frames};
+pub(crate) use meter::{Ending, Meter};
+pub(crate) use recover::recover;

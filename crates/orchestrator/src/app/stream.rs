@@ -1,0 +1,168 @@
+//! An answer as server-sent events: tapped, not transformed.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, stream};
+use tonic::Status;
+use weir_error::{Code, Error};
+use weir_llm::{
+    openai::{DONE, FrameKind, StreamTap, completion_error_frames},
+    sse::Splitter,
+    upstream::{Answer, AnswerBody},
+};
+use weir_proto::{
+    chat::{CompleteFrame, Data, End, complete_frame::Frame},
+    events::Outcome,
+};
+
+use super::{
+    chat::{head, upstream_error},
+    meter::{Ending, Metered, wire_usage},
+};
+
+type Item = Result<CompleteFrame, Status>;
+
+struct Relay {
+    body: AnswerBody,
+    splitter: Splitter,
+    /// Taken when the request is closed; dropping the relay before means that the client went away.
+    metered: Option<Metered>,
+    include_usage: bool,
+    queue: VecDeque<CompleteFrame>,
+}
+
+/// Head, then whole events as they come, then End.
+pub(crate) fn relay(
+    answer: Answer,
+    mut metered: Metered,
+    provider: &str,
+    model: &str,
+    include_usage: bool,
+    choices: u64,
+) -> impl Stream<Item = Item> + Send + use<> {
+    let head = CompleteFrame { frame: Some(Frame::Head(head(&answer, provider, model))) };
+    metered.watch(StreamTap::new(choices));
+    let relay = Relay {
+        body: answer.body,
+        splitter: Splitter::new(),
+        metered: Some(metered),
+        include_usage,
+        queue: VecDeque::from([head]),
+    };
+    stream::unfold(relay, |mut relay| async move { relay.next().await.map(|frame| (Ok(frame), relay)) })
+}
+
+impl Relay {
+    async fn next(&mut self) -> Option<CompleteFrame> {
+        loop {
+            if let Some(frame) = self.queue.pop_front() {
+                return Some(frame);
+            }
+            self.metered.as_ref()?;
+            match self.body.chunk().await {
+                Some(Ok(bytes)) => self.take(bytes).await,
+                Some(Err(error)) => self.cut(&upstream_error(error)).await,
+                None => self.ended().await,
+            }
+        }
+    }
+
+    async fn take(&mut self, bytes: Bytes) {
+        let mut out = Outgoing::default();
+        self.splitter.feed(bytes);
+        loop {
+            let event = match self.splitter.next_event() {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) => {
+                    self.queue.extend(out.frame());
+                    let error =
+                        Error::new(Code::UpstreamFailed, "the model provider sent a malformed stream")
+                            .with_source(error);
+                    return self.cut(&error).await;
+                }
+            };
+            let Some(metered) = &mut self.metered else { break };
+            match metered.tap().map(|tap| tap.observe(&event)) {
+                Some(FrameKind::Usage) if !self.include_usage => {}
+                Some(FrameKind::Done) => {
+                    self.queue.extend(out.frame());
+                    return self.done(event).await;
+                }
+                Some(FrameKind::Delta) => {
+                    metered.first_token();
+                    out.push(event);
+                }
+                _ => out.push(event),
+            }
+        }
+        self.queue.extend(out.frame());
+    }
+
+    /// The terminal event leaves only after the request is in the spool.
+    async fn done(&mut self, terminal: Bytes) {
+        let Some(metered) = self.metered.take() else { return };
+        let (tokens, source) = metered.tokens();
+        let failed = metered.tap_ref().is_some_and(StreamTap::failed);
+        let outcome = if failed { Outcome::Cut } else { Outcome::Succeeded };
+        metered.finish(Ending { outcome, provider_status: 200, status: 200, tokens, source }).await;
+        self.push_end(terminal, tokens);
+    }
+
+    /// The body ended without `[DONE]`: complete if every choice had finished, else cut.
+    async fn ended(&mut self) {
+        let finished = self.metered.as_mut().and_then(Metered::tap).is_some_and(|tap| tap.finished());
+        if finished {
+            return self.done(Bytes::from_static(DONE)).await;
+        }
+        self.cut(&Error::new(
+            Code::UpstreamFailed,
+            "the model provider broke off in the middle of its answer",
+        ))
+        .await;
+    }
+
+    async fn cut(&mut self, error: &Error) {
+        let Some(metered) = self.metered.take() else { return };
+        tracing::warn!(error = %error.chain(), "stream cut");
+        let (tokens, source) = metered.tokens();
+        metered
+            .finish(Ending { outcome: Outcome::Cut, provider_status: 200, status: 200, tokens, source })
+            .await;
+        self.push_end(completion_error_frames(error), tokens);
+    }
+
+    fn push_end(&mut self, terminal: Bytes, tokens: weir_proto::events::Tokens) {
+        self.queue.push_back(CompleteFrame { frame: Some(Frame::Data(Data { bytes: terminal })) });
+        let usage = Some(wire_usage(tokens));
+        self.queue.push_back(CompleteFrame { frame: Some(Frame::End(End { usage })) });
+    }
+}
+
+/// Events that arrived together leave together, so a fast provider costs one frame, not many.
+#[derive(Default)]
+struct Outgoing {
+    first: Option<Bytes>,
+    more: Option<BytesMut>,
+}
+
+impl Outgoing {
+    fn push(&mut self, event: Bytes) {
+        match (&mut self.more, &self.first) {
+            (Some(more), _) => more.extend_from_slice(&event),
+            (None, Some(first)) => {
+                let mut more = BytesMut::with_capacity((first.len() + event.len()) * 2);
+                more.extend_from_slice(first);
+                more.extend_from_slice(&event);
+                self.more = Some(more);
+            }
+            (None, None) => self.first = Some(event),
+        }
+    }
+
+    fn frame(self) -> Option<CompleteFrame> {
+        let bytes = self.more.map(BytesMut::freeze).or(self.first)?;
+        Some(CompleteFrame { frame: Some(Frame::Data(Data { bytes })) })
+    }
+}

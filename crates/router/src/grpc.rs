@@ -1,0 +1,110 @@
+//! `weir.router.v1.Router`, and its tests over a transport.
+
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+use weir_proto::router::{DecideRequest, DecideResponse, router_server::Router};
+
+use crate::app::App;
+
+pub(crate) struct Grpc {
+    pub(crate) app: App,
+}
+
+#[tonic::async_trait]
+impl Router for Grpc {
+    async fn decide(&self, request: Request<DecideRequest>) -> Result<Response<DecideResponse>, Status> {
+        let ctx = weir_rpc::context(&request)?;
+        let decision = self.app.decide(&ctx, &request.get_ref().model)?;
+        Ok(Response::new(DecideResponse {
+            model: decision.model,
+            provider: decision.provider.unwrap_or_default(),
+            reasons: decision.reasons,
+            decision_id: Uuid::now_v7().to_string(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use weir_error::{Code, Error};
+    use weir_proto::router::router_client::RouterClient;
+    use weir_rpc::Transport;
+    use weir_telemetry::Metrics;
+    use weir_types::{RequestContext, scope};
+
+    use super::*;
+    use crate::{AliasTarget, Config, Deps, build};
+
+    fn caller(scopes: &[&str]) -> RequestContext {
+        RequestContext {
+            scopes: scopes.iter().map(|s| Arc::from(*s)).collect(),
+            ..RequestContext::service("orchestrator")
+        }
+    }
+
+    fn client(config: Config, metrics: &Metrics) -> RouterClient<Transport> {
+        let service = build(config, Deps { metrics: metrics.clone() }).unwrap();
+        RouterClient::new(Transport::local("router", service.routes()))
+    }
+
+    async fn decide(client: &mut RouterClient<Transport>, model: &str) -> Result<DecideResponse, Error> {
+        let request =
+            weir_rpc::request(&caller(&[scope::CHAT_WRITE]), DecideRequest { model: model.to_owned() });
+        Ok(client.decide(request).await?.into_inner())
+    }
+
+    #[tokio::test]
+    async fn names_are_decided_the_same_way_every_time() {
+        let mut config = Config::default();
+        let pinned = AliasTarget { model: "m1".to_owned(), provider: Some("azure".to_owned()) };
+        config.aliases.insert("pinned".to_owned(), pinned);
+        let metrics = Metrics::new();
+        let mut client = client(config, &metrics);
+        for (name, model, provider, reason) in [
+            ("smart-model", "gpt-4o", "", "alias smart-model"),
+            ("auto", "gpt-4o-mini", "", "auto: default model"),
+            ("pinned", "m1", "azure", "alias pinned"),
+            ("gpt-4o", "gpt-4o", "", "named outright"),
+            ("openai/gpt-4o", "openai/gpt-4o", "", "named outright"),
+        ] {
+            let first = decide(&mut client, name).await.unwrap();
+            let second = decide(&mut client, name).await.unwrap();
+            assert_eq!((first.model.as_str(), first.provider.as_str()), (model, provider), "{name}");
+            assert_eq!(first.reasons, [reason], "{name}");
+            assert_ne!(first.decision_id, second.decision_id, "{name}");
+            assert_eq!(DecideResponse { decision_id: first.decision_id.clone(), ..second }, first, "{name}");
+        }
+        let text = metrics.encode();
+        assert!(text.contains("router_decision_latency_ms_count 10"), "{text}");
+        assert!(text.contains("router_decisions_total{reason=\"alias\"} 4"), "{text}");
+        assert!(text.contains("router_decisions_total{reason=\"named\"} 4"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_a_name_is_refused() {
+        let mut client = client(Config::default(), &Metrics::new());
+        assert!(decide(&mut client, &"ä".repeat(256)).await.is_ok());
+        for bad in [String::new(), "x".repeat(257)] {
+            let error = decide(&mut client, &bad).await.unwrap_err();
+            assert_eq!((error.code(), error.param()), (Code::InvalidArgument, Some("model")));
+        }
+    }
+
+    #[tokio::test]
+    async fn chat_write_is_required() {
+        let mut client = client(Config::default(), &Metrics::new());
+        let request =
+            weir_rpc::request(&caller(&[scope::MODELS_READ]), DecideRequest { model: "auto".to_owned() });
+        let error = Error::from(client.decide(request).await.unwrap_err());
+        assert_eq!(error.code(), Code::PermissionDenied);
+    }
+
+    #[test]
+    fn an_unsound_configuration_builds_nothing() {
+        let config = Config { default_model: "auto".to_owned(), ..Config::default() };
+        let error = build(config, Deps { metrics: Metrics::new() }).err().unwrap();
+        assert_eq!((error.code(), error.param()), (Code::InvalidArgument, Some("default_model")));
+    }
+}

@@ -1,0 +1,214 @@
+//! A `tracing` layer that writes one line an event, with the fields of the spans around it.
+
+use std::{borrow::Cow, fmt, fmt::Write as _};
+
+use serde_json::Value;
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+};
+use tracing_subscriber::{
+    Layer,
+    fmt::{
+        format::Writer,
+        time::{FormatTime, SystemTime},
+    },
+    layer::Context,
+    registry::LookupSpan,
+};
+
+use crate::redact::{is_secret_field, redact};
+
+/// Where lines go. Errors are the sink's to swallow: logging must not fail a request.
+pub(crate) trait Sink: Send + Sync + 'static {
+    fn write(&self, line: &Line<'_>);
+}
+
+pub(crate) struct LogLayer {
+    sinks: Vec<Box<dyn Sink>>,
+}
+
+impl LogLayer {
+    pub(crate) fn new(sinks: Vec<Box<dyn Sink>>) -> Self {
+        Self { sinks }
+    }
+}
+
+/// One event, ready to be written.
+pub(crate) struct Line<'a> {
+    timestamp: String,
+    level: Level,
+    target: &'a str,
+    fields: Fields,
+}
+
+/// Fields in the order they came; a name stands once.
+#[derive(Default)]
+struct Fields(Vec<(&'static str, Value)>);
+
+impl Fields {
+    fn set(&mut self, name: &'static str, value: Value) {
+        match self.0.iter_mut().find(|(n, _)| *n == name) {
+            Some(slot) => slot.1 = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    fn set_text(&mut self, field: &Field, text: &str) {
+        let text = if is_secret_field(field.name()) { Cow::Borrowed("***") } else { redact(text) };
+        self.set(field.name(), Value::String(text.into_owned()));
+    }
+
+    fn add_missing(&mut self, outer: &Fields) {
+        for (name, value) in &outer.0 {
+            if !self.0.iter().any(|(n, _)| n == name) {
+                self.0.push((name, value.clone()));
+            }
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.set(field.name(), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field.name(), value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field.name(), value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field.name(), value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set_text(field, value);
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        let mut text = value.to_string();
+        let mut next = value.source();
+        while let Some(cause) = next {
+            let _ = write!(text, ": {cause}");
+            next = cause.source();
+        }
+        self.set_text(field, &text);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.set_text(field, &format!("{value:?}"));
+    }
+}
+
+impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for LogLayer {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let Some(span) = ctx.span(id) {
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
+        if let Some(span) = ctx.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        for span in ctx.event_scope(event).into_iter().flatten() {
+            if let Some(outer) = span.extensions().get::<Fields>() {
+                fields.add_missing(outer);
+            }
+        }
+        let mut timestamp = String::with_capacity(32);
+        let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+        let metadata = event.metadata();
+        let line = Line { timestamp, level: *metadata.level(), target: metadata.target(), fields };
+        for sink in &self.sinks {
+            sink.write(&line);
+        }
+    }
+}
+
+impl Line<'_> {
+    /// One JSON object and a line feed: timestamp, level, target, message, then the fields.
+    pub(crate) fn json(&self) -> String {
+        let mut out = String::with_capacity(256);
+        let _ = write!(
+            out,
+            "{{\"timestamp\":\"{}\",\"level\":\"{}\",\"target\":{},\"message\":{}",
+            self.timestamp,
+            self.level,
+            Value::from(self.target),
+            self.message().unwrap_or(&Value::String(String::new())),
+        );
+        for (name, value) in self.others() {
+            // A field that has the name of one of ours keeps its value under a name of its own.
+            let clash = if matches!(name, "timestamp" | "level" | "target") { "field." } else { "" };
+            let _ = write!(out, ",\"{clash}{}\":{value}", name.escape_default());
+        }
+        out.push_str("}\n");
+        out
+    }
+
+    /// For people at a terminal: `12:00:00.123456Z  INFO target: message key=value`.
+    pub(crate) fn pretty(&self, colour: bool) -> String {
+        let mut out = String::with_capacity(160);
+        let time = self.timestamp.split_once('T').map_or(&*self.timestamp, |(_, time)| time);
+        let (level, dim, reset) =
+            if colour { (paint(self.level), "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
+        let _ =
+            write!(out, "{dim}{time}{reset} {level}{:>5}{reset} {dim}{}:{reset} ", self.level, self.target);
+        if let Some(Value::String(message)) = self.message() {
+            push_plain(&mut out, message);
+        }
+        for (name, value) in self.others() {
+            let _ = write!(out, " {dim}{name}={reset}");
+            match value {
+                Value::String(text) if !text.is_empty() && !text.contains([' ', '"']) => {
+                    push_plain(&mut out, text);
+                }
+                other => {
+                    let _ = write!(out, "{other}");
+                }
+            }
+        }
+        out.push('\n');
+        out
+    }
+
+    fn message(&self) -> Option<&Value> {
+        self.fields.0.iter().find(|(name, _)| *name == "message").map(|(_, value)| value)
+    }
+
+    fn others(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        self.fields.0.iter().filter(|(name, _)| *name != "message").map(|(name, value)| (*name, value))
+    }
+}
+
+/// Control characters are shown escaped: a logged text cannot forge a line or drive a terminal.
+fn push_plain(out: &mut String, text: &str) {
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+}
+
+fn paint(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        Level::DEBUG => "\x1b[34m",
+        Level::TRACE => "\x1b[35m",
+    }
+}

