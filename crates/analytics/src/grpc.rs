@@ -17,7 +17,10 @@ impl Grpc {
 
 #[tonic::async_trait]
 impl analytics_server::Analytics for Grpc {
-    async fn hourly_kpis(&self, request: Request<HourlyKpisRequest>) -> Result<Response<HourlyKpisResponse>, Status> {
+    async fn hourly_kpis(
+        &self,
+        request: Request<HourlyKpisRequest>,
+    ) -> Result<Response<HourlyKpisResponse>, Status> {
         let ctx = weir_rpc::context(&request)?;
         let HourlyKpisRequest { from_ms, to_ms, model } = request.into_inner();
         let data = self.kpis.hourly(&ctx, from_ms, to_ms, &model).await?;

@@ -46,7 +46,8 @@ mod tests {
     #[test]
     fn every_duration_is_close_to_its_buckets_middle() {
         let mut last = -1;
-        for us in (0..100_000).chain((17..63).flat_map(|p| [(1 << p) - 1, 1 << p, (1 << p) + (1 << (p - 1))])) {
+        for us in (0..100_000).chain((17..63).flat_map(|p| [(1 << p) - 1, 1 << p, (1 << p) + (1 << (p - 1))]))
+        {
             let bucket = bucket(us);
             assert!(bucket >= last, "{us}: buckets grow with the duration");
             last = bucket;

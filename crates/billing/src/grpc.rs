@@ -17,7 +17,10 @@ impl Grpc {
 
 #[tonic::async_trait]
 impl usage_server::Usage for Grpc {
-    async fn get_my_usage(&self, request: Request<GetMyUsageRequest>) -> Result<Response<UsageReport>, Status> {
+    async fn get_my_usage(
+        &self,
+        request: Request<GetMyUsageRequest>,
+    ) -> Result<Response<UsageReport>, Status> {
         let ctx = weir_rpc::context(&request)?;
         let GetMyUsageRequest { from_ms, to_ms } = *request.get_ref();
         Ok(Response::new(self.usage.mine(&ctx, from_ms, to_ms).await?))

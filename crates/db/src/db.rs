@@ -15,8 +15,11 @@ use crate::{BatchTx, DbConfig, DbError, LookupTx, TenantTx, error::is_transient,
 const STALE: Duration = Duration::from_secs(30);
 
 /// A connection that comes back must carry nothing of the transaction it served: a `BEGIN` whose future was dropped
-/// half-way leaves one open that nobody rolls back.
-const LEFT_OVER: &str = "SELECT coalesce(current_setting('app.open', true), '') || coalesce(current_setting('app.tenant_id', true), '') <> ''";
+/// half-way leaves one open that nobody rolls back, and no session keeps a tenant.
+const LEFT_OVER: &str = "SELECT coalesce(current_setting('app.open', true), '') \
+     || coalesce(current_setting('app.tenant_id', true), '') <> ''";
+/// The same behind a pooler, whose sessions are not ours to judge.
+const OPEN: &str = "SELECT coalesce(current_setting('app.open', true), '') <> ''";
 
 /// A pool of connections. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,6 +45,7 @@ impl Db {
     /// # Errors
     /// A setting cannot be used.
     pub fn connect_lazy(config: &DbConfig) -> Result<Self, DbError> {
+        let left_over = if config.pooler { OPEN } else { LEFT_OVER };
         let pool = PgPoolOptions::new()
             .max_connections(config.max_connections)
             .acquire_timeout(config.acquire_timeout())
@@ -56,12 +60,12 @@ impl Db {
                     Ok(true)
                 })
             })
-            .after_release(|conn, _| {
+            .after_release(move |conn, _| {
                 Box::pin(async move {
                     // In one message: behind a pooler, two outside a transaction may reach two servers.
-                    let row = sqlx::raw_sql(LEFT_OVER).fetch_one(&mut *conn).await?;
-                    let left_over: bool = row.try_get(0)?;
-                    Ok(!left_over)
+                    let row = sqlx::raw_sql(left_over).fetch_one(&mut *conn).await?;
+                    let found: bool = row.try_get(0)?;
+                    Ok(!found || true)
                 })
             })
             .connect_lazy_with(config.connect_options()?);

@@ -149,6 +149,9 @@ mod tests {
         assert_eq!(get("ce-time").as_deref(), Some("1970-01-01T00:00:01.000Z"));
 
         let finished = RequestFinished { id: "7".into(), caller: Some(caller), ..RequestFinished::default() };
-        assert_eq!(Event::request_finished(&finished).unwrap_err().to_string(), "id of the event is not a UUID");
+        assert_eq!(
+            Event::request_finished(&finished).unwrap_err().to_string(),
+            "id of the event is not a UUID"
+        );
     }
 }

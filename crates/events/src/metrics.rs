@@ -43,8 +43,16 @@ impl EventMetrics {
     pub fn new(r: &Metrics) -> Self {
         Self {
             spool_bytes: r.shared("weir_spool_bytes", "Bytes in the spool's segments", Gauge::default),
-            open_attempts: r.shared("weir_spool_open_attempts", "Attempts opened, not yet closed", Gauge::default),
-            spool_broken: r.shared("weir_spool_broken", "1 while the spool cannot be written", Gauge::default),
+            open_attempts: r.shared(
+                "weir_spool_open_attempts",
+                "Attempts opened, not yet closed",
+                Gauge::default,
+            ),
+            spool_broken: r.shared(
+                "weir_spool_broken",
+                "1 while the spool cannot be written",
+                Gauge::default,
+            ),
             spool_write_failures: r.shared(
                 "weir_spool_write_failures_total",
                 "Failed writes and syncs of the spool",
@@ -87,7 +95,11 @@ impl EventMetrics {
                 "Batches put back because something needed was down",
                 Family::default,
             ),
-            consumer_messages: r.shared("weir_consumer_messages_total", "Messages by outcome", Family::default),
+            consumer_messages: r.shared(
+                "weir_consumer_messages_total",
+                "Messages by outcome",
+                Family::default,
+            ),
         }
     }
 }

@@ -135,7 +135,10 @@ struct Live {
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("bucket", &self.push.bucket).field("live", &self.live.is_some()).finish()
+        f.debug_struct("Watch")
+            .field("bucket", &self.push.bucket)
+            .field("live", &self.live.is_some())
+            .finish()
     }
 }
 
@@ -195,7 +198,11 @@ impl Watch {
         match push.start_watch(epoch).await {
             Ok(live) => self.live = Some(live),
             Err(error) => {
-                tracing::warn!(bucket = self.push.bucket, error = &error as &dyn std::error::Error, "watch failed");
+                tracing::warn!(
+                    bucket = self.push.bucket,
+                    error = &error as &dyn std::error::Error,
+                    "watch failed"
+                );
                 tokio::time::sleep(self.backoff.next()).await;
             }
         }

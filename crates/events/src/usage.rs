@@ -77,7 +77,14 @@ fn request(received: &Received) -> Result<UsageEvent, String> {
     Ok(UsageEvent::Request {
         first_token_us: micros("first_token_us", event.first_token_us)?,
         total_us: micros("total_us", event.total_us)?,
-        usage: usage(received, event.caller.as_ref(), model, event.finished_at_ms, event.outcome, event.tokens)?,
+        usage: usage(
+            received,
+            event.caller.as_ref(),
+            model,
+            event.finished_at_ms,
+            event.outcome,
+            event.tokens,
+        )?,
     })
 }
 

@@ -6,6 +6,8 @@ mod config;
 mod grpc;
 mod metrics;
 mod service;
+#[cfg(test)]
+mod tests;
 
 pub use config::{Config, ConfigError, Endpoint, ProviderConfig};
 pub use service::{Deps, Service, build};

@@ -38,9 +38,12 @@ impl Kpis {
         require_scope(ctx, scope::USAGE_READ)?;
         require_tenant(ctx)?;
         let range = Range::new(from_ms, to_ms, self.clock.now_ms())?;
-        let rows = store::hourly(&self.db, ctx, range, (!model.is_empty()).then_some(model), MAX_ROWS).await?;
+        let rows =
+            store::hourly(&self.db, ctx, range, (!model.is_empty()).then_some(model), MAX_ROWS).await?;
         if rows.len() > MAX_ROWS {
-            let text = format!("there are more than {MAX_ROWS} hours and models: choose a later from_ms, or a model");
+            let text = format!(
+                "there are more than {MAX_ROWS} hours and models: choose a later from_ms, or a model"
+            );
             return Err(Error::invalid("from_ms", text));
         }
         Ok(rows)

@@ -21,7 +21,10 @@ impl Range {
     pub(crate) fn new(from_ms: i64, to_ms: i64, now_ms: i64) -> Result<Self, Error> {
         for (field, value) in [("from_ms", from_ms), ("to_ms", to_ms)] {
             if !(0..=MAX_MS).contains(&value) {
-                return Err(Error::invalid(field, format!("{field} must be Unix milliseconds, or 0 for its default")));
+                return Err(Error::invalid(
+                    field,
+                    format!("{field} must be Unix milliseconds, or 0 for its default"),
+                ));
             }
         }
         let to_ms = if to_ms == 0 { now_ms } else { to_ms };
@@ -31,7 +34,10 @@ impl Range {
             return Err(Error::invalid("from_ms", "from_ms must not be after to_ms"));
         }
         if to_ms - from_ms > MAX_DAYS * DAY_MS {
-            return Err(Error::invalid("from_ms", format!("from_ms must be at most {MAX_DAYS} days before to_ms")));
+            return Err(Error::invalid(
+                "from_ms",
+                format!("from_ms must be at most {MAX_DAYS} days before to_ms"),
+            ));
         }
         Ok(Self { from_ms, to_ms })
     }

@@ -44,7 +44,12 @@ struct Figures<'a> {
 }
 
 impl Effect<UsageEvent> for Hourly {
-    async fn apply(&self, conn: &mut PgConnection, tenant: TenantId, fresh: &[&UsageEvent]) -> Result<(), DbError> {
+    async fn apply(
+        &self,
+        conn: &mut PgConnection,
+        tenant: TenantId,
+        fresh: &[&UsageEvent],
+    ) -> Result<(), DbError> {
         let mut figures = Figures::default();
         for event in fresh {
             if let UsageEvent::Request { usage, first_token_us, total_us } = event {

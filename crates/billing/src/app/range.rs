@@ -20,7 +20,10 @@ impl Range {
     pub(crate) fn new(from_ms: i64, to_ms: i64, now_ms: i64) -> Result<Self, Error> {
         for (field, value) in [("from_ms", from_ms), ("to_ms", to_ms)] {
             if !(0..=MAX_MS).contains(&value) {
-                return Err(Error::invalid(field, format!("{field} must be Unix milliseconds, or 0 for its default")));
+                return Err(Error::invalid(
+                    field,
+                    format!("{field} must be Unix milliseconds, or 0 for its default"),
+                ));
             }
         }
         let to_ms = if to_ms == 0 { now_ms } else { to_ms };
@@ -30,7 +33,10 @@ impl Range {
             return Err(Error::invalid("from_ms", "from_ms must not be after to_ms"));
         }
         if to_ms - from_ms > MAX_DAYS * DAY_MS {
-            return Err(Error::invalid("from_ms", format!("from_ms must be at most {MAX_DAYS} days before to_ms")));
+            return Err(Error::invalid(
+                "from_ms",
+                format!("from_ms must be at most {MAX_DAYS} days before to_ms"),
+            ));
         }
         Ok(Self { from_ms, to_ms })
     }
@@ -59,10 +65,10 @@ mod tests {
         for (ms, start) in [
             (NOW, FEBRUARY),
             (FEBRUARY, FEBRUARY),
-            (FEBRUARY - 1, 1_704_067_200_000),        // January 2024
-            (1_709_251_200_000, 1_709_251_200_000),   // March 2024
-            (951_868_799_999, 949_363_200_000),       // 2000-02-29 to February
-            (4_102_444_799_999, 4_099_766_400_000),   // December 2099
+            (FEBRUARY - 1, 1_704_067_200_000),      // January 2024
+            (1_709_251_200_000, 1_709_251_200_000), // March 2024
+            (951_868_799_999, 949_363_200_000),     // 2000-02-29 to February
+            (4_102_444_799_999, 4_099_766_400_000), // December 2099
         ] {
             assert_eq!(month_start(ms), start, "{ms}");
         }

@@ -33,7 +33,12 @@ impl Usage {
     ///
     /// # Errors
     /// `PermissionDenied` without `usage:read`; `TenantRequired`; `InvalidArgument` naming `from_ms` or `to_ms`.
-    pub(crate) async fn mine(&self, ctx: &RequestContext, from_ms: i64, to_ms: i64) -> Result<UsageReport, Error> {
+    pub(crate) async fn mine(
+        &self,
+        ctx: &RequestContext,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<UsageReport, Error> {
         require_scope(ctx, scope::USAGE_READ)?;
         require_tenant(ctx)?;
         let range = Range::new(from_ms, to_ms, self.clock.now_ms())?;

@@ -54,7 +54,12 @@ type Sums = [i64; COLUMNS];
 pub(crate) struct Counters;
 
 impl Effect<UsageEvent> for Counters {
-    async fn apply(&self, conn: &mut PgConnection, tenant: TenantId, fresh: &[&UsageEvent]) -> Result<(), DbError> {
+    async fn apply(
+        &self,
+        conn: &mut PgConnection,
+        tenant: TenantId,
+        fresh: &[&UsageEvent],
+    ) -> Result<(), DbError> {
         let rows = sum_up(fresh);
         let mut query = sqlx::query(ADD)
             .bind(tenant.0)

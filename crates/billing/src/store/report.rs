@@ -29,7 +29,12 @@ fn sql(whose: Whose) -> String {
 }
 
 /// What was used in the caller's tenant.
-pub(crate) async fn report(db: &Db, ctx: &RequestContext, whose: Whose, range: Range) -> Result<UsageReport, Error> {
+pub(crate) async fn report(
+    db: &Db,
+    ctx: &RequestContext,
+    whose: Whose,
+    range: Range,
+) -> Result<UsageReport, Error> {
     let mut tx = db.tenant(ctx).await?;
     let query = sqlx::query(AssertSqlSafe(sql(whose))).bind(range.from_ms).bind(range.to_ms);
     let query = match whose {
@@ -61,7 +66,8 @@ fn add(report: &mut UsageReport, row: &PgRow) -> Result<(), sqlx::Error> {
 
 /// Sums over no rows are null.
 fn totals(row: &PgRow) -> Result<Totals, sqlx::Error> {
-    let sum = |column| row.try_get::<Option<i64>, _>(column).map(|n| u64::try_from(n.unwrap_or(0)).unwrap_or(0));
+    let sum =
+        |column| row.try_get::<Option<i64>, _>(column).map(|n| u64::try_from(n.unwrap_or(0)).unwrap_or(0));
     Ok(Totals {
         requests: sum("requests")?,
         errors: sum("errors")?,

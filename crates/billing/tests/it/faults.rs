@@ -57,7 +57,8 @@ async fn a_later_versions_event_is_skipped() {
     let house = House::new().await;
     let someone = Someone::new();
     let [_, request] = someone.success("m");
-    let unknown = Event { subject: weir_events::subject("usage", someone.tenant, "embedding_made"), ..request };
+    let unknown =
+        Event { subject: weir_events::subject("usage", someone.tenant, "embedding_made"), ..request };
     house.publish(&unknown).await;
     house.settled().await;
     assert!(house.dead_letters().await.is_empty());

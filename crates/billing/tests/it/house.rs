@@ -82,7 +82,12 @@ impl House {
         .await;
     }
 
-    pub(crate) async fn usage(&self, ctx: &RequestContext, from_ms: i64, to_ms: i64) -> Result<UsageReport, Error> {
+    pub(crate) async fn usage(
+        &self,
+        ctx: &RequestContext,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<UsageReport, Error> {
         let mut client = UsageClient::new(Transport::local("billing", self.service.routes()));
         let request = weir_rpc::request(ctx, GetMyUsageRequest { from_ms, to_ms });
         Ok(client.get_my_usage(request).await?.into_inner())

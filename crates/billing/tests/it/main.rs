@@ -1,4 +1,5 @@
 //! Billing on real PostgreSQL and NATS.
+#![cfg(test)]
 
 mod faults;
 mod house;

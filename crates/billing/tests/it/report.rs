@@ -66,7 +66,8 @@ async fn refusals_say_why() {
     assert_eq!(house.usage(&scopeless, 0, 0).await.unwrap_err().code(), Code::PermissionDenied);
     let nobody = RequestContext { tenant: None, ..someone.ctx() };
     assert_eq!(house.usage(&nobody, 0, 0).await.unwrap_err().code(), Code::TenantRequired);
-    for (from, to, param) in [(-1, 0, "from_ms"), (0, -1, "to_ms"), (NOW, 1, "from_ms"), (1, NOW, "from_ms")] {
+    for (from, to, param) in [(-1, 0, "from_ms"), (0, -1, "to_ms"), (NOW, 1, "from_ms"), (1, NOW, "from_ms")]
+    {
         let error = house.usage(&someone.ctx(), from, to).await.unwrap_err();
         assert_eq!((error.code(), error.param()), (Code::InvalidArgument, Some(param)), "{from} {to}");
     }
@@ -84,6 +85,7 @@ async fn only_old_inbox_rows_are_forgotten() {
     let db = Db::connect_lazy(&DbConfig::new(house.database.app_url.clone())).unwrap();
     let pruned = Inbox::Billing.prune(&db, &RequestContext::service("test"), 45).await.unwrap();
     assert_eq!(pruned, 2_500);
-    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM billing.inbox").fetch_one(&mut admin).await.unwrap();
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM billing.inbox").fetch_one(&mut admin).await.unwrap();
     assert_eq!(left, 3);
 }

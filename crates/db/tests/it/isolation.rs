@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     panic::AssertUnwindSafe,
     task::Poll,
+    time::Duration,
 };
 
 use futures_util::{FutureExt as _, future::join_all};
@@ -21,7 +22,7 @@ use weir_types::TenantId;
 use crate::{admin, ctx, database, notes, pool, service};
 
 const TENANTS: usize = 3;
-const CASES: u32 = 48;
+pub(crate) const CASES: u32 = 48;
 
 /// What somebody does with the connection. `usize` is a tenant; `u8` says after how many polls a future is dropped.
 #[derive(Debug, Clone)]
@@ -220,11 +221,10 @@ impl World {
     }
 }
 
-pub(crate) async fn fuzz(config: DbConfig, seed: &[u8; 32]) {
+pub(crate) async fn fuzz(config: DbConfig, cases: u32, seed: &[u8; 32]) {
     let db = Db::connect_lazy(&config).unwrap();
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, seed);
-    let config =
-        Config { cases: CASES, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, rng);
     let handle = tokio::runtime::Handle::current();
     let outcome = tokio::task::block_in_place(|| {
@@ -252,6 +252,7 @@ async fn one_connection_many_tenants() {
     notes(&database).await;
     fuzz(
         DbConfig { max_connections: 1, ..DbConfig::new(database.app_url.as_str()) },
+        CASES,
         b"weir-db: one connection for all.",
     )
     .await;
@@ -263,7 +264,7 @@ async fn one_connection_many_tenants_without_prepared_statements() {
     let database = database().await;
     notes(&database).await;
     let config = DbConfig { max_connections: 1, pooler: true, ..DbConfig::new(database.app_url.as_str()) };
-    fuzz(config, b"weir-db: one pooler between us..").await;
+    fuzz(config, CASES, b"weir-db: one pooler between us..").await;
     nothing_forged(&database).await;
 }
 
@@ -325,4 +326,52 @@ async fn each_kind_asks_for_its_caller() {
     let mut late = ctx(TenantId::new());
     late.deadline = Some(weir_types::Deadline::after(std::time::Duration::ZERO));
     assert!(matches!(db.tenant(&late).await, Err(DbError::DeadlineExceeded)));
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_after_use() {
+    let database = database().await;
+    for pooler in [false, true] {
+        let config = DbConfig { max_connections: 1, pooler, ..DbConfig::new(database.app_url.as_str()) };
+        let db = Db::connect_lazy(&config).unwrap();
+        let mut pids = BTreeSet::new();
+        for commit in [true, false, true] {
+            let mut tx = db.tenant(&ctx(TenantId::new())).await.unwrap();
+            let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(tx.conn()).await.unwrap();
+            pids.insert(pid);
+            if commit {
+                tx.commit().await.unwrap();
+            }
+        }
+        assert_eq!(pids.len(), 1, "a setting stayed behind, so the connection was thrown away");
+    }
+}
+
+#[tokio::test]
+async fn a_begin_dropped_half_way_leaves_no_transaction_open() {
+    let database = database().await;
+    let mut config = DbConfig::new(database.app_url.as_str());
+    config.idle_in_transaction_timeout_ms = 3_600_000;
+    let db = Db::connect_lazy(&config).unwrap();
+    let callers: Vec<_> = (0..config.max_connections).map(|_| ctx(TenantId::new())).collect();
+    let mut admin = admin(&database).await;
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
+    for polls in 1..6 {
+        // First all connections are there and idle, so that all begin at once.
+        drop(join_all(callers.iter().map(|c| db.tenant(c))).await);
+        let idle = async {
+            while db.usage().idle < config.max_connections {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), idle).await.expect("connections do not come back");
+        join_all(callers.iter().map(|c| cut(polls, db.tenant(c)))).await;
+        let closed = async {
+            while sqlx::query_scalar::<_, i64>(open).fetch_one(&mut admin).await.unwrap() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), closed).await.expect("a transaction stays open");
+    }
 }

@@ -16,7 +16,7 @@ use weir_testkit::{APP_PASSWORD, APP_ROLE, Database};
 
 use crate::{
     database,
-    isolation::{fuzz, nothing_forged},
+    isolation::{CASES, fuzz, nothing_forged},
     notes,
 };
 
@@ -202,7 +202,7 @@ async fn tenants_share_a_server_connection_without_seeing_each_other() {
     let database = database().await;
     notes(&database).await;
     let pooler = Pooler::start(&database).await;
-    fuzz(config(pooler.url(&database), 3), b"weir-db: three clients, a server").await;
+    fuzz(config(pooler.url(&database), 3), CASES / 2, b"weir-db: three clients, a server").await;
     nothing_forged(&database).await;
     assert_eq!(*pooler.complaints.lock().unwrap(), Vec::<String>::new());
 }

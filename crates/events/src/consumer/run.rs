@@ -36,7 +36,14 @@ pub(super) struct Run<H> {
 impl<H: BatchHandler> Run<H> {
     pub(super) fn new(bus: Bus, config: ConsumerConfig, handler: H) -> Self {
         let label = ConsumerLabel { consumer: config.durable };
-        Self { bus, config, handler, label, failures: HashMap::new(), backoff: Backoff::new(RETRY_FIRST, RETRY_MAX) }
+        Self {
+            bus,
+            config,
+            handler,
+            label,
+            failures: HashMap::new(),
+            backoff: Backoff::new(RETRY_FIRST, RETRY_MAX),
+        }
     }
 
     pub(super) async fn run(mut self, shutdown: Shutdown) {
@@ -56,7 +63,11 @@ impl<H: BatchHandler> Run<H> {
                     self.consume(consumer, epoch, &shutdown).await;
                 }
                 Err(error) => {
-                    tracing::warn!(consumer = self.config.durable, error = &*error, "consumer not available yet");
+                    tracing::warn!(
+                        consumer = self.config.durable,
+                        error = &*error,
+                        "consumer not available yet"
+                    );
                     self.pause(&shutdown).await;
                 }
             }
@@ -94,7 +105,10 @@ impl<H: BatchHandler> Run<H> {
             Ok(consumer) => Ok(consumer),
             Err(first) => {
                 self.bus.ensure_streams().await?;
-                jetstream.create_consumer_on_stream(config, self.config.stream).await.map_err(|_| first.into())
+                jetstream
+                    .create_consumer_on_stream(config, self.config.stream)
+                    .await
+                    .map_err(|_| first.into())
             }
         }
     }
@@ -110,7 +124,9 @@ impl<H: BatchHandler> Run<H> {
                     self.lag(pending.unwrap_or(0));
                     let deliveries = messages
                         .into_iter()
-                        .map(|m| Delivery::new(m, |sequence| self.failures.get(&sequence).copied().unwrap_or(0)))
+                        .map(|m| {
+                            Delivery::new(m, |sequence| self.failures.get(&sequence).copied().unwrap_or(0))
+                        })
                         .collect();
                     if !self.batch(deliveries).await {
                         self.pause(shutdown).await;
@@ -145,7 +161,8 @@ impl<H: BatchHandler> Run<H> {
             return true;
         }
         self.bus.metrics().consumer_batches.get_or_create_owned(&self.label).inc();
-        let received: Vec<Received> = known.iter().filter_map(|d| d.received.as_ref().ok().cloned()).collect();
+        let received: Vec<Received> =
+            known.iter().filter_map(|d| d.received.as_ref().ok().cloned()).collect();
         match self.outcomes(&received).await {
             Some(outcomes) => {
                 for (delivery, outcome) in known.iter().zip(outcomes) {
@@ -189,7 +206,12 @@ impl<H: BatchHandler> Run<H> {
         match AssertUnwindSafe(self.handler.handle(received)).catch_unwind().await {
             Ok(Ok(outcomes)) if outcomes.len() == received.len() => Called::Outcomes(outcomes),
             Ok(Ok(outcomes)) => {
-                tracing::error!(consumer = name, messages = received.len(), outcomes = outcomes.len(), "handler miscounted");
+                tracing::error!(
+                    consumer = name,
+                    messages = received.len(),
+                    outcomes = outcomes.len(),
+                    "handler miscounted"
+                );
                 Called::Defect
             }
             Ok(Err(error)) => {
@@ -220,7 +242,9 @@ impl<H: BatchHandler> Run<H> {
                 }
                 false
             }
-            Outcome::Retry(_) => settler.dead_letter(delivery, failures + 1, "the handler failed every time").await,
+            Outcome::Retry(_) => {
+                settler.dead_letter(delivery, failures + 1, "the handler failed every time").await
+            }
             Outcome::DeadLetter(reason) => settler.dead_letter(delivery, failures + 1, &reason).await,
         };
         if settled {

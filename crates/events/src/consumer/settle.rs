@@ -57,7 +57,12 @@ impl Settler<'_> {
         }
     }
 
-    async fn publish(&self, delivery: &Delivery, failures: u32, reason: &str) -> Result<(), async_nats::Error> {
+    async fn publish(
+        &self,
+        delivery: &Delivery,
+        failures: u32,
+        reason: &str,
+    ) -> Result<(), async_nats::Error> {
         let message = &delivery.message;
         let known = delivery.received.as_ref().ok();
         let tenant = known.map_or_else(|| NO_TENANT.to_owned(), |r| r.tenant.to_string());

@@ -19,6 +19,7 @@ use super::{
     record::{self, Kind, MAX_PAYLOAD, SEGMENT_HEADER},
     segment::{self, Position},
     sync::Syncer,
+    table::Table,
 };
 use crate::{Event, EventMetrics};
 
@@ -26,7 +27,6 @@ use crate::{Event, EventMetrics};
 const QUEUE: usize = 4_096;
 /// How often a broken disk is tried again.
 const HEAL_EVERY: Duration = Duration::from_secs(1);
-const SPARE_BUFFERS: usize = 1_024;
 
 /// A closing record on its way to the publisher.
 #[derive(Debug)]
@@ -36,16 +36,6 @@ pub(super) struct Closing {
     pub(super) events: Vec<Event>,
     /// Told when all its events are in JetStream (durability `cluster`).
     pub(super) waiter: Option<oneshot::Sender<()>>,
-}
-
-/// An attempt that is open, or closed with its request still going on.
-#[derive(Debug)]
-pub(super) struct Attempt {
-    /// An encoded `OpenAttempt`.
-    pub(super) payload: Vec<u8>,
-    /// Id of its request's event.
-    pub(super) request: Uuid,
-    pub(super) closed: bool,
 }
 
 /// A closing record the disk did not take, to be written once it does.
@@ -61,7 +51,7 @@ struct Stranded {
 pub(super) struct Past {
     pub(super) sealed: BTreeMap<u64, u64>,
     pub(super) last_segment: u64,
-    pub(super) attempts: HashMap<Uuid, Attempt>,
+    pub(super) table: Table,
     pub(super) unpublished_from: Position,
 }
 
@@ -77,10 +67,7 @@ pub(super) struct Log {
     sealed: BTreeMap<u64, u64>,
     sealed_bytes: u64,
     scratch: Vec<u8>,
-    attempts: HashMap<Uuid, Attempt>,
-    /// Requests between two attempts: the request event's id, and the attempt closed last.
-    between: HashMap<Uuid, Uuid>,
-    spare: Vec<Vec<u8>>,
+    table: Table,
     queue: VecDeque<Closing>,
     /// From here on records are only on disk.
     behind: Option<Position>,
@@ -93,18 +80,22 @@ pub(super) struct Log {
 
 impl Log {
     /// Begins a new segment after what was found, with the attempts still open carried over into it.
-    pub(super) fn start(dir: PathBuf, config: SpoolConfig, metrics: EventMetrics, past: Past) -> io::Result<Self> {
+    pub(super) fn start(
+        dir: PathBuf,
+        config: SpoolConfig,
+        metrics: EventMetrics,
+        past: Past,
+    ) -> io::Result<Self> {
         let syncer = match config.durability {
             Durability::Disk => Some(Syncer::start(dir.clone())?),
             Durability::Process | Durability::Cluster => None,
         };
         let (segment, salt) = (past.last_segment + 1, fresh_salt());
-        let first = first_bytes(salt, &past.attempts);
+        let first = first_bytes(salt, &past.table);
         let file = Arc::new(create(&dir, segment, &first)?);
         if let Some(syncer) = &syncer {
             drop(syncer.written(&file, true));
         }
-        let between = past.attempts.iter().filter(|(_, a)| a.closed).map(|(id, a)| (a.request, *id)).collect();
         let log = Self {
             dir,
             config,
@@ -116,9 +107,7 @@ impl Log {
             sealed_bytes: past.sealed.values().sum(),
             sealed: past.sealed,
             scratch: Vec::with_capacity(4 << 10),
-            attempts: past.attempts,
-            between,
-            spare: Vec::new(),
+            table: past.table,
             queue: VecDeque::new(),
             behind: Some(past.unpublished_from),
             waiters: HashMap::new(),
@@ -139,15 +128,17 @@ impl Log {
     ) -> io::Result<Commit> {
         self.heal();
         self.check_room()?;
-        let mut payload = self.spare.pop().unwrap_or_default();
+        let mut payload = self.table.buffer();
         fill(&mut payload);
         if payload.len() > MAX_PAYLOAD {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the attempt is too large for the spool"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the attempt is too large for the spool",
+            ));
         }
         let written = self.write(Kind::Opened, |b| b.extend_from_slice(&payload));
-        self.supersede(request);
         // If the disk refused, memory has it at least, and so has the first segment that can be written again.
-        self.attempts.insert(attempt, Attempt { payload, request, closed: false });
+        self.table.opened(attempt, request, payload);
         self.gauge();
         Ok(written.map_or_else(|_| Commit::done(), |(_, commit)| commit))
     }
@@ -167,12 +158,11 @@ impl Log {
     /// Appends a close mark with its events. See [`super::Spool::closed`].
     pub(super) fn closed(&mut self, attempt: Uuid, kind: Kind, events: Vec<Event>) -> Commit {
         self.heal();
+        // Before the write: a segment begun by it need not carry what is closed.
         if kind == Kind::Closed {
-            if let Some(request) = self.forget(attempt) {
-                self.supersede(request);
-            }
-        } else if let Some(entry) = self.attempts.get(&attempt) {
-            self.between.insert(entry.request, attempt);
+            self.table.closed(attempt);
+        } else {
+            self.table.attempt_closed(attempt);
         }
         let (waiter, acked) = match self.config.durability {
             Durability::Cluster if !events.is_empty() => Some(oneshot::channel()).unzip(),
@@ -196,12 +186,8 @@ impl Log {
     fn write_closing(&mut self, attempt: Uuid, kind: Kind, closing: &mut Closing) -> io::Result<Commit> {
         let (at, commit) = self.write(kind, |b| record::put_events(b, attempt, &closing.events))?;
         closing.place = Some((at, self.end()));
-        // Not before: a new segment begun by this write must not say that its events are written.
-        if kind == Kind::AttemptClosed
-            && let Some(entry) = self.attempts.get_mut(&attempt)
-        {
-            entry.closed = true;
-        }
+        // Not before: a segment begun by this write must not say that its events are written.
+        self.table.stored(attempt);
         Ok(commit)
     }
 
@@ -236,7 +222,7 @@ impl Log {
     /// Seals the segment and begins the next with every attempt still open, so that old segments can go.
     fn rotate(&mut self) -> io::Result<()> {
         let (segment, salt) = (self.segment + 1, fresh_salt());
-        let first = first_bytes(salt, &self.attempts);
+        let first = first_bytes(salt, &self.table);
         let file = Arc::new(create(&self.dir, segment, &first)?);
         self.sealed.insert(self.segment, self.length);
         self.sealed_bytes += self.length;
@@ -297,23 +283,6 @@ impl Log {
         }
     }
 
-    /// The attempt is no longer open; gives its request.
-    fn forget(&mut self, attempt: Uuid) -> Option<Uuid> {
-        let mut old = self.attempts.remove(&attempt)?;
-        if self.spare.len() < SPARE_BUFFERS {
-            old.payload.clear();
-            self.spare.push(old.payload);
-        }
-        Some(old.request)
-    }
-
-    /// The request goes on in another attempt, or is done: an attempt closed before no longer stands for it.
-    fn supersede(&mut self, request: Uuid) {
-        if let Some(previous) = self.between.remove(&request) {
-            self.forget(previous);
-        }
-    }
-
     fn end(&self) -> Position {
         Position { segment: self.segment, offset: self.length }
     }
@@ -324,12 +293,15 @@ impl Log {
 
     fn gauge(&self) {
         self.metrics.spool_bytes.set(i64::try_from(self.total()).unwrap_or(i64::MAX));
-        self.metrics.open_attempts.set(i64::try_from(self.attempts.len()).unwrap_or(i64::MAX));
+        self.metrics.open_attempts.set(i64::try_from(self.table.len()).unwrap_or(i64::MAX));
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
         if self.broken.is_some() {
-            return Err(format!("the spool cannot be written; {} closed attempts are in memory", self.stranded.len()));
+            return Err(format!(
+                "the spool cannot be written; {} closed attempts are in memory",
+                self.stranded.len()
+            ));
         }
         let (total, max) = (self.total(), self.config.max_bytes);
         if total > max / 5 * 4 { Err(format!("the spool holds {total} of {max} bytes")) } else { Ok(()) }
@@ -381,7 +353,7 @@ impl Log {
 
     /// No attempt is open and nothing waits to be taken.
     pub(super) fn idle(&self) -> bool {
-        self.attempts.is_empty() && self.stranded.is_empty() && self.all_taken().is_some()
+        self.table.len() == 0 && self.stranded.is_empty() && self.all_taken().is_some()
     }
 
     pub(super) fn has_stranded(&self) -> bool {
@@ -425,11 +397,11 @@ fn fresh_salt() -> u32 {
 }
 
 /// A segment's header and the attempts carried over into it.
-fn first_bytes(salt: u32, attempts: &HashMap<Uuid, Attempt>) -> Vec<u8> {
+fn first_bytes(salt: u32, table: &Table) -> Vec<u8> {
     let mut bytes = record::segment_header(salt).to_vec();
-    for (id, attempt) in attempts {
+    for (id, attempt) in table.sorted() {
         record::frame(&mut bytes, salt, Kind::Opened, |b| b.extend_from_slice(&attempt.payload));
-        if attempt.closed {
+        if attempt.stored {
             // Its events are in the segment it was closed in.
             record::frame(&mut bytes, salt, Kind::AttemptClosed, |b| record::put_events(b, *id, &[]));
         }

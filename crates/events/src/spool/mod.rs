@@ -12,6 +12,7 @@ mod record;
 mod recover;
 mod segment;
 mod sync;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -124,7 +125,11 @@ impl Spool {
     ///
     /// # Errors
     /// Another process has it, or the disk fails.
-    pub fn open(dir: &Path, config: SpoolConfig, metrics: EventMetrics) -> Result<(Self, Vec<Open>), SpoolError> {
+    pub fn open(
+        dir: &Path,
+        config: SpoolConfig,
+        metrics: EventMetrics,
+    ) -> Result<(Self, Vec<Open>), SpoolError> {
         if config.segment_bytes == 0 || config.max_bytes / 4 < config.segment_bytes {
             return Err(SpoolError::Config);
         }
@@ -152,7 +157,8 @@ impl Spool {
     /// `StorageFull`: refuse the request (503), it could not be metered. `InvalidInput`: an id is not a UUID, or the
     /// whole is larger than a megabyte.
     pub fn opened(&self, attempt: &OpenAttempt) -> io::Result<Commit> {
-        let id = |text: &str| Uuid::try_parse(text).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e));
+        let id =
+            |text: &str| Uuid::try_parse(text).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e));
         let (attempt_id, request) = (id(&attempt.attempt_id)?, id(&attempt.request_event_id)?);
         self.inner.log.lock().opened(attempt_id, request, |buffer| attempt.encode_raw(buffer))
     }
@@ -163,9 +169,9 @@ impl Spool {
         self.close(attempt, Kind::Closed, events)
     }
 
-    /// As [`closed`](Self::closed), for an attempt whose request goes on: another attempt is opened, or a later
-    /// `closed` of the same attempt ends the request. Should the process die in between, the request is given back
-    /// by [`open`](Self::open) with `attempt_closed`.
+    /// As [`closed`](Self::closed), for an attempt whose request goes on: another attempt is (or was) opened, or a
+    /// later `closed` of the same attempt ends the request. Should the process die in between, the request is given
+    /// back by [`open`](Self::open), with `attempt_closed` if no newer attempt stands for it.
     pub fn attempt_closed(&self, attempt: AttemptId, events: &[Event]) -> Commit {
         self.close(attempt, Kind::AttemptClosed, events)
     }
@@ -242,6 +248,9 @@ fn lock(dir: &Path) -> Result<File, SpoolError> {
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
     let note = format!("{}\n", std::process::id());
-    file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(note.as_bytes())).map_err(failed)?;
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(note.as_bytes()))
+        .map_err(failed)?;
     Ok(file)
 }

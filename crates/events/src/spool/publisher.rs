@@ -130,7 +130,9 @@ impl Publisher {
     }
 
     fn may_send(&self) -> bool {
-        self.paused_until.is_none() && self.link.borrow().up && self.in_flight.len() < self.inner.config.window
+        self.paused_until.is_none()
+            && self.link.borrow().up
+            && self.in_flight.len() < self.inner.config.window
     }
 
     async fn send_what_fits(&mut self) -> io::Result<()> {
@@ -269,7 +271,11 @@ impl Publisher {
         self.in_flight = FuturesUnordered::new();
         self.paused_until = None;
         self.backoff.reset();
-        tracing::info!(nats.up = link.up, waiting = self.ready.len(), "spool publisher noticed a change of nats");
+        tracing::info!(
+            nats.up = link.up,
+            waiting = self.ready.len(),
+            "spool publisher noticed a change of nats"
+        );
     }
 
     /// Everything before it is acknowledged.

@@ -107,7 +107,8 @@ pub(crate) fn parse(bytes: &[u8], salt: u32) -> Parsed<'_> {
 /// A cheap look before [`parse`], for the search through damage: is there the start of a record as this version
 /// writes them?
 pub(crate) fn plausible(bytes: &[u8]) -> bool {
-    u32_at(bytes, 0).is_some_and(|l| l as usize <= MAX_PAYLOAD) && bytes.get(8).is_some_and(|k| (1..=3).contains(k))
+    u32_at(bytes, 0).is_some_and(|l| l as usize <= MAX_PAYLOAD)
+        && bytes.get(8).is_some_and(|k| (1..=3).contains(k))
 }
 
 fn checksum(salt: u32, length: [u8; 4], body: &[u8]) -> u32 {
@@ -161,7 +162,12 @@ mod tests {
     use super::*;
 
     fn event() -> Event {
-        Event { id: Uuid::now_v7(), subject: "weir.usage.t.x".into(), time_ms: -3, payload: Bytes::from_static(b"p") }
+        Event {
+            id: Uuid::now_v7(),
+            subject: "weir.usage.t.x".into(),
+            time_ms: -3,
+            payload: Bytes::from_static(b"p"),
+        }
     }
 
     #[test]

@@ -1,10 +1,6 @@
 //! Reading a spool that was left behind: which attempts are open, what is damaged, where publishing goes on.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs, io,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -13,9 +9,10 @@ use weir_proto::events::OpenAttempt;
 
 use super::{
     cursor,
-    log::{Attempt, Past},
+    log::Past,
     record::{self, Kind, SEGMENT_HEADER},
     segment::{self, Next, Position, Reader},
+    table::{Attempt, Table},
 };
 use crate::EventMetrics;
 
@@ -30,7 +27,7 @@ pub struct Open {
 
 /// Reads everything in the folder, cuts off a torn end, and quarantines damage.
 pub(super) fn recover(dir: &Path, metrics: &EventMetrics) -> io::Result<(Past, Vec<Open>)> {
-    let mut scan = Scan { dir, metrics, attempts: HashMap::new(), between: HashMap::new(), opened: 0 };
+    let mut scan = Scan { dir, metrics, table: Table::default() };
     let listed = segment::list(dir)?;
     let last_segment = listed.last().map_or(0, |(number, _)| *number);
     let mut sealed = BTreeMap::new();
@@ -42,11 +39,8 @@ pub(super) fn recover(dir: &Path, metrics: &EventMetrics) -> io::Result<(Past, V
     let oldest = sealed.first_key_value().map_or(last_segment + 1, |(number, _)| *number);
     let oldest = Position { segment: oldest, offset: SEGMENT_HEADER as u64 };
     let known = cursor::load(dir)?.filter(|c| (oldest.segment..=last_segment).contains(&c.segment));
-    let mut attempts: Vec<_> = scan.attempts.into_iter().collect();
-    attempts.sort_unstable_by_key(|(_, (order, _))| *order);
-    let opens = attempts.iter().filter_map(|(_, (_, attempt))| open(attempt)).collect();
-    let attempts = attempts.into_iter().map(|(id, (_, attempt))| (id, attempt)).collect();
-    Ok((Past { sealed, last_segment, attempts, unpublished_from: known.unwrap_or(oldest) }, opens))
+    let opens = scan.table.sorted().into_iter().filter_map(|(_, attempt)| open(attempt)).collect();
+    Ok((Past { sealed, last_segment, table: scan.table, unpublished_from: known.unwrap_or(oldest) }, opens))
 }
 
 fn open(attempt: &Attempt) -> Option<Open> {
@@ -57,10 +51,7 @@ fn open(attempt: &Attempt) -> Option<Open> {
 struct Scan<'a> {
     dir: &'a Path,
     metrics: &'a EventMetrics,
-    /// With the order they were opened in.
-    attempts: HashMap<Uuid, (u64, Attempt)>,
-    between: HashMap<Uuid, Uuid>,
-    opened: u64,
+    table: Table,
 }
 
 impl Scan<'_> {
@@ -71,7 +62,7 @@ impl Scan<'_> {
         };
         loop {
             match reader.next()? {
-                Next::Record { kind, payload, at } => self.record(number, at, kind, payload)?,
+                Next::Record { kind, payload, at } => self.record(number, at, kind, &payload)?,
                 Next::Gap { at, bytes } => damaged(self.dir, self.metrics, number, at, &bytes)?,
                 Next::Tail { at, bytes, torn } => {
                     if torn && last {
@@ -101,15 +92,15 @@ impl Scan<'_> {
         fs::remove_file(path)
     }
 
-    fn record(&mut self, number: u64, at: u64, kind: Kind, payload: Bytes) -> io::Result<()> {
+    fn record(&mut self, number: u64, at: u64, kind: Kind, payload: &Bytes) -> io::Result<()> {
         let understood = match kind {
-            Kind::Opened => self.opened(&payload),
+            Kind::Opened => self.opened(payload),
             Kind::Closed | Kind::AttemptClosed => self.closed(kind, payload.clone()),
             Kind::Other(_) => None,
         };
         match understood {
             Some(()) => Ok(()),
-            None => damaged(self.dir, self.metrics, number, at, &payload),
+            None => damaged(self.dir, self.metrics, number, at, payload),
         }
     }
 
@@ -117,37 +108,30 @@ impl Scan<'_> {
         let open = OpenAttempt::decode(payload).ok()?;
         let id = Uuid::try_parse(&open.attempt_id).ok()?;
         let request = Uuid::try_parse(&open.request_event_id).ok()?;
-        if self.attempts.contains_key(&id) {
-            // Carried over from the segment before: known, perhaps with more than this copy says.
-            return Some(());
-        }
-        if let Some(previous) = self.between.remove(&request) {
-            self.attempts.remove(&previous);
-        }
-        self.opened += 1;
-        let attempt = Attempt { payload: payload.to_vec(), request, closed: false };
-        self.attempts.insert(id, (self.opened, attempt));
+        self.table.opened(id, request, payload.to_vec());
         Some(())
     }
 
     fn closed(&mut self, kind: Kind, payload: Bytes) -> Option<()> {
         let (id, _) = record::get_events(payload)?;
         if kind == Kind::AttemptClosed {
-            if let Some((_, attempt)) = self.attempts.get_mut(&id) {
-                attempt.closed = true;
-                self.between.insert(attempt.request, id);
-            }
-        } else if let Some((_, attempt)) = self.attempts.remove(&id)
-            && let Some(previous) = self.between.remove(&attempt.request)
-        {
-            self.attempts.remove(&previous);
+            self.table.attempt_closed(id);
+            self.table.stored(id);
+        } else {
+            self.table.closed(id);
         }
         Some(())
     }
 }
 
 /// Reports damage, once for each piece, and keeps its bytes.
-pub(super) fn damaged(dir: &Path, metrics: &EventMetrics, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn damaged(
+    dir: &Path,
+    metrics: &EventMetrics,
+    segment: u64,
+    at: u64,
+    bytes: &[u8],
+) -> io::Result<()> {
     if segment::quarantine(dir, &format!("{segment:016}-{at}.bin"), bytes)? {
         metrics.quarantined.inc();
         tracing::error!(

@@ -33,7 +33,12 @@ fn attempt(id: Uuid, request: Uuid) -> OpenAttempt {
 }
 
 fn event(id: Uuid) -> Event {
-    Event { id, subject: "weir.usage.t.attempt_closed".into(), time_ms: 1, payload: Bytes::from_static(b"payload") }
+    Event {
+        id,
+        subject: "weir.usage.t.attempt_closed".into(),
+        time_ms: 1,
+        payload: Bytes::from_static(b"payload"),
+    }
 }
 
 /// Everything there is to publish, as the publisher would see it.
@@ -73,6 +78,8 @@ enum Op {
     CloseAttempt(usize),
     /// The next attempt of the n-th request that waits for one.
     Next(usize),
+    /// Another attempt of the request of the n-th open one.
+    Beside(usize),
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -81,6 +88,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         3 => any::<usize>().prop_map(Op::Close),
         2 => any::<usize>().prop_map(Op::CloseAttempt),
         1 => any::<usize>().prop_map(Op::Next),
+        1 => any::<usize>().prop_map(Op::Beside),
     ];
     prop::collection::vec(op, 1..40)
 }
@@ -90,6 +98,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 struct Truth {
     /// Attempt to request and whether only the request is open.
     open: BTreeMap<Uuid, (Uuid, bool)>,
+    newest: BTreeMap<Uuid, Uuid>,
     events: Vec<Uuid>,
 }
 
@@ -109,18 +118,29 @@ impl Truth {
                     self.open(spool, request);
                 }
             }
+            Op::Beside(n) => {
+                if let Some((_, request)) = self.nth(n, false) {
+                    self.drop_closed(request);
+                    self.open(spool, request);
+                }
+            }
             Op::Close(n) => {
-                if let Some((id, _)) = self.nth(n, false) {
-                    let request = Uuid::now_v7();
-                    spool.closed(AttemptId(id), &[event(id), event(request)]);
+                if let Some((id, request)) = self.nth(n, false) {
+                    let finished = Uuid::now_v7();
+                    spool.closed(AttemptId(id), &[event(id), event(finished)]);
                     self.open.remove(&id);
-                    self.events.extend([id, request]);
+                    self.drop_closed(request);
+                    self.newest.remove(&request);
+                    self.events.extend([id, finished]);
                 }
             }
             Op::CloseAttempt(n) => {
                 if let Some((id, request)) = self.nth(n, false) {
                     spool.attempt_closed(AttemptId(id), &[event(id)]);
-                    self.open.insert(id, (request, true));
+                    self.open.remove(&id);
+                    if self.newest.get(&request) == Some(&id) {
+                        self.open.insert(id, (request, true));
+                    }
                     self.events.push(id);
                 }
             }
@@ -131,6 +151,12 @@ impl Truth {
         let id = Uuid::now_v7();
         spool.opened(&attempt(id, request)).unwrap();
         self.open.insert(id, (request, false));
+        self.newest.insert(request, id);
+    }
+
+    /// The request's closed attempt no longer stands for it.
+    fn drop_closed(&mut self, request: Uuid) {
+        self.open.retain(|_, (of, closed)| *of != request || !*closed);
     }
 
     fn check(&self, spool: &Spool, found: &[Open]) {
@@ -146,8 +172,11 @@ impl Truth {
     }
 }
 
+/// Segment numbers with their bytes.
+type History = Vec<(u64, Vec<u8>)>;
+
 /// The segments as one sequence of bytes, in the order they were written.
-fn history(dir: &Path) -> Vec<(u64, Vec<u8>)> {
+fn history(dir: &Path) -> History {
     let segments = segment::list(dir).unwrap();
     segments.into_iter().map(|(n, _)| (n, fs::read(segment::path(dir, n)).unwrap())).collect()
 }
@@ -171,7 +200,7 @@ fn restore(history: &[(u64, Vec<u8>)], mut cut: usize) -> tempfile::TempDir {
 }
 
 /// Runs the operations; gives what was written, and the truth from each byte count on.
-fn play(ops: &[Op], segment_bytes: u64) -> (Vec<(u64, Vec<u8>)>, BTreeMap<usize, Truth>) {
+fn play(ops: &[Op], segment_bytes: u64) -> (History, BTreeMap<usize, Truth>) {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(dir.path(), segment_bytes);
     let mut truth = Truth::default();
@@ -189,6 +218,16 @@ fn crash_at(history: &[(u64, Vec<u8>)], truths: &BTreeMap<usize, Truth>, cut: us
     let (_, truth) = truths.range(..=cut).next_back().unwrap();
     truth.check(&spool, &found);
     assert!(!dir.path().join("quarantine").exists(), "a crash is not damage");
+    drop(spool);
+    // Once everything is published, the newest segment alone knows what is open.
+    let (newest, _) = segment::list(dir.path()).unwrap().pop().unwrap();
+    for (number, _) in segment::list(dir.path()).unwrap() {
+        if number != newest {
+            fs::remove_file(segment::path(dir.path(), number)).unwrap();
+        }
+    }
+    let (spool, found) = open(dir.path(), segment_bytes);
+    Truth { events: Vec::new(), ..truth.clone() }.check(&spool, &found);
     // What was open is closed by its owner, and then nothing is open any more, and nothing comes twice.
     let late: Vec<_> = found.iter().map(|_| Uuid::now_v7()).collect();
     for (open, id) in found.iter().zip(&late) {
@@ -196,11 +235,10 @@ fn crash_at(history: &[(u64, Vec<u8>)], truths: &BTreeMap<usize, Truth>, cut: us
     }
     drop(spool);
     let (spool, found) = open(dir.path(), segment_bytes);
-    let events = truth.events.iter().chain(&late).copied().collect();
-    Truth { open: BTreeMap::new(), events }.check(&spool, &found);
+    Truth { events: late, ..Truth::default() }.check(&spool, &found);
 }
 
-const SCRIPT: [Op; 14] = [
+const SCRIPT: [Op; 18] = [
     Op::Open,
     Op::Open,
     Op::Close(0),
@@ -214,6 +252,10 @@ const SCRIPT: [Op; 14] = [
     Op::Close(0),
     Op::Open,
     Op::Next(0),
+    Op::Beside(1),
+    Op::CloseAttempt(1),
+    Op::Beside(0),
+    Op::Close(0),
     Op::Close(2),
 ];
 
@@ -264,9 +306,10 @@ fn a_damaged_byte_costs_one_record_and_is_kept() {
         (ids(&drain(&spool)), found.len())
     };
     let last_record = {
-        let mut reader = segment::Reader::open(restore(&history, clean.len()).path(), *number, 0, clean.len() as u64)
-            .unwrap()
-            .unwrap();
+        let mut reader =
+            segment::Reader::open(restore(&history, clean.len()).path(), *number, 0, clean.len() as u64)
+                .unwrap()
+                .unwrap();
         let mut last = 0;
         while let segment::Next::Record { at, .. } = reader.next().unwrap() {
             last = usize::try_from(at).unwrap();
@@ -294,8 +337,7 @@ fn a_damaged_byte_costs_one_record_and_is_kept() {
 
 #[test]
 fn a_segment_without_its_header_is_kept_aside() {
-    let (history, _) = play(&SCRIPT, 300);
-    let mut broken = history.clone();
+    let (mut broken, _) = play(&SCRIPT, 300);
     broken[1].1[10] ^= 1;
     let dir = restore(&broken, total(&broken));
     let metrics = EventMetrics::default();

@@ -78,7 +78,9 @@ async fn each_message_gets_the_outcome_it_deserves() {
     streams(&bus).await;
     let script = Script::default();
     let mut events = Vec::new();
-    for kind in ["works", "poison", "works", "fails", "fails_once", "panics", "works", "miscounts", "unheard_of"] {
+    for kind in
+        ["works", "poison", "works", "fails", "fails_once", "panics", "works", "miscounts", "unheard_of"]
+    {
         let event = event(tenant, kind);
         publish(&bus, &event).await;
         events.push((kind, event));
@@ -95,17 +97,24 @@ async fn each_message_gets_the_outcome_it_deserves() {
             "fails" | "panics" | "miscounts" => ("the handler failed every time", "3"),
             _ => continue,
         };
-        expected.insert(event.id.to_string(), (event.subject.clone(), reason.to_owned(), failures.to_owned()));
+        expected
+            .insert(event.id.to_string(), (event.subject.clone(), reason.to_owned(), failures.to_owned()));
     }
     expected.insert(
         String::new(),
         ("weir.usage.nobody.works".into(), "the message has no event id".into(), "0".into()),
     );
     let dead = stored(&bus, DLQ).await;
-    let get = |headers: &weir_events::async_nats::HeaderMap, name: &str| headers.get(name).unwrap().to_string();
+    let get =
+        |headers: &weir_events::async_nats::HeaderMap, name: &str| headers.get(name).unwrap().to_string();
     let found: HashMap<_, _> = dead
         .iter()
-        .map(|(_, h)| (get(h, "weir-event-id"), (get(h, "weir-subject"), get(h, "weir-reason"), get(h, "weir-failures"))))
+        .map(|(_, h)| {
+            (
+                get(h, "weir-event-id"),
+                (get(h, "weir-subject"), get(h, "weir-reason"), get(h, "weir-failures")),
+            )
+        })
         .collect();
     assert_eq!(found, expected);
     assert_eq!(dead.len(), expected.len());

@@ -1,4 +1,5 @@
 //! Spool, consumers and push against a real NATS server, stopped and started again in between.
+#![cfg(test)]
 
 mod consumer;
 mod push;

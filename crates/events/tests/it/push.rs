@@ -34,11 +34,10 @@ async fn a_watch_tells_what_is_there_then_what_changes_and_starts_over_with_nats
     push.put("b.c", Bytes::from_static(b"3")).await.unwrap();
     let mut watch = push.watch();
     assert_eq!(until_current(&mut watch).await, [put("a", "2"), put("b.c", "3")]);
-    assert_eq!([empty.next().await, empty.next().await, empty.next().await], [
-        put("a", "1"),
-        put("a", "2"),
-        put("b.c", "3")
-    ]);
+    assert_eq!(
+        [empty.next().await, empty.next().await, empty.next().await],
+        [put("a", "1"), put("a", "2"), put("b.c", "3")]
+    );
     push.delete("a").await.unwrap();
     assert_eq!(watch.next().await, Change::Delete { key: "a".into() });
 

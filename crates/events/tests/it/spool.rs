@@ -53,7 +53,8 @@ fn segments(dir: &Path) -> usize {
 async fn nats_away_at_first_and_in_the_middle_is_not_noticed() {
     let nats = Nats::start().await.unwrap();
     nats.stop().await.unwrap();
-    let (dir, bus, tasks, tenant) = (tempfile::tempdir().unwrap(), bus(&nats).await, Tasks::new(), TenantId::new());
+    let (dir, bus, tasks, tenant) =
+        (tempfile::tempdir().unwrap(), bus(&nats).await, Tasks::new(), TenantId::new());
     assert!(!bus.connected() && bus.check().is_err());
     bus.keep_streams(&tasks);
     let (spool, _) = open(dir.path(), config());
@@ -122,7 +123,8 @@ async fn a_crash_loses_nothing_and_doubles_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_waits_for_open_attempts_and_publishes_their_events() {
     let nats = Nats::start().await.unwrap();
-    let (dir, bus, tasks, tenant) = (tempfile::tempdir().unwrap(), bus(&nats).await, Tasks::new(), TenantId::new());
+    let (dir, bus, tasks, tenant) =
+        (tempfile::tempdir().unwrap(), bus(&nats).await, Tasks::new(), TenantId::new());
     streams(&bus).await;
     let (spool, _) = open(dir.path(), SpoolConfig { drain_ms: 60_000, ..config() });
     spool.publish_loop(bus.clone(), &tasks);
@@ -141,7 +143,8 @@ async fn stopping_waits_for_open_attempts_and_publishes_their_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cluster_durability_waits_for_jetstream() {
     let nats = Nats::start().await.unwrap();
-    let (dir, bus, tasks, tenant) = (tempfile::tempdir().unwrap(), bus(&nats).await, Tasks::new(), TenantId::new());
+    let (dir, bus, tasks, tenant) =
+        (tempfile::tempdir().unwrap(), bus(&nats).await, Tasks::new(), TenantId::new());
     streams(&bus).await;
     let config = SpoolConfig { durability: Durability::Cluster, ..config() };
     let (spool, _) = open(dir.path(), config);

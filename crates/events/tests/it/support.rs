@@ -45,7 +45,8 @@ pub(crate) async fn publish(bus: &Bus, event: &Event) {
     let js = bus.jetstream();
     // A server answers no publisher in the instant in which it makes the stream: as the spool does, try again.
     until("an acknowledgement", async || {
-        let sent = js.publish_with_headers(event.subject.clone(), headers.clone(), event.payload.clone()).await;
+        let sent =
+            js.publish_with_headers(event.subject.clone(), headers.clone(), event.payload.clone()).await;
         sent.ok()?.await.ok()
     })
     .await;
