@@ -65,7 +65,7 @@ impl Db {
                     // In one message: behind a pooler, two outside a transaction may reach two servers.
                     let row = sqlx::raw_sql(left_over).fetch_one(&mut *conn).await?;
                     let found: bool = row.try_get(0)?;
-                    Ok(!found || true)
+                    Ok(!found)
                 })
             })
             .connect_lazy_with(config.connect_options()?);

@@ -89,13 +89,15 @@ impl Books {
             let id = Uuid::parse_str(&entry.id).with_context(|| format!("{entry:?} has no attempt's id"))?;
             ensure!(events.attempts.contains_key(&id), "no event yet of {entry:?}");
         }
-        let finished: std::collections::HashSet<_> = events.requests.values().map(|r| r.request_id.as_str()).collect();
+        let finished: std::collections::HashSet<_> =
+            events.requests.values().map(|r| r.request_id.as_str()).collect();
         for attempt in events.attempts.values() {
             ensure!(finished.contains(attempt.request_id.as_str()), "no request's event yet for {attempt:?}");
         }
         let counters = self.counters().await?;
         let sum = |column: usize| counters.values().map(|row| row[column]).sum::<i64>();
-        let (requests, attempts) = (i64::try_from(events.requests.len())?, i64::try_from(events.attempts.len())?);
+        let (requests, attempts) =
+            (i64::try_from(events.requests.len())?, i64::try_from(events.attempts.len())?);
         ensure!(sum(0) >= requests && sum(4) >= attempts, "billing lags: {} of {requests} requests", sum(0));
         Ok((ledger, events, counters))
     }
@@ -116,7 +118,11 @@ impl Books {
         let mut consumers = stream.consumers();
         while let Some(consumer) = consumers.try_next().await? {
             let (pending, unacknowledged) = (consumer.num_pending, consumer.num_ack_pending);
-            ensure!(pending == 0 && unacknowledged == 0, "{} has {pending} + {unacknowledged} to do", consumer.name);
+            ensure!(
+                pending == 0 && unacknowledged == 0,
+                "{} has {pending} + {unacknowledged} to do",
+                consumer.name
+            );
         }
         let config = jetstream::consumer::pull::Config {
             ack_policy: jetstream::consumer::AckPolicy::None,
@@ -243,7 +249,8 @@ fn compare_with_clients(seen: &[Seen], ledger: &[Entry], events: &Events) -> Res
     let sent: HashMap<&str, u64> = ledger.iter().map(|e| (e.id.as_str(), e.sent)).collect();
     let mut sent_for: HashMap<&str, u64> = HashMap::new();
     for attempt in events.attempts.values() {
-        *sent_for.entry(&attempt.request_id).or_default() += sent.get(attempt.attempt_id.as_str()).copied().unwrap_or(0);
+        *sent_for.entry(&attempt.request_id).or_default() +=
+            sent.get(attempt.attempt_id.as_str()).copied().unwrap_or(0);
     }
     for seen in seen {
         let requests = by_request.remove(seen.request_id.as_str()).unwrap_or_default();
@@ -254,7 +261,8 @@ fn compare_with_clients(seen: &[Seen], ledger: &[Entry], events: &Events) -> Res
         };
         let tokens = request.tokens.unwrap_or_default();
         if let Some((input, output)) = seen.finished {
-            let exact = (tokens.input, tokens.output) == (input, output) && request.outcome() == Outcome::Succeeded;
+            let exact =
+                (tokens.input, tokens.output) == (input, output) && request.outcome() == Outcome::Succeeded;
             ensure!(exact, "{seen:?} was counted as {request:?}");
         } else if request.outcome() != Outcome::Interrupted {
             let sent = sent_for.get(seen.request_id.as_str()).copied().unwrap_or(0);
@@ -268,11 +276,12 @@ fn compare_with_clients(seen: &[Seen], ledger: &[Entry], events: &Events) -> Res
 
 fn expected_counters(events: &Events) -> Counters {
     let mut counters = Counters::new();
-    let key = |caller: &Option<weir_proto::events::Caller>, model: &str| {
+    let key = |caller: &Option<weir_proto::events::Caller>, model: &str, asked: &str| {
+        let model = if model.is_empty() { asked } else { model };
         (caller.as_ref().map(|c| c.key_id.clone()).unwrap_or_default(), model.to_owned())
     };
     for event in events.requests.values() {
-        let row = counters.entry(key(&event.caller, &event.model)).or_default();
+        let row = counters.entry(key(&event.caller, &event.model, &event.requested_model)).or_default();
         let tokens = event.tokens.unwrap_or_default();
         row[0] += 1;
         row[1] += i64::from(matches!(event.outcome(), Outcome::Failed | Outcome::Cut | Outcome::Interrupted));
@@ -280,7 +289,7 @@ fn expected_counters(events: &Events) -> Counters {
         row[3] += to_i64(tokens.output);
     }
     for event in events.attempts.values() {
-        let row = counters.entry(key(&event.caller, &event.model)).or_default();
+        let row = counters.entry(key(&event.caller, &event.model, "")).or_default();
         let tokens = event.tokens.unwrap_or_default();
         row[4] += 1;
         match event.outcome() {

@@ -109,7 +109,11 @@ impl Http {
     pub async fn send(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<Answer> {
         let whole = async {
             let (status, headers, body) = self.open(method, path, body).await?;
-            Ok(Answer { status, headers, body: body.collect().await.context("the answer broke off")?.to_bytes() })
+            Ok(Answer {
+                status,
+                headers,
+                body: body.collect().await.context("the answer broke off")?.to_bytes(),
+            })
         };
         timeout(PATIENCE, whole).await.context("no answer in time")?
     }
@@ -120,8 +124,10 @@ impl Http {
     /// No answer, none in time, or one that is no event stream; its body is in the error then.
     pub async fn stream(&self, path: &str, body: &Value) -> Result<Events> {
         let begin = async {
-            let (status, headers, body) = self.open(Method::POST, path, Some(body.to_string().into())).await?;
-            let kind = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let (status, headers, body) =
+                self.open(Method::POST, path, Some(body.to_string().into())).await?;
+            let kind =
+                headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
             if status != 200 || !kind.starts_with("text/event-stream") {
                 let text = body.collect().await.map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned());
                 bail!("{status} {kind}: {}", text.unwrap_or_default());
@@ -131,12 +137,19 @@ impl Http {
         timeout(PATIENCE, begin).await.context("no answer in time")?
     }
 
-    async fn open(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<(u16, HeaderMap, Incoming)> {
+    async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<(u16, HeaderMap, Incoming)> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(headers) = request.headers_mut() {
             headers.extend(self.headers.clone());
             if body.is_some() {
-                headers.entry(http::header::CONTENT_TYPE).or_insert(http::HeaderValue::from_static("application/json"));
+                headers
+                    .entry(http::header::CONTENT_TYPE)
+                    .or_insert(http::HeaderValue::from_static("application/json"));
             }
         }
         let response = self.client.request(request.body(Full::new(body.unwrap_or_default()))?).await?;

@@ -122,7 +122,12 @@ impl Load {
     /// `requests` of them, to this house with this key.
     #[must_use]
     pub fn new(gateway: Http, requests: usize) -> Self {
-        Self { gateway: Arc::new(Mutex::new(gateway)), next: Arc::default(), end: requests, seen: Arc::default() }
+        Self {
+            gateway: Arc::new(Mutex::new(gateway)),
+            next: Arc::default(),
+            end: requests,
+            seen: Arc::default(),
+        }
     }
 
     /// Runs to the end with this many clients.
@@ -210,12 +215,16 @@ async fn streamed(gateway: &Http, kind: Kind, body: &Value, seen: &mut Seen) -> 
     };
     drop(events);
     seen.relayed = count_text(&text_of(&all));
-    let whole = all.last().is_some_and(|last| last == "[DONE]") && !all.iter().any(|e| e.contains("\"error\""));
+    let whole =
+        all.last().is_some_and(|last| last == "[DONE]") && !all.iter().any(|e| e.contains("\"error\""));
     if whole && kind == Kind::StreamedWithUsage {
-        let usage = all.iter().rev().filter_map(|e| serde_json::from_str::<Value>(e).ok()).find(|e| e["usage"].is_object());
-        seen.finished = usage.and_then(|e| {
-            e["usage"]["prompt_tokens"].as_u64().zip(e["usage"]["completion_tokens"].as_u64())
-        });
+        let usage = all
+            .iter()
+            .rev()
+            .filter_map(|e| serde_json::from_str::<Value>(e).ok())
+            .find(|e| e["usage"].is_object());
+        seen.finished = usage
+            .and_then(|e| e["usage"]["prompt_tokens"].as_u64().zip(e["usage"]["completion_tokens"].as_u64()));
     } else if whole {
         seen.finished = Some((weir_llm::tokens::count_prompt(body.to_string().as_bytes()), seen.relayed));
     }

@@ -50,7 +50,8 @@ impl Stand {
         static SHARED: OnceLock<Stand> = OnceLock::new();
         SHARED.get_or_init(|| {
             let start = || -> Result<Self> {
-                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+                let runtime =
+                    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
                 let stand = runtime.block_on(Self::start());
                 // It ends with the process, as do the servers under it.
                 std::mem::forget(runtime);
@@ -86,7 +87,15 @@ impl Stand {
         let listeners = listeners().await?;
         let config = house_config(&database, &nats, &admin_key, &spool, settings.clone(), listeners);
         let house = Box::pin(House::start(config)).await.context("starting the house")?;
-        Ok(Self { database, nats, addresses: house.addresses, admin_key, house: Some(house), settings, spool })
+        Ok(Self {
+            database,
+            nats,
+            addresses: house.addresses,
+            admin_key,
+            house: Some(house),
+            settings,
+            spool,
+        })
     }
 
     /// Stops the house in good order and starts it again, on other ports, with the same data.
@@ -97,7 +106,8 @@ impl Stand {
         self.stop().await?;
         let listeners = listeners().await?;
         let settings = self.settings.clone();
-        let config = house_config(&self.database, &self.nats, &self.admin_key, &self.spool, settings, listeners);
+        let config =
+            house_config(&self.database, &self.nats, &self.admin_key, &self.spool, settings, listeners);
         let house = Box::pin(House::start(config)).await.context("starting the house again")?;
         self.addresses = house.addresses;
         self.house = Some(house);

@@ -11,7 +11,11 @@ const POLL: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// The condition did not hold within `patience`.
-pub async fn until<T>(what: &str, patience: Duration, mut condition: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+pub async fn until<T>(
+    what: &str,
+    patience: Duration,
+    mut condition: impl AsyncFnMut() -> Result<T>,
+) -> Result<T> {
     let deadline = Instant::now() + patience;
     loop {
         match condition().await {

@@ -100,6 +100,9 @@ impl Bus {
                 note(&sender, &event);
                 std::future::ready(())
             });
+        if let Some((user, password)) = login(&servers) {
+            options = options.user_and_password(user, password);
+        }
         if let Some(token) = &config.token {
             options = options.token(token.expose_secret().to_owned());
         }
@@ -195,6 +198,31 @@ impl Bus {
     }
 }
 
+/// User and password of the first address that has both: the client library reads them from no address by itself.
+fn login(servers: &[ServerAddr]) -> Option<(String, String)> {
+    servers.iter().find_map(|server| Some((unescaped(server.username()?), unescaped(server.password()?))))
+}
+
+/// The percent-encoding of URLs undone.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        match hex.filter(|_| first == b'%').and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// At once, then growing to half a second: events should flow as soon as the server is back.
 fn reconnect_delay(attempts: usize) -> Duration {
     Duration::from_millis(match attempts {
@@ -211,5 +239,18 @@ fn note(link: &watch::Sender<Link>, event: &async_nats::Event) {
             tracing::warn!(subscription, "a subscription cannot keep up");
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addresses_login_is_read_and_unescaped() {
+        let servers = |urls: &[&str]| urls.iter().map(|u| u.parse().unwrap()).collect::<Vec<ServerAddr>>();
+        let found = login(&servers(&["nats://a:4222", "nats://we%40ir:p%2Fw%25@b:4222"]));
+        assert_eq!(found, Some(("we@ir".to_owned(), "p/w%".to_owned())));
+        assert_eq!(login(&servers(&["nats://a:4222", "nats://token@b:4222"])), None);
     }
 }

@@ -1,1 +1,121 @@
-//! A model provider for development and tests.
+//! A model provider for development, tests and benchmarks: speaks OpenAI's chat completions as the real one does,
+//! gives the same answer to the same question, fails on request, and keeps a ledger of what it did.
+//!
+//! What callers need to know (routes, faults, the ledger's fields) is in the crate's README.
+
+mod admin;
+mod answer;
+mod body;
+mod chat;
+mod config;
+mod error;
+mod faults;
+mod ledger;
+mod limits;
+mod models;
+mod request;
+mod schema;
+mod seed;
+mod text;
+mod wire;
+mod words;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, post},
+};
+use parking_lot::RwLock;
+use weir_types::{Clock, SystemClock};
+
+pub use config::Config;
+pub use faults::Faults;
+pub use ledger::{Entry, Ledger, Outcome, Summary, Sums};
+
+use limits::Window;
+use models::Catalogue;
+
+/// The simulated provider. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Simulator(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    catalogue: Catalogue,
+    faults: RwLock<Faults>,
+    ledger: Arc<Ledger>,
+    window: Window,
+    /// Makes ids differ between processes; answers don't depend on it.
+    origin: u64,
+    calls: AtomicU64,
+}
+
+impl Simulator {
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self::with_clock(config, Arc::new(SystemClock))
+    }
+
+    /// For tests that set the time. Delays use Tokio's clock, which tests can pause.
+    #[must_use]
+    pub fn with_clock(config: Config, clock: Arc<dyn Clock>) -> Self {
+        let origin = seed::mix(clock.now_ms().unsigned_abs());
+        Self(Arc::new(Inner {
+            catalogue: Catalogue::new(&config.models),
+            faults: RwLock::new(config.faults.clone()),
+            ledger: Arc::new(Ledger::new(config.ledger_entries, clock.clone())),
+            window: Window::new(config.limit_requests, config.limit_tokens),
+            origin,
+            calls: AtomicU64::new(0),
+            clock,
+            config,
+        }))
+    }
+
+    /// Its routes: the provider's under `/v1`, its own under `/_sim`.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/v1/chat/completions", post(chat::chat).fallback(error::method_not_allowed))
+            .route("/v1/models", get(models::list).fallback(error::method_not_allowed))
+            .route("/v1/models/{*id}", get(models::one).fallback(error::method_not_allowed))
+            .route("/_sim/faults", get(admin::faults).put(admin::set_faults).delete(admin::clear_faults))
+            .route("/_sim/ledger", get(admin::ledger).delete(admin::clear_ledger))
+            .fallback(error::unknown_url)
+            .layer(DefaultBodyLimit::max(self.0.config.max_body_bytes))
+            .with_state(self.clone())
+    }
+
+    /// What was asked of it and what came of it.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    /// The faults in force, for calls that bring none of their own.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.0.faults.read().clone()
+    }
+
+    /// Replaces the faults in force.
+    ///
+    /// # Errors
+    /// A field out of its range, as a sentence that names it.
+    pub fn set_faults(&self, faults: Faults) -> Result<(), String> {
+        faults.check()?;
+        *self.0.faults.write() = faults;
+        Ok(())
+    }
+
+    /// A number that no other call of this process has.
+    fn next_call(&self) -> u64 {
+        self.0.calls.fetch_add(1, Relaxed)
+    }
+}

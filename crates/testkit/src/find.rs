@@ -71,3 +71,7 @@ pub(crate) fn nats_server() -> Result<PathBuf> {
 pub(crate) fn redis_server() -> Option<PathBuf> {
     var("WEIR_REDIS_BIN").map(PathBuf::from).or_else(|| on_path("redis-server"))
 }
+
+pub(crate) fn pgbouncer() -> Option<PathBuf> {
+    var("WEIR_PGBOUNCER_BIN").map(PathBuf::from).or_else(|| on_path("pgbouncer"))
+}

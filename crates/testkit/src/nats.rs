@@ -159,9 +159,9 @@ mod tests {
         let url = nats.url();
         for kill in [false, true] {
             if kill {
-                nats.kill().await.unwrap()
+                nats.kill().await.unwrap();
             } else {
-                nats.stop().await.unwrap()
+                nats.stop().await.unwrap();
             }
             assert!(TcpStream::connect(("127.0.0.1", nats.port)).await.is_err());
             nats.restart().await.unwrap();

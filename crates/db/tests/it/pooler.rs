@@ -12,7 +12,7 @@ use tokio::{
     task::JoinSet,
 };
 use weir_db::{Db, DbConfig};
-use weir_testkit::{APP_PASSWORD, APP_ROLE, Database};
+use weir_testkit::{APP_PASSWORD, APP_ROLE, Database, PgBouncer};
 
 use crate::{
     database,
@@ -205,6 +205,18 @@ async fn tenants_share_a_server_connection_without_seeing_each_other() {
     fuzz(config(pooler.url(&database), 3), CASES / 2, b"weir-db: three clients, a server").await;
     nothing_forged(&database).await;
     assert_eq!(*pooler.complaints.lock().unwrap(), Vec::<String>::new());
+}
+
+/// The real one, where it is installed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_behind_pgbouncer() {
+    let database = database().await;
+    notes(&database).await;
+    let Some(pooler) = PgBouncer::start(&database).await.unwrap() else { return };
+    let config = config(pooler.app_url().to_owned(), 4);
+    Db::connect_lazy(&config).unwrap().verify().await.unwrap();
+    fuzz(config, CASES, b"weir-db: the real pgbouncer here").await;
+    nothing_forged(&database).await;
 }
 
 #[tokio::test]

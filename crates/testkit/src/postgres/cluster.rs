@@ -136,7 +136,7 @@ impl Cluster {
 }
 
 /// Whom to become; `None` to stay who we are.
-fn run_as() -> Result<Option<RunAs>> {
+pub(crate) fn run_as() -> Result<Option<RunAs>> {
     if !Uid::effective().is_root() {
         return Ok(None);
     }

@@ -21,6 +21,7 @@ use crate::{
     process::{Guarded, wait_for},
 };
 use cluster::Cluster;
+pub(crate) use cluster::run_as;
 
 /// The role services log in as, in every test database.
 pub const APP_ROLE: &str = "weir_app";

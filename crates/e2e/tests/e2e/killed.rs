@@ -1,0 +1,63 @@
+//! The house killed again and again under load: nothing lost, nothing counted twice.
+
+use std::{path::Path, sync::Arc};
+
+use weir_e2e::{books::Books, child::ChildHouse, http::Http, load::Load};
+use weir_runtime::{ListenConfig, OnFailure, Tasks, serve};
+use weir_testkit::{Nats, Postgres};
+
+use crate::metering::{requests, started};
+
+const CLIENTS: usize = 32;
+
+/// `WEIR_E2E_KILLS`: more in chaos tests.
+fn kills(default: usize) -> usize {
+    #[expect(clippy::disallowed_methods, reason = "how large a test is, is its caller's wish")]
+    let wish = std::env::var("WEIR_E2E_KILLS");
+    wish.ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
+/// The provider outlives the house: its ledger is what the house is measured by.
+async fn provider(tasks: &Tasks) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let simulator = weir_simulator::Simulator::new(weir_simulator::Config::default());
+    let serving = serve(listener, simulator.router(), ListenConfig::default(), tasks.shutdown());
+    tasks.spawn("provider", OnFailure::Log, serving);
+    format!("http://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counters_equal_the_ledger_though_the_house_was_killed() {
+    let (kills, requests) = (kills(3), requests(600));
+    // Its own server: the house makes roles, which are a server's, not a database's.
+    let postgres = Postgres::private().await.unwrap();
+    let (database, nats) = (postgres.empty().await.unwrap(), Nats::start().await.unwrap());
+    let tasks = Tasks::new();
+    let provider = provider(&tasks).await;
+    let program = Path::new(env!("CARGO_BIN_EXE_weir-under-test"));
+    let mut house = ChildHouse::new(program, &database, &nats, &provider).unwrap();
+    let dev = house.start().await.unwrap();
+
+    let load = Load::new(Http::at(&dev.gateway).with_key(&dev.api_key), requests);
+    let killer = async {
+        for kill in 1..=kills {
+            // Spread over the load, at a moment that nothing is prepared for.
+            started(&load, requests * kill / (kills + 1)).await;
+            house.kill().await.unwrap();
+            house.start().await.unwrap();
+        }
+    };
+    tokio::join!(load.run(CLIENTS), killer);
+
+    let books = Books {
+        simulator: Http::at(&provider),
+        nats_url: nats.url(),
+        database_url: database.admin_url.clone(),
+    };
+    let seen = Arc::clone(&load.seen).lock().clone();
+    let summary = books.agree(&seen).await.unwrap();
+    assert!(summary.ledger > requests / 3, "{summary:?} of {requests} requests");
+    house.kill().await.unwrap();
+    assert!(tasks.stop(weir_e2e::http::PATIENCE).await);
+}

@@ -1,0 +1,20 @@
+//! The whole house over real HTTP: a real PostgreSQL, a real NATS, the simulated provider.
+
+#[cfg(test)]
+mod chat;
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod killed;
+#[cfg(test)]
+mod metering;
+#[cfg(test)]
+mod operations;
+#[cfg(test)]
+mod outages;
+#[cfg(test)]
+mod strangers;
+#[cfg(test)]
+mod websocket;

@@ -1,0 +1,303 @@
+//! What is answered: composed from the request alone, whole, before any of it is sent.
+
+use weir_llm::tokens::count_text;
+
+use crate::{
+    models::Model,
+    request::{Choice as ToolChoice, Conversation, Format, Request, Tool, mentions},
+    schema,
+    seed::{Rng, hash, id, mix},
+    text::{Length, Piece, generate, limit, limit_within, opening, split, stop_at},
+};
+
+/// Tokens of an answer whose length nobody said: from, and how many more at most.
+const SHORTEST: u64 = 24;
+const SPREAD: u64 = 32;
+/// Tokens of all choices of a call together, whatever `x_sim` wants.
+const MOST_TOKENS: u64 = 1 << 18;
+/// Words of the string in a JSON answer without a schema.
+const JSON_TOKENS: u64 = 12;
+/// Hidden reasoning comes in blocks of so many tokens, as OpenAI's does.
+const REASONING_BLOCK: u64 = 64;
+
+#[derive(Debug, PartialEq)]
+pub(crate) struct ToolCall {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) name_tokens: u64,
+    pub(crate) arguments: Vec<Piece>,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) struct Choice {
+    /// Empty if tools are called.
+    pub(crate) content: Vec<Piece>,
+    pub(crate) tool_calls: Vec<ToolCall>,
+    pub(crate) finish: &'static str,
+    /// Seeds the log probabilities.
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) choices: Vec<Choice>,
+    pub(crate) prompt_tokens: u64,
+    /// With the reasoning.
+    pub(crate) completion_tokens: u64,
+    pub(crate) reasoning_tokens: u64,
+}
+
+impl Answer {
+    /// `tokens`: how long the text of each choice should be.
+    pub(crate) fn compose(
+        request: &Request<'_>,
+        model: &Model,
+        prompt_tokens: u64,
+        tokens: Option<u64>,
+    ) -> Self {
+        let mut seed = hash(0, model.id.as_bytes());
+        seed = hash(seed, request.messages.as_bytes());
+        if let Some(own) = request.seed {
+            seed = hash(seed, &own.to_le_bytes());
+        }
+        let most = request.max_tokens.unwrap_or(u64::MAX).min(MOST_TOKENS / request.n);
+        let mut answer =
+            Self { choices: Vec::new(), prompt_tokens, completion_tokens: 0, reasoning_tokens: 0 };
+        for index in 0..request.n {
+            let seed = mix(seed.wrapping_add(index));
+            let mut rng = Rng::new(seed);
+            let reasoning = if model.reasons { REASONING_BLOCK * (1 + rng.below(4)) } else { 0 };
+            let reasoning = reasoning.min(most);
+            let choice = choice(request, &mut rng, seed, tokens, most - reasoning);
+            answer.reasoning_tokens += reasoning;
+            answer.completion_tokens += reasoning + choice.tokens();
+            answer.choices.push(choice);
+        }
+        answer
+    }
+
+    /// Tokens of the longest choice: what a paced answer takes the time of.
+    pub(crate) fn rounds(&self) -> u64 {
+        self.choices.iter().map(Choice::pieces).max().unwrap_or(0)
+    }
+}
+
+impl Choice {
+    /// Without the reasoning.
+    pub(crate) fn tokens(&self) -> u64 {
+        let calls = self.tool_calls.iter().map(|call| call.name_tokens + sum(&call.arguments));
+        sum(&self.content) + calls.sum::<u64>()
+    }
+
+    fn pieces(&self) -> u64 {
+        let calls = self.tool_calls.iter().map(|call| 1 + call.arguments.len());
+        (self.content.len() + calls.sum::<usize>()) as u64
+    }
+}
+
+fn sum(pieces: &[Piece]) -> u64 {
+    pieces.iter().map(|piece| piece.tokens).sum()
+}
+
+fn choice(request: &Request<'_>, rng: &mut Rng, seed: u64, tokens: Option<u64>, most: u64) -> Choice {
+    let tools = called_tools(request);
+    if !tools.is_empty() {
+        // As OpenAI documents it, a call the client forced by name ends with `stop`.
+        let forced = matches!(request.tool_choice, ToolChoice::Named(_));
+        return calls(&tools, seed, most, if forced { "stop" } else { "tool_calls" });
+    }
+    let (content, cut) = match &request.format {
+        Format::Text => text(request, rng, tokens, most),
+        Format::Json => json(&json_answer(request, rng), most),
+        Format::Schema(schema) => json(&schema::written(&schema::minimal(schema)), most),
+    };
+    Choice { content, tool_calls: Vec::new(), finish: if cut { "length" } else { "stop" }, seed }
+}
+
+fn text(request: &Request<'_>, rng: &mut Rng, tokens: Option<u64>, most: u64) -> (Vec<Piece>, bool) {
+    let length = match tokens {
+        // One more than fits, so that it is known to be cut.
+        Some(tokens) => Length::Exact(tokens.min(most.saturating_add(1))),
+        None => Length::About(SHORTEST + rng.below(SPREAD)),
+    };
+    let mut content = generate(rng, &opening(&request.conversation), length);
+    if !request.stops.is_empty() {
+        stop_at(&mut content, &request.stops);
+    }
+    let cut = limit(rng, &mut content, most);
+    (content, cut)
+}
+
+fn json(text: &str, most: u64) -> (Vec<Piece>, bool) {
+    let mut content = split(text);
+    let cut = limit_within(&mut content, most);
+    (content, cut)
+}
+
+fn json_answer(request: &Request<'_>, rng: &mut Rng) -> String {
+    let words = generate(rng, &opening(&request.conversation), Length::About(JSON_TOKENS));
+    let text: String = words.iter().map(|piece| &*piece.text).collect();
+    schema::written(&serde_json::json!({ "answer": text }))
+}
+
+/// The tools to call: the forced one, or those the user names; of several all, unless parallel calls are off.
+fn called_tools<'a>(request: &'a Request<'_>) -> Vec<&'a Tool> {
+    let tools = &request.tools;
+    let named = || named_tools(&request.conversation, tools);
+    let mut calls: Vec<&Tool> = match &request.tool_choice {
+        ToolChoice::None => Vec::new(),
+        ToolChoice::Named(name) => tools.iter().filter(|tool| tool.name == *name).collect(),
+        ToolChoice::Auto => named(),
+        ToolChoice::Required => match named() {
+            named if named.is_empty() => tools.iter().take(1).collect(),
+            named => named,
+        },
+    };
+    if !request.parallel_tool_calls {
+        calls.truncate(1);
+    }
+    calls
+}
+
+fn named_tools<'a>(conversation: &Conversation, tools: &'a [Tool]) -> Vec<&'a Tool> {
+    if !conversation.users_turn {
+        return Vec::new();
+    }
+    tools.iter().filter(|tool| mentions(&conversation.question, &tool.name)).collect()
+}
+
+/// `end`: the finish reason of calls that have room.
+fn calls(tools: &[&Tool], seed: u64, most: u64, end: &'static str) -> Choice {
+    let mut left = most;
+    let mut finish = end;
+    let mut tool_calls = Vec::with_capacity(tools.len());
+    for (index, tool) in tools.iter().enumerate() {
+        let name_tokens = count_text(&tool.name);
+        if name_tokens > left {
+            finish = "length";
+            break;
+        }
+        let arguments = match tool.parameters.is_null() {
+            true => "{}".to_owned(),
+            false => schema::written(&schema::minimal(&tool.parameters)),
+        };
+        let mut arguments = split(&arguments);
+        let cut = limit_within(&mut arguments, left - name_tokens);
+        left -= name_tokens + sum(&arguments);
+        let id = id("call_", 24, mix(seed ^ mix(index as u64)));
+        tool_calls.push(ToolCall { id, name: tool.name.clone(), name_tokens, arguments });
+        if cut {
+            finish = "length";
+            break;
+        }
+    }
+    Choice { content: Vec::new(), tool_calls, finish, seed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Catalogue;
+
+    fn compose(fields: &str, tokens: Option<u64>) -> Answer {
+        let body = format!(r#"{{"model":"gpt-4o",{fields}}}"#);
+        let request = Request::parse(body.as_bytes()).unwrap();
+        Answer::compose(&request, Catalogue::new(&[]).get("gpt-4o").unwrap(), 10, tokens)
+    }
+
+    fn said(choice: &Choice) -> String {
+        choice.content.iter().map(|piece| &*piece.text).collect()
+    }
+
+    const HELLO: &str = r#""messages":[{"role":"user","content":"Hello big world"}]"#;
+
+    #[test]
+    fn the_same_question_has_the_same_answer_and_another_has_another() {
+        let with = |more: &str| compose(&format!("{HELLO}{more}"), None);
+        assert_eq!(with(""), with(""));
+        assert_eq!(with(""), with(r#","x_sim":{"token_ms":3},"user":"x""#));
+        assert_ne!(said(&with("").choices[0]), said(&with(r#","seed":7"#).choices[0]));
+        let other = compose(r#""messages":[{"role":"user","content":"Hello big planet"}]"#, None);
+        assert_ne!(said(&with("").choices[0]), said(&other.choices[0]));
+        let two = with(r#","n":2"#);
+        assert_eq!(said(&two.choices[0]), said(&with("").choices[0]));
+        assert_ne!(said(&two.choices[0]), said(&two.choices[1]));
+        assert_eq!(two.completion_tokens, two.choices.iter().map(Choice::tokens).sum::<u64>());
+    }
+
+    #[test]
+    fn lengths_are_obeyed_and_told() {
+        let with = |more: &str, tokens| {
+            let answer = compose(&format!("{HELLO}{more}"), tokens);
+            (answer.completion_tokens, answer.choices[0].finish)
+        };
+        assert_eq!(with(r#","max_tokens":5"#, None), (5, "length"));
+        assert_eq!(with("", Some(100)), (100, "stop"));
+        assert_eq!(with(r#","max_completion_tokens":100"#, Some(100)), (100, "stop"));
+        assert_eq!(with(r#","max_completion_tokens":99"#, Some(100)), (99, "length"));
+        assert_eq!(with("", Some(0)), (0, "stop"));
+        assert_eq!(with("", Some(u64::MAX)), (MOST_TOKENS, "length"));
+    }
+
+    #[test]
+    fn tools_are_called_when_named_or_forced() {
+        let tools = r#""tools":[{"type":"function","function":{"name":"get_weather","parameters":{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}}},
+            {"type":"function","function":{"name":"get_time"}}]"#;
+        let ask = |question: &str, more: &str| {
+            let fields = format!(r#""messages":[{{"role":"user","content":"{question}"}}],{tools}{more}"#);
+            let answer = compose(&fields, None);
+            let choice = &answer.choices[0];
+            let names: Vec<_> = choice.tool_calls.iter().map(|call| call.name.clone()).collect();
+            assert_eq!(choice.content.is_empty(), !names.is_empty());
+            (names.join(" "), choice.finish)
+        };
+        assert_eq!(ask("Hello", ""), (String::new(), "stop"));
+        assert_eq!(ask("Use get_weather", ""), ("get_weather".into(), "tool_calls"));
+        assert_eq!(ask("Use get_time, get_weather", ""), ("get_weather get_time".into(), "tool_calls"));
+        let single = r#","parallel_tool_calls":false"#;
+        assert_eq!(ask("Use get_time, get_weather", single), ("get_weather".into(), "tool_calls"));
+        assert_eq!(ask("Use get_weather", r#","tool_choice":"none""#), (String::new(), "stop"));
+        assert_eq!(ask("Hello", r#","tool_choice":"required""#), ("get_weather".into(), "tool_calls"));
+        let forced = r#","tool_choice":{"type":"function","function":{"name":"get_time"}}"#;
+        assert_eq!(ask("Hello", forced), ("get_time".into(), "stop"));
+        assert_eq!(ask("Use get_weather", r#","max_tokens":3"#).1, "length");
+    }
+
+    #[test]
+    fn a_tools_result_is_used_and_the_tool_not_called_again() {
+        let answer = compose(
+            r#""messages":[{"role":"user","content":"Use get_time"},
+               {"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"get_time","arguments":"{}"}}]},
+               {"role":"tool","tool_call_id":"1","content":"half past nine"}],
+               "tools":[{"type":"function","function":{"name":"get_time"}}]"#,
+            None,
+        );
+        assert!(said(&answer.choices[0]).starts_with("The result says half past nine:"), "{answer:?}");
+    }
+
+    #[test]
+    fn json_is_json_and_fits_its_schema() {
+        let asked = r#""messages":[{"role":"user","content":"Some json please"}]"#;
+        let json = compose(&format!(r#"{asked},"response_format":{{"type":"json_object"}}"#), None);
+        let value: serde_json::Value = serde_json::from_str(&said(&json.choices[0])).unwrap();
+        assert!(value["answer"].is_string());
+        assert_eq!(count_text(&said(&json.choices[0])), json.completion_tokens);
+        let schema = r#"{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false}}}"#;
+        let json = compose(&format!(r#"{asked},"response_format":{schema}"#), None);
+        assert_eq!(said(&json.choices[0]), r#"{"n": 0}"#);
+    }
+
+    #[test]
+    fn reasoning_is_part_of_the_tokens_and_of_the_limit() {
+        let compose = |more: &str| {
+            let body = format!(r#"{{"model":"o3-mini",{HELLO}{more}}}"#);
+            let request = Request::parse(body.as_bytes()).unwrap();
+            Answer::compose(&request, Catalogue::new(&[]).get("o3-mini").unwrap(), 10, None)
+        };
+        let answer = compose("");
+        assert!(answer.reasoning_tokens >= REASONING_BLOCK);
+        assert_eq!(answer.completion_tokens, answer.reasoning_tokens + answer.choices[0].tokens());
+        let cut = compose(r#","max_completion_tokens":10"#);
+        assert_eq!((cut.completion_tokens, cut.reasoning_tokens, cut.choices[0].finish), (10, 10, "length"));
+    }
+}

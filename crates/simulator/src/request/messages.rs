@@ -1,0 +1,253 @@
+//! The conversation: its shape is checked, and what the answer is about is read.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::fields::{Raw, items, text, wrong_type, wrong_value};
+use crate::error::ApiError;
+
+const ROLES: &[&str] = &["system", "assistant", "user", "function", "tool", "developer"];
+const PARTS: &[&str] = &["text", "image_url", "input_audio", "file", "refusal"];
+
+/// What an answer is made from.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Conversation {
+    /// The last user message's text.
+    pub(crate) question: String,
+    /// Texts of the tool messages at the very end.
+    pub(crate) results: Vec<String>,
+    /// The conversation ends with the user's message, so tools it names are to be called.
+    pub(crate) users_turn: bool,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    role: Raw<'a>,
+    #[serde(borrow, default)]
+    content: Raw<'a>,
+    #[serde(borrow, default)]
+    tool_calls: Raw<'a>,
+    #[serde(borrow, default)]
+    tool_call_id: Raw<'a>,
+    #[serde(borrow, default)]
+    function_call: Raw<'a>,
+    #[serde(borrow, default)]
+    refusal: Raw<'a>,
+    #[serde(borrow, default)]
+    audio: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+struct Id<'a> {
+    #[serde(borrow, default)]
+    id: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+struct Part<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Raw<'a>,
+    #[serde(borrow, default)]
+    text: Raw<'a>,
+}
+
+/// Tool calls that wait for their results.
+#[derive(Default)]
+struct Open<'a> {
+    /// Tool messages may come: the last message that is none called tools.
+    expected: bool,
+    waiting: Vec<Cow<'a, str>>,
+}
+
+impl Conversation {
+    pub(crate) fn read(raw: &RawValue) -> Result<Self, ApiError> {
+        let messages = items(raw, "messages")?;
+        if messages.is_empty() {
+            let message = "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty \
+                           array instead.";
+            return Err(ApiError::invalid("messages", "empty_array", message));
+        }
+        let mut conversation = Self::default();
+        let mut open = Open::default();
+        for (at, raw) in messages.into_iter().enumerate() {
+            conversation.message(raw, at, &mut open)?;
+        }
+        open.none_waiting()?;
+        Ok(conversation)
+    }
+
+    fn message<'a>(&mut self, raw: &'a RawValue, at: usize, open: &mut Open<'a>) -> Result<(), ApiError> {
+        let param = |field: &str| format!("messages[{at}].{field}");
+        let message: Message<'a> = match raw.get().starts_with('{').then(|| serde_json::from_str(raw.get())) {
+            Some(Ok(message)) => message,
+            _ => return Err(wrong_type(&format!("messages[{at}]"), "an object", raw)),
+        };
+        let role = text(message.role.ok_or_else(|| ApiError::missing(&param("role")))?, &param("role"))?;
+        if role != "tool" {
+            open.none_waiting()?;
+            open.expected = false;
+            self.results.clear();
+        }
+        self.users_turn = role == "user";
+        match &*role {
+            "user" => {
+                self.question.clear();
+                content(message.content, &param("content"), Some(&mut self.question))
+            }
+            "tool" => {
+                open.answered(message.tool_call_id, at)?;
+                let mut result = String::new();
+                content(message.content, &param("content"), Some(&mut result))?;
+                self.results.push(result);
+                Ok(())
+            }
+            "assistant" => {
+                if let Some(calls) = message.tool_calls {
+                    open.called(calls, &param("tool_calls"))?;
+                }
+                let instead = [message.tool_calls, message.function_call, message.refusal, message.audio];
+                if message.content.is_none() && instead.iter().any(Option::is_some) {
+                    return Ok(());
+                }
+                content(message.content, &param("content"), None)
+            }
+            "system" | "developer" => content(message.content, &param("content"), None),
+            "function" => Ok(()),
+            other => Err(wrong_value(&param("role"), other, ROLES)),
+        }
+    }
+}
+
+impl<'a> Open<'a> {
+    fn called(&mut self, calls: &'a RawValue, param: &str) -> Result<(), ApiError> {
+        for (at, call) in items(calls, param)?.into_iter().enumerate() {
+            let param = format!("{param}[{at}]");
+            let id: Id<'a> =
+                serde_json::from_str(call.get()).map_err(|_| wrong_type(&param, "an object", call))?;
+            let param = format!("{param}.id");
+            self.waiting.push(text(id.id.ok_or_else(|| ApiError::missing(&param))?, &param)?);
+        }
+        self.expected = true;
+        Ok(())
+    }
+
+    fn answered(&mut self, id: Raw<'_>, at: usize) -> Result<(), ApiError> {
+        let param = format!("messages[{at}].tool_call_id");
+        let id = text(id.ok_or_else(|| ApiError::missing(&param))?, &param)?;
+        if !self.expected {
+            let message = "Invalid parameter: messages with role 'tool' must be a response to a preceeding message \
+                           with 'tool_calls'.";
+            return Err(ApiError::invalid(format!("messages[{at}].role"), "", message));
+        }
+        match self.waiting.iter().position(|waiting| *waiting == id) {
+            Some(found) => {
+                self.waiting.swap_remove(found);
+                Ok(())
+            }
+            None => {
+                Err(ApiError::invalid(param, "", "Invalid parameter: 'tool_call_id' of a call nobody made."))
+            }
+        }
+    }
+
+    fn none_waiting(&self) -> Result<(), ApiError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "An assistant message with 'tool_calls' must be followed by tool messages responding to each \
+             'tool_call_id'. The following tool_call_ids did not have response messages: {}",
+            self.waiting.join(", ")
+        );
+        Err(ApiError::invalid("messages", "", message))
+    }
+}
+
+/// Checks a message's content; adds its text to `into`.
+fn content(raw: Raw<'_>, param: &str, mut into: Option<&mut String>) -> Result<(), ApiError> {
+    let Some(raw) = raw else {
+        let message = format!("Invalid value for '{param}': expected a string, got null.");
+        return Err(ApiError::invalid(param, "", message));
+    };
+    if raw.get().starts_with('"') {
+        if let Some(into) = into {
+            into.push_str(&text(raw, param)?);
+        }
+        return Ok(());
+    }
+    if !raw.get().starts_with('[') {
+        return Err(wrong_type(param, "one of a string or array of objects", raw));
+    }
+    for (at, raw) in items(raw, param)?.into_iter().enumerate() {
+        let param = format!("{param}[{at}]");
+        let part: Part<'_> = match raw.get().starts_with('{').then(|| serde_json::from_str(raw.get())) {
+            Some(Ok(part)) => part,
+            _ => return Err(wrong_type(&param, "an object", raw)),
+        };
+        let field = format!("{param}.type");
+        let kind = text(part.kind.ok_or_else(|| ApiError::missing(&field))?, &field)?;
+        if !PARTS.contains(&&*kind) {
+            return Err(wrong_value(&field, &kind, PARTS));
+        }
+        if kind == "text" {
+            let field = format!("{param}.text");
+            let said = text(part.text.ok_or_else(|| ApiError::missing(&field))?, &field)?;
+            if let Some(into) = into.as_deref_mut() {
+                into.push_str(&said);
+                into.push(' ');
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Conversation, ApiError> {
+        Conversation::read(&serde_json::from_str::<Box<RawValue>>(json).unwrap())
+    }
+
+    #[test]
+    fn the_question_and_the_results_are_found() {
+        let read = read(
+            r#"[{"role":"developer","content":"x"},{"role":"user","content":[{"type":"text","text":"a\nb"},{"type":"image_url","image_url":{"url":"data:"}}]},
+                {"role":"assistant","content":null,"tool_calls":[{"id":"1"},{"id":"2"}]},
+                {"role":"tool","tool_call_id":"2","content":"two"},{"role":"tool","tool_call_id":"1","content":[{"type":"text","text":"one"}]}]"#,
+        )
+        .unwrap();
+        assert_eq!(read.question, "a\nb ");
+        assert_eq!(read.results, ["two", "one "]);
+        assert!(!read.users_turn);
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        for (json, param) in [
+            ("{}", "messages"),
+            ("[]", "messages"),
+            ("[1]", "messages[0]"),
+            (r#"[{"content":"x"}]"#, "messages[0].role"),
+            (r#"[{"role":"user","content":"x"},{"role":"boss","content":"x"}]"#, "messages[1].role"),
+            (r#"[{"role":"user"}]"#, "messages[0].content"),
+            (r#"[{"role":"user","content":null}]"#, "messages[0].content"),
+            (r#"[{"role":"user","content":7}]"#, "messages[0].content"),
+            (r#"[{"role":"user","content":[{"type":"text"}]}]"#, "messages[0].content[0].text"),
+            (r#"[{"role":"user","content":[{"type":"smell"}]}]"#, "messages[0].content[0].type"),
+            (r#"[{"role":"assistant"}]"#, "messages[0].content"),
+            (r#"[{"role":"tool","tool_call_id":"1","content":"x"}]"#, "messages[0].role"),
+            (
+                r#"[{"role":"assistant","tool_calls":[{"id":"1"}]},{"role":"tool","content":"x"}]"#,
+                "messages[1].tool_call_id",
+            ),
+            (r#"[{"role":"assistant","tool_calls":[{"id":"1"}]}]"#, "messages"),
+            (r#"[{"role":"assistant","tool_calls":[{"id":"1"}]},{"role":"user","content":"x"}]"#, "messages"),
+        ] {
+            assert_eq!(read(json).unwrap_err().param.as_deref(), Some(param), "{json}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Declared tools, and which of them a call is to end in.
+
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use super::fields::{Raw, items, object, text, wrong_type, wrong_value};
+use crate::error::ApiError;
+
+const MOST_TOOLS: usize = 128;
+
+/// A function the model may call.
+#[derive(Debug, Clone)]
+pub(crate) struct Tool {
+    pub(crate) name: String,
+    /// The JSON schema of its arguments; null if it has none.
+    pub(crate) parameters: Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Choice {
+    None,
+    Auto,
+    Required,
+    Named(String),
+}
+
+#[derive(Deserialize)]
+struct Declared {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    function: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Function {
+    name: Option<Box<RawValue>>,
+    #[serde(default)]
+    parameters: Value,
+}
+
+pub(crate) fn tools(raw: Raw<'_>) -> Result<Vec<Tool>, ApiError> {
+    let Some(raw) = raw else { return Ok(Vec::new()) };
+    let declared = items(raw, "tools")?;
+    if declared.is_empty() || declared.len() > MOST_TOOLS {
+        let message = format!(
+            "Invalid 'tools': Expected an array with 1 to {MOST_TOOLS} items, but got {} instead.",
+            declared.len()
+        );
+        let code = if declared.is_empty() { "empty_array" } else { "array_above_max_length" };
+        return Err(ApiError::invalid("tools", code, message));
+    }
+    let mut tools = Vec::with_capacity(declared.len());
+    for (at, raw) in declared.into_iter().enumerate() {
+        let param = format!("tools[{at}]");
+        let declared: Declared = object(raw, &param)?;
+        match declared.kind.as_deref() {
+            None => return Err(ApiError::missing(&format!("{param}.type"))),
+            // Custom tools take free text; the simulator never calls one.
+            Some("custom") => continue,
+            Some("function") => {}
+            Some(other) => return Err(wrong_value(&format!("{param}.type"), other, &["function", "custom"])),
+        }
+        let function = declared.function.ok_or_else(|| ApiError::missing(&format!("{param}.function")))?;
+        tools.push(function_tool(&function, &format!("{param}.function"))?);
+    }
+    Ok(tools)
+}
+
+fn function_tool(raw: &RawValue, param: &str) -> Result<Tool, ApiError> {
+    let function: Function = object(raw, param)?;
+    let field = format!("{param}.name");
+    let name = function.name.ok_or_else(|| ApiError::missing(&field))?;
+    let name = text(&name, &field)?.into_owned();
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(in_name) {
+        let message = format!(
+            "Invalid '{field}': string does not match pattern. Expected a string that matches the pattern \
+             '^[a-zA-Z0-9_-]+$' of at most 64 characters."
+        );
+        return Err(ApiError::invalid(field, "invalid_value", message));
+    }
+    if !function.parameters.is_null() && !function.parameters.is_object() {
+        let message = format!("Invalid type for '{param}.parameters': expected an object.");
+        return Err(ApiError::invalid(format!("{param}.parameters"), "invalid_type", message));
+    }
+    Ok(Tool { name, parameters: function.parameters })
+}
+
+fn in_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+#[derive(Deserialize)]
+struct Named {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    function: Option<NamedFunction>,
+}
+
+#[derive(Deserialize)]
+struct NamedFunction {
+    name: Option<String>,
+}
+
+pub(crate) fn choice(raw: Raw<'_>, tools: &[Tool], any_declared: bool) -> Result<Choice, ApiError> {
+    let Some(raw) = raw else { return Ok(Choice::Auto) };
+    if !any_declared {
+        let message =
+            "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified.";
+        return Err(ApiError::invalid("tool_choice", "", message));
+    }
+    if raw.get().starts_with('"') {
+        return match &*text(raw, "tool_choice")? {
+            "none" => Ok(Choice::None),
+            "auto" => Ok(Choice::Auto),
+            "required" => Ok(Choice::Required),
+            other => Err(wrong_value("tool_choice", other, &["none", "auto", "required"])),
+        };
+    }
+    if !raw.get().starts_with('{') {
+        return Err(wrong_type("tool_choice", "one of a string or an object", raw));
+    }
+    let named: Named = object(raw, "tool_choice")?;
+    match named.kind.as_deref() {
+        Some("function") => {}
+        Some("allowed_tools" | "custom") => return Ok(Choice::Auto),
+        Some(other) => return Err(wrong_value("tool_choice.type", other, &["function"])),
+        None => return Err(ApiError::missing("tool_choice.type")),
+    }
+    let missing = || ApiError::missing("tool_choice.function.name");
+    let name = named.function.and_then(|f| f.name).ok_or_else(missing)?;
+    if !tools.iter().any(|tool| tool.name == name) {
+        let message = format!("Tool choice '{name}' not found in 'tools' parameter.");
+        return Err(ApiError::invalid("tool_choice", "", message));
+    }
+    Ok(Choice::Named(name))
+}
+
+/// Whether a text has the name as a word of its own.
+pub(crate) fn mentions(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        let before = text[..at].bytes().next_back();
+        let after = text[at + name.len()..].bytes().next();
+        !before.is_some_and(in_name) && !after.is_some_and(in_name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> Box<RawValue> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn tools_are_checked() {
+        for (json, param) in [
+            ("{}", "tools"),
+            ("[]", "tools"),
+            ("[[]]", "tools[0]"),
+            (r#"[{"function":{"name":"a"}}]"#, "tools[0].type"),
+            (r#"[{"type":"magic"}]"#, "tools[0].type"),
+            (r#"[{"type":"function"}]"#, "tools[0].function"),
+            (r#"[{"type":"function","function":{}}]"#, "tools[0].function.name"),
+            (r#"[{"type":"function","function":{"name":"a b"}}]"#, "tools[0].function.name"),
+            (
+                r#"[{"type":"function","function":{"name":"a","parameters":[]}}]"#,
+                "tools[0].function.parameters",
+            ),
+        ] {
+            assert_eq!(tools(Some(&raw(json))).unwrap_err().param.as_deref(), Some(param), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_choice_must_be_of_a_declared_tool() {
+        let tools = [Tool { name: "a".into(), parameters: Value::Null }];
+        let choose = |json: &str| choice(Some(&raw(json)), &tools, true);
+        let named = choose(r#"{"type":"function","function":{"name":"a"}}"#).unwrap();
+        assert_eq!(named, Choice::Named("a".into()));
+        assert!(choose(r#"{"type":"function","function":{"name":"b"}}"#).is_err());
+        assert!(choose(r#""sometimes""#).is_err());
+        assert!(choice(Some(&raw(r#""auto""#)), &[], false).is_err());
+    }
+
+    #[test]
+    fn a_name_is_a_word_of_its_own() {
+        assert!(mentions("please use get_weather.", "get_weather"));
+        assert!(!mentions("please use get_weather_now", "get_weather"));
+        assert!(mentions("forget_weather, get_weather", "get_weather"));
+    }
+}

@@ -1,0 +1,177 @@
+//! The command line, as `--help` shows it.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Eight services listen on consecutive ports, so the first one is bounded.
+const LAST_FIRST_PORT: i64 = 65_535 - 7;
+
+/// Weir: one address for many tenants and many language models.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Settings file (TOML). Variables named WEIR_<SECTION>__<KEY> override it.
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", global = true)]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run all eight services in one process, with a PostgreSQL, a NATS and a Redis of their own.
+    Dev(DevArgs),
+    /// Bring a database's schema up to date and create the role the services log in as.
+    Migrate(MigrateArgs),
+    /// Run the model provider simulator alone.
+    Simulator(SimulatorArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    #[command(subcommand)]
+    pub action: Option<DevAction>,
+
+    /// Folder of everything this house keeps: databases, logs, keys, dev.json.
+    #[arg(long, value_name = "DIR", default_value = ".weir", env = "WEIR_DATA", global = true)]
+    pub data: PathBuf,
+
+    /// The gateway's port; the other services take the seven after it, in the order realtime, router,
+    /// orchestrator, analytics, billing, ingestion, control.
+    #[arg(long, value_name = "N", default_value_t = 8000, value_parser = clap::value_parser!(u16).range(1..=LAST_FIRST_PORT))]
+    pub port: u16,
+
+    /// Address the gateway listens on; the other services stay on 127.0.0.1.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub host: IpAddr,
+
+    /// Wipe this house's data first. Databases named by DATABASE_URL, NATS_URL or REDIS_URL are not touched.
+    #[arg(long)]
+    pub reset: bool,
+
+    #[command(flatten)]
+    pub stores: StoreArgs,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum DevAction {
+    /// Stop the house of this folder and wait until it is gone.
+    Stop,
+    /// Say whether the house of this folder runs, and which services are ready. Exits with 1 when one is not.
+    Status,
+    /// Stop the house of this folder and wipe its data.
+    Reset,
+}
+
+/// Servers of your own instead of children, and where the children's programs are.
+#[derive(Debug, Clone, Args)]
+pub struct StoreArgs {
+    /// A PostgreSQL of your own. The login must be allowed to create roles.
+    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// A NATS of your own, with JetStream.
+    #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true)]
+    pub nats_url: Option<String>,
+
+    /// A Redis of your own. Without one, a redis-server on the PATH is used, else memory.
+    #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
+
+    /// Folder with PostgreSQL's postgres and initdb.
+    #[arg(long, value_name = "DIR", env = "WEIR_PG_BIN")]
+    pub pg_bin: Option<PathBuf>,
+
+    /// The nats-server program.
+    #[arg(long, value_name = "FILE", env = "WEIR_NATS_BIN")]
+    pub nats_bin: Option<PathBuf>,
+
+    /// The redis-server program.
+    #[arg(long, value_name = "FILE", env = "WEIR_REDIS_BIN")]
+    pub redis_bin: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// A variable that is set but empty counts as unset.
+    pub(crate) fn without_blanks(mut self) -> Self {
+        for url in [&mut self.database_url, &mut self.nats_url, &mut self.redis_url] {
+            url.take_if(|url| url.trim().is_empty());
+        }
+        for path in [&mut self.pg_bin, &mut self.nats_bin, &mut self.redis_bin] {
+            path.take_if(|path| path.as_os_str().is_empty());
+        }
+        self
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Login that owns the schema; it must be allowed to create roles.
+    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: String,
+
+    /// Role the services log in as; created when missing.
+    #[arg(long, value_name = "NAME", default_value = "weir_app", env = "WEIR_APP_ROLE")]
+    pub app_role: String,
+
+    /// That role's password.
+    #[arg(long, value_name = "PASSWORD", env = "WEIR_APP_PASSWORD", hide_env_values = true)]
+    pub app_password: String,
+}
+
+#[derive(Debug, Args)]
+pub struct SimulatorArgs {
+    /// Port to listen on; 0 takes a free one and prints it.
+    #[arg(long, value_name = "N", default_value_t = 8099)]
+    pub port: u16,
+
+    /// Address to listen on.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub host: IpAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn dev(args: &[&str]) -> Result<DevArgs, clap::Error> {
+        match Cli::try_parse_from(["weir", "dev"].iter().chain(args))?.command {
+            Command::Dev(dev) => Ok(dev),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_last_service_needs_a_port_too() {
+        assert_eq!(dev(&["--port", "65528"]).unwrap().port, 65_528);
+        assert!(dev(&["--port", "65529"]).is_err());
+        assert!(dev(&["--port", "0"]).is_err());
+    }
+
+    #[test]
+    fn the_folder_may_stand_on_either_side_of_the_action() {
+        for args in [["--data", "x", "stop"], ["stop", "--data", "x"]] {
+            let dev = dev(&args).unwrap();
+            assert!(matches!(dev.action, Some(DevAction::Stop)));
+            assert_eq!(dev.data, PathBuf::from("x"));
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_is_no_address() {
+        let stores = dev(&["--nats-url", "", "--redis-url", "redis://x"]).unwrap().stores.without_blanks();
+        assert_eq!((stores.nats_url, stores.redis_url.as_deref()), (None, Some("redis://x")));
+    }
+}

@@ -1,0 +1,180 @@
+//! The data folder: where everything of one house is, and the lock that keeps it to one launcher.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+    process,
+};
+
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+
+/// What a house makes in its folder. A reset removes these and nothing else: the folder may be anybody's home.
+const OWN: [&str; 7] = ["dev.json", "children.json", "postgres", "nats", "redis", "services", "logs"];
+/// Where a folder's PostgreSQL goes when its user may not enter the folder.
+const ELSEWHERE: &str = "/var/lib/weir";
+const HASH_LENGTH: usize = 12;
+
+/// A data folder, not necessarily locked.
+#[derive(Debug, Clone)]
+pub(crate) struct Folder {
+    root: PathBuf,
+}
+
+/// Held while a launcher uses the folder.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Folder {
+    /// Makes it when missing.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).with_context(|| format!("creating the data folder {}", path.display()))?;
+        let root = path.canonicalize().with_context(|| format!("entering {}", path.display()))?;
+        if root.to_str().is_none_or(|text| text.contains(['\n', '"', '\''])) {
+            bail!("the data folder's path must be UTF-8 without quotes or line breaks: {}", root.display());
+        }
+        Ok(Self { root })
+    }
+
+    /// One that a launcher used before.
+    pub(crate) fn existing(path: &Path) -> Option<Self> {
+        path.join("lock").exists().then(|| Self::open(path).ok()).flatten()
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// A sub-folder, made when missing.
+    pub(crate) fn make(&self, name: &str) -> Result<PathBuf> {
+        let path = self.join(name);
+        fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
+        Ok(path)
+    }
+
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.join("logs").join(format!("{name}.log"))
+    }
+
+    /// The file that says, once a house is ready, how to reach it.
+    pub(crate) fn dev_json(&self) -> PathBuf {
+        self.join("dev.json")
+    }
+
+    pub(crate) fn children_json(&self) -> PathBuf {
+        self.join("children.json")
+    }
+
+    /// Short and the same for the same folder.
+    pub(crate) fn hash(&self) -> String {
+        let digest = Sha256::digest(self.root.as_os_str().as_encoded_bytes());
+        let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        text.truncate(HASH_LENGTH);
+        text
+    }
+
+    /// The place outside this folder that other users may enter.
+    pub(crate) fn elsewhere(&self) -> PathBuf {
+        Path::new(ELSEWHERE).join(self.hash())
+    }
+
+    /// # Errors
+    /// When another launcher holds it: who.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        self.try_lock()?.map_err(|pid| {
+            anyhow::anyhow!(
+                "another `weir dev` (pid {pid}) uses {}; stop it with `weir dev stop`, or give this one a folder of its own with --data",
+                self.root.display()
+            )
+        })
+    }
+
+    /// The lock, or the id of the process that holds it.
+    pub(crate) fn try_lock(&self) -> Result<Result<Lock, u32>> {
+        let path = self.join("lock");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("opening {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0)?;
+                file.seek(SeekFrom::Start(0))?;
+                writeln!(file, "{}", process::id())?;
+                Ok(Ok(Lock(file)))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text)?;
+                Ok(Err(text.trim().parse().unwrap_or_default()))
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("locking {}", path.display()))
+            }
+        }
+    }
+
+    /// Removes what a house made here. The children must be stopped.
+    pub(crate) fn wipe(&self) -> Result<()> {
+        let mut paths: Vec<PathBuf> = OWN.iter().map(|name| self.join(name)).collect();
+        paths.push(self.elsewhere());
+        for path in paths {
+            let removed = match fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_dir() => fs::remove_dir_all(&path),
+                Ok(_) => fs::remove_file(&path),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => Err(error),
+            };
+            removed.with_context(|| format!("removing {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would do; a pid that no longer holds it should not stay in it.
+        let _ = self.0.set_len(0);
+        let _ = self.0.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_launcher_a_folder_and_the_second_says_who() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let lock = folder.lock().unwrap();
+        let refused = folder.lock().unwrap_err().to_string();
+        assert!(refused.contains(&format!("pid {}", process::id())), "{refused}");
+        drop(lock);
+        folder.lock().unwrap();
+    }
+
+    #[test]
+    fn a_reset_leaves_what_is_not_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        for name in ["venv", "nats", "logs"] {
+            fs::create_dir(folder.join(name)).unwrap();
+        }
+        for name in ["thesis.txt", "dev.json", "nats/nats.conf"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        folder.wipe().unwrap();
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["thesis.txt", "venv"]);
+    }
+}

@@ -1,0 +1,202 @@
+//! `weir dev`: all services in one process, over a PostgreSQL, a NATS and a Redis of their own.
+
+mod demo;
+mod folder;
+mod home;
+mod leftovers;
+mod nats;
+mod ports;
+mod postgres;
+mod programs;
+mod redis;
+mod remote;
+mod report;
+mod signals;
+mod state;
+mod stores;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    process::{self, ExitCode},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rand::RngCore as _;
+use sha2::{Digest as _, Sha256};
+use weir_runtime::Tasks;
+use weir_types::{KeyId, api_key};
+
+pub(crate) use {
+    folder::Folder,
+    state::{Login, StateFile},
+};
+
+use crate::{
+    child::{http_status, until},
+    cli::{DevAction, DevArgs},
+    house::{House, HouseConfig},
+    settings::Settings,
+};
+use report::{DevJson, Figures, say};
+use signals::Signals;
+
+/// How long requests in flight may take to end after the first signal.
+const DRAIN: Duration = Duration::from_secs(30);
+/// Longer than the children's own endings together, which force them in the end.
+const CHILDREN_GRACE: Duration = Duration::from_secs(60);
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+/// As shells report a program that Ctrl-C ended: 128 and the signal's number.
+const FORCED: u8 = 130;
+
+/// Runs until a signal or a failure. A clean stop is a success.
+pub(crate) async fn run(args: DevArgs, settings: Settings, began: Instant) -> Result<ExitCode> {
+    let folder = match args.action {
+        Some(DevAction::Status) => return remote::status(&args.data).await,
+        Some(DevAction::Stop) => return remote::stop(&args.data, false).await,
+        Some(DevAction::Reset) => return remote::stop(&args.data, true).await,
+        None => Folder::open(&args.data)?,
+    };
+    let _lock = folder.lock()?;
+    let mut signals = Signals::install()?;
+    if args.reset {
+        leftovers::stop(&folder, false).await;
+        folder.wipe()?;
+    }
+    crate::start_log(&settings.log, Some(folder.log("weir")))?;
+    let children = Tasks::new();
+    let mut house = None;
+    let lived = Box::pin(live(&folder, args, settings, &children, &mut house, &mut signals, began)).await;
+    let end = async {
+        if let Some(house) = house {
+            house.stop(DRAIN).await;
+        }
+        children.stop(CHILDREN_GRACE).await;
+        // What was being started when the start was given up has nobody else to stop it.
+        leftovers::stop(&folder, false).await;
+    };
+    let forced = tokio::select! {
+        () = end => false,
+        signal = signals.next() => {
+            tracing::warn!(signal, "second signal, stopping at once");
+            children.trigger();
+            leftovers::stop(&folder, true).await;
+            true
+        }
+    };
+    lived?;
+    tracing::info!(forced, "stopped");
+    Ok(if forced { ExitCode::from(FORCED) } else { ExitCode::SUCCESS })
+}
+
+/// From the start to the signal that ends it. The house is left in `slot` for the caller to stop.
+async fn live(
+    folder: &Folder,
+    args: DevArgs,
+    settings: Settings,
+    children: &Tasks,
+    slot: &mut Option<House>,
+    signals: &mut Signals,
+    began: Instant,
+) -> Result<()> {
+    // One of a launcher that was killed would tell of a house that is not there.
+    let dev_json = folder.dev_json();
+    let _ = fs::remove_file(&dev_json);
+    tokio::select! {
+        biased;
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping before it was ready");
+            return Ok(());
+        }
+        up = Box::pin(start(folder, args, settings, children, slot, began)) => say(&up?),
+    }
+    let Some(house) = slot else { return Ok(()) };
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "stopping; a second signal does not wait"),
+        () = house.stopping() => {}
+    }
+    let removed = fs::remove_file(&dev_json);
+    ensure!(!house.failed(), "a service failed; {} says why", folder.log("weir").display());
+    removed.with_context(|| format!("removing {}", dev_json.display()))
+}
+
+/// Brings everything up; gives what to tell people.
+async fn start(
+    folder: &Folder,
+    args: DevArgs,
+    settings: Settings,
+    children: &Tasks,
+    slot: &mut Option<House>,
+    began: Instant,
+) -> Result<String> {
+    let listeners = ports::bind(args.host, args.port)?;
+    let state = StateFile::load(&folder.children_json())?;
+    let admin_key = state.secret(|state| &mut state.admin_key, new_admin_key)?;
+    let stores = stores::up(folder, &state, &args.stores.without_blanks(), children).await?;
+    let databases_up = Instant::now();
+    let config = HouseConfig {
+        settings,
+        listeners,
+        database_url: stores.app_url.into(),
+        nats_url: stores.nats_url.clone().into(),
+        redis_url: stores.redis_url.clone().map(Into::into),
+        admin_key_sha256: hex(&Sha256::digest(&admin_key)),
+        spool_dir: folder.make("services")?.join("spool"),
+    };
+    let house = slot.insert(Box::pin(House::start(config)).await.context("starting the services")?);
+    let addresses = ports::reachable(&house.addresses);
+    all_ready(&addresses, house).await?;
+    let demo = demo::ensure(&house.control(), &state).await?;
+    let figures = Figures {
+        total: began.elapsed(),
+        services: databases_up.elapsed(),
+        resident_bytes: weir_runtime::resident_bytes(),
+    };
+    let dev = DevJson {
+        gateway: format!("http://{}", addresses[0].1),
+        api_key: demo.api_key,
+        admin_key,
+        tenant_id: demo.tenant_id,
+        database_url: stores.database_url,
+        nats_url: stores.nats_url,
+        redis_url: stores.redis_url,
+        simulator: format!("http://{}", house.addresses.simulator),
+        pid: process::id(),
+    };
+    dev.write(&folder.dev_json())?;
+    tracing::info!(
+        total.ms = figures.total.as_millis(),
+        services.ms = figures.services.as_millis(),
+        memory.bytes = figures.resident_bytes,
+        "ready"
+    );
+    Ok(report::ready(&dev, &addresses, figures, &folder.dev_json()))
+}
+
+/// Waits until every service says so itself.
+async fn all_ready(addresses: &[(&'static str, SocketAddr)], house: &House) -> Result<()> {
+    let deadline = Instant::now() + READY_PATIENCE;
+    for &(name, address) in addresses {
+        let ready = until(deadline, || async move {
+            let status = http_status(address, "/ready").await?;
+            ensure!(status == 200, "/ready answers {status}");
+            Ok(())
+        });
+        tokio::select! {
+            ready = ready => ready.with_context(|| format!("{name} did not become ready"))?,
+            () = house.stopping() => bail!("a service failed while starting"),
+        }
+    }
+    Ok(())
+}
+
+fn new_admin_key() -> String {
+    let mut entropy = [0; 32];
+    rand::rng().fill_bytes(&mut entropy);
+    api_key::assemble(api_key::KeyKind::Admin, KeyId::new(), &entropy)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,89 @@
+//! `weir dev stop`, `status` and `reset`: about a house that another process runs.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{Folder, StateFile, leftovers, ports::SERVICES, report::say};
+use crate::child::{http_status, until};
+
+/// Longer than a house may take to drain and to end its children.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// Ends the house of the folder, or the children that a killed one left; with `wipe` its data too.
+pub(crate) async fn stop(data: &Path, wipe: bool) -> Result<ExitCode> {
+    let Some(folder) = Folder::existing(data) else {
+        say(&format!("nothing runs on {}", data.display()));
+        return Ok(ExitCode::SUCCESS);
+    };
+    let free = || async { folder.try_lock()?.map_err(|pid| anyhow!("process {pid} does not stop")) };
+    let _lock = match folder.try_lock()? {
+        Ok(lock) => lock,
+        Err(pid) => {
+            let raw = i32::try_from(pid).ok().filter(|&pid| pid > 0).context("the lock names no process")?;
+            kill(Pid::from_raw(raw), Signal::SIGTERM).with_context(|| format!("signalling process {pid}"))?;
+            until(Instant::now() + PATIENCE, free).await?
+        }
+    };
+    let left = leftovers::stop(&folder, false).await;
+    if wipe {
+        folder.wipe()?;
+    }
+    let left = if left > 0 { ", with children a killed launcher had left" } else { "" };
+    let wiped = if wipe { "stopped and wiped" } else { "stopped" };
+    say(&format!("{} is {wiped}{left}", folder.root().display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether it runs, and which services and children do. Fails when one is not ready.
+pub(crate) async fn status(data: &Path) -> Result<ExitCode> {
+    let holder = match Folder::existing(data) {
+        Some(folder) => folder.try_lock()?.err().map(|pid| (folder, pid)),
+        None => None,
+    };
+    let Some((folder, pid)) = holder else {
+        say(&format!("nothing runs on {}", data.display()));
+        return Ok(ExitCode::FAILURE);
+    };
+    let mut text = format!("weir dev runs on {} (pid {pid})", folder.root().display());
+    let dev: Option<serde_json::Value> =
+        fs::read(folder.dev_json()).ok().and_then(|raw| serde_json::from_slice(&raw).ok());
+    let gateway = dev.as_ref().and_then(|dev| dev["gateway"].as_str()?.strip_prefix("http://")?.parse().ok());
+    let Some(gateway) = gateway else {
+        say(&format!("{text}, not ready yet"));
+        return Ok(ExitCode::FAILURE);
+    };
+    let mut all_ready = true;
+    for (name, address) in addresses(gateway) {
+        let answer = match http_status(address, "/ready").await {
+            Ok(200) => "ready".to_owned(),
+            Ok(status) => format!("not ready: {status}"),
+            Err(error) => format!("not ready: {error:#}"),
+        };
+        all_ready &= answer == "ready";
+        text += &format!("\n  {name:<13} http://{address}  {answer}");
+    }
+    for (name, child) in StateFile::load(&folder.children_json())?.get().children {
+        text += &format!("\n  {name:<13} pid {}", child.pid);
+    }
+    say(&text);
+    Ok(if all_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The others stand on loopback, on the ports after the gateway's.
+fn addresses(gateway: SocketAddr) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+    (gateway.port()..).zip(SERVICES).map(move |(port, name)| {
+        let address = if name == SERVICES[0] { gateway } else { (Ipv4Addr::LOCALHOST, port).into() };
+        (name, address)
+    })
+}
