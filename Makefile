@@ -6,9 +6,11 @@ SHELL := bash
 
 # Arguments for `weir dev`, e.g. make dev ARGS="--port 9000 --data /tmp/other"
 ARGS ?=
+# Arguments for the bench.
+BENCH ?=
 WEIR := cargo run --quiet -p weir --
 
-.PHONY: help setup dev dev-stop health build test test-unit test-integration test-e2e test-chaos \
+.PHONY: help setup dev dev-stop health build test test-unit test-integration test-e2e test-chaos bench \
 	lint format format-check type-check security db-migrate db-reset all ci clean
 
 help: ## Show this list
@@ -29,7 +31,7 @@ health: ## Say which services of the running platform are ready
 	@$(WEIR) dev status $(ARGS)
 
 build: ## Build the release binaries into target/release
-	@cargo build --release --workspace --bins
+	@cargo build --release --workspace --bins --exclude weir-bench --exclude weir-e2e
 
 test: ## Set up and run every test but chaos
 	@scripts/setup.sh test
@@ -47,9 +49,12 @@ test-e2e: ## Tests of the whole platform
 	@scripts/setup.sh test
 	@scripts/test.sh e2e
 
-test-chaos: ## The long ones: kills, outages, full load
+test-chaos: ## The platform's tests at full size: 10,000 requests, 20 kills
 	@scripts/setup.sh test
 	@scripts/test.sh chaos
+
+bench: ## CPU per request, layer by layer: BENCH="--requests N --json FILE"
+	@cargo run --profile dist -p weir-bench --bin profile -- $(BENCH)
 
 lint: ## clippy, warnings are errors
 	@cargo clippy --workspace --all-targets -- -D warnings

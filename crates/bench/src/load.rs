@@ -24,10 +24,10 @@ use crate::Rung;
 pub(crate) const PLAIN: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"system","content":"You are a helpful assistant."},{"role":"user","content":"Tell me about rivers and weirs."}],"temperature":0.7}"#;
 pub(crate) const STREAMED: &str = r#"{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"system","content":"You are a helpful assistant."},{"role":"user","content":"Tell me about rivers and weirs."}],"temperature":0.7}"#;
 
-/// What the bench's control plane takes for a key.
+/// The key that the bench's control plane knows, as it is sent.
 pub(crate) fn key() -> (KeyId, String) {
     let id = KeyId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
-    (id, api_key::assemble(KeyKind::Live, id, &[7; 32]))
+    (id, format!("Bearer {}", api_key::assemble(KeyKind::Live, id, &[7; 32])))
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -113,6 +113,7 @@ async fn connection(
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::AUTHORIZATION, key.as_str())
             .body(Full::new(Bytes::from_static(body.as_bytes())))?;
+        sender.ready().await?;
         let sent = Instant::now();
         let response = sender.send_request(request).await?;
         let status = response.status();

@@ -60,6 +60,9 @@ class House:
             self._process.wait(timeout=PATIENCE_S)
             self._process.stderr.close()
         if self._folder:
+            # What root's PostgreSQL keeps outside the folder goes too.
+            reset = [self._process.args[0], "dev", "reset", "--data", self._folder.name]
+            subprocess.run(reset, check=True, stdout=subprocess.DEVNULL)
             self._folder.cleanup()
 
     def call(self, method, path, body=None, key=None):

@@ -78,7 +78,7 @@ impl Books {
         let expected = expected_counters(&events);
         ensure!(counters == expected, "billing counted {counters:#?}, the events say {expected:#?}");
         self.compare_with_analytics(&events).await?;
-        Ok(Summary { ledger: ledger.len(), attempts: events.attempts.len(), requests: events.requests.len() })
+        Ok(Summary::of(&ledger, &events))
     }
 
     /// Everything, once each book has all that it will get.
@@ -177,11 +177,35 @@ impl Books {
 }
 
 /// How much was compared.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Summary {
     pub ledger: usize,
     pub attempts: usize,
     pub requests: usize,
+    /// Requests by outcome.
+    pub succeeded: usize,
+    pub failed: usize,
+    pub cut: usize,
+    pub cancelled: usize,
+    pub interrupted: usize,
+}
+
+impl Summary {
+    fn of(ledger: &[Entry], events: &Events) -> Self {
+        let (ledger, attempts, requests) = (ledger.len(), events.attempts.len(), events.requests.len());
+        let mut summary = Self { ledger, attempts, requests, ..Self::default() };
+        for request in events.requests.values() {
+            match request.outcome() {
+                Outcome::Succeeded => summary.succeeded += 1,
+                Outcome::Failed => summary.failed += 1,
+                Outcome::Cut => summary.cut += 1,
+                Outcome::Cancelled => summary.cancelled += 1,
+                Outcome::Interrupted => summary.interrupted += 1,
+                Outcome::Unspecified => {}
+            }
+        }
+        summary
+    }
 }
 
 impl Events {
@@ -278,7 +302,9 @@ fn expected_counters(events: &Events) -> Counters {
     let mut counters = Counters::new();
     let key = |caller: &Option<weir_proto::events::Caller>, model: &str, asked: &str| {
         let model = if model.is_empty() { asked } else { model };
-        (caller.as_ref().map(|c| c.key_id.clone()).unwrap_or_default(), model.to_owned())
+        // The platform's operator has no key of the tenant's.
+        let key = caller.as_ref().map(|c| c.key_id.clone()).filter(|key| !key.is_empty());
+        (key.unwrap_or_else(|| Uuid::nil().to_string()), model.to_owned())
     };
     for event in events.requests.values() {
         let row = counters.entry(key(&event.caller, &event.model, &event.requested_model)).or_default();

@@ -65,7 +65,7 @@ impl Kind {
         // Different lengths, so that no sum is right by accident.
         let tokens = 5 + n % 23;
         let mut body = json!({
-            "model": if n % 3 == 0 { "gpt-4o" } else { "gpt-4o-mini" },
+            "model": if n.is_multiple_of(3) { "gpt-4o" } else { "gpt-4o-mini" },
             "stream": stream,
             "messages": [{"role": "user", "content": format!("Request number {n} of the load, kind {self:?}.")}],
             "x_sim": {"tokens": tokens},
@@ -73,7 +73,7 @@ impl Kind {
         match self {
             Self::Plain | Self::Streamed => {}
             Self::StreamedWithUsage => body["stream_options"] = json!({"include_usage": true}),
-            Self::Failing => body["x_sim"] = json!({"status": if n % 2 == 0 { 500 } else { 429 }}),
+            Self::Failing => body["x_sim"] = json!({"status": if n.is_multiple_of(2) { 500 } else { 429 }}),
             Self::Refused => body["x_sim"] = json!({"refuse": true}),
             Self::CutStream | Self::CutPlain => body["x_sim"]["cut_after"] = json!(n % 5),
             Self::NoUsage => body["x_sim"]["no_usage"] = json!(true),

@@ -31,6 +31,7 @@ pub enum UsageEvent {
 /// What attempts and requests have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
+    /// Nil: the platform's operator acted, whose key is no tenant's.
     pub key: KeyId,
     /// `None`: the key acted for itself.
     pub user: Option<UserId>,
@@ -106,13 +107,18 @@ fn usage(
     } else {
         Some(caller.user_id.parse().map_err(|e| format!("caller.user_id: {e}"))?)
     };
+    let key = if caller.key_id.is_empty() {
+        KeyId(Uuid::nil())
+    } else {
+        caller.key_id.parse().map_err(|e| format!("caller.key_id: {e}"))?
+    };
     if !TIMES_MS.contains(&ended_ms) {
         return Err(format!("the event ended at {ended_ms} ms, which no working clock says"));
     }
     let outcome = proto::Outcome::try_from(outcome).ok().filter(|o| *o != proto::Outcome::Unspecified);
     let tokens = tokens.unwrap_or_default();
     Ok(Usage {
-        key: caller.key_id.parse().map_err(|e| format!("caller.key_id: {e}"))?,
+        key,
         user,
         model,
         hour_ms: ended_ms - ended_ms.rem_euclid(HOUR_MS),
@@ -177,6 +183,16 @@ mod tests {
         };
         assert_eq!((usage.hour_ms, usage.model.as_str()), (1_699_999_200_000, "auto"));
         assert_eq!((usage.tokens.output, usage.user, usage.outcome), (5, None, proto::Outcome::Cut));
+    }
+
+    #[test]
+    fn the_platform_s_operator_has_no_key() {
+        let mut event = finished();
+        event.caller.as_mut().unwrap().key_id.clear();
+        let UsageEvent::Request { usage, .. } = UsageEvent::decode(&received(&event)).unwrap() else {
+            panic!()
+        };
+        assert_eq!(usage.key, KeyId(Uuid::nil()));
     }
 
     #[test]

@@ -9,12 +9,12 @@ use weir_proto::ingestion::ingestion_server::IngestionServer;
 use weir_runtime::Tasks;
 
 /// Section `ingestion`; empty so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {}
 
 /// What ingestion is given: nothing so far.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Deps {}
 
 /// The service; cheap to clone.

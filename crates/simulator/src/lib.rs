@@ -1,7 +1,7 @@
 //! A model provider for development, tests and benchmarks: speaks OpenAI's chat completions as the real one does,
 //! gives the same answer to the same question, fails on request, and keeps a ledger of what it did.
 //!
-//! What callers need to know (routes, faults, the ledger's fields) is in the crate's README.
+//! What callers need to know (routes, faults and their order, the ledger's fields) is in the crate's README.
 
 mod admin;
 mod answer;

@@ -9,7 +9,7 @@ use weir_llm::tokens::count_text;
 use crate::{
     request::Conversation,
     seed::Rng,
-    words::{ADJECTIVES, SENTENCES, Slot},
+    words::{ADJECTIVES, ADVERBS, SENTENCES, Slot},
 };
 
 /// Prompt words an answer quotes.
@@ -105,14 +105,23 @@ pub(crate) fn generate(rng: &mut Rng, opening: &[Piece], length: Length) -> Vec<
             tokens += 1;
         }
     }
-    // What was cut to its length still ends as a sentence does.
-    if pieces.len() > 1
-        && let Some(last) = pieces.last_mut()
-        && last.tokens == 1
-    {
-        *last = Piece::word(".");
+    if matches!(length, Length::Exact(_)) {
+        end_sentence(rng, &mut pieces);
     }
     pieces
+}
+
+/// What was cut to its length still ends as a sentence does. Two marks in a row could be one token: a word replaces
+/// the first.
+fn end_sentence(rng: &mut Rng, pieces: &mut [Piece]) {
+    if let [.., before, last] = pieces
+        && last.tokens == 1
+    {
+        if !before.text.ends_with(char::is_alphanumeric) {
+            *before = Piece::word(rng.pick(ADVERBS));
+        }
+        *last = Piece::word(".");
+    }
 }
 
 /// The text up to the first stop sequence, which is not part of it. Whether there was one.
@@ -244,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_stop_sequence_ends_the_text_before_itself() {
-        let whole = generate(&mut Rng::new(9), &[], Length::About(60));
+        let mut whole = generate(&mut Rng::new(9), &[], Length::About(60));
         let text = joined(&whole);
         for stop in [".", " the", "e", "n r", &text[..1]] {
             let mut pieces = whole.clone();
@@ -253,7 +262,7 @@ mod tests {
             assert_eq!(joined(&pieces), text.split(stop).next().unwrap());
             assert_eq!(count_text(&joined(&pieces)), tokens(&pieces));
         }
-        assert!(!stop_at(&mut whole.clone(), &[Cow::Borrowed("")]));
+        assert!(!stop_at(&mut whole, &[Cow::Borrowed("")]));
     }
 
     #[test]

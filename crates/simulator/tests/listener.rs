@@ -1,4 +1,5 @@
 //! Broken connections and hang-ups, over a real listener.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{net::SocketAddr, time::Duration};
 

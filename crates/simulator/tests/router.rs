@@ -1,4 +1,5 @@
 //! The provider's routes, called in process.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use axum::{Router, body::Body};
 use http::{HeaderMap, Request, StatusCode};

@@ -115,7 +115,7 @@ impl Nats {
             .map(str::to_owned)
             .chain(["--ports_file_dir".to_owned(), self.root.to_string_lossy().into_owned()])
             .collect::<Vec<_>>();
-        Guarded::spawn(&self.program, &args, &self.root.join("log"), Signal::SIGKILL, None)
+        Guarded::spawn(&self.program, &args, (&self.root, &self.root.join("log")), Signal::SIGKILL, None)
     }
 
     /// The ports the server chose, from the file it writes once it listens.

@@ -59,7 +59,7 @@ impl PgBouncer {
                 chown(&config, Some(owner.uid), Some(owner.gid))?;
             }
             let args = [config.to_string_lossy().into_owned()];
-            let mut server = Guarded::spawn(&program, &args, &log, Signal::SIGKILL, owner)?;
+            let mut server = Guarded::spawn(&program, &args, (&root, &log), Signal::SIGKILL, owner)?;
             let ready = wait_for("PgBouncer", async || {
                 if server.exited() {
                     bail!("pgbouncer ended");

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, TcpListener},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
+    errno::Errno,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -21,13 +22,16 @@ use nix::{
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
-const GUARD: &str = r#"log=$1; signal=$2; shift 2
+/// Told to `keep`, it leaves the folder alone; when the pipe just closes, nobody is left to remove it.
+const GUARD: &str = r#"log=$1; signal=$2; dir=$3; shift 3
 "$@" </dev/null >>"$log" 2>&1 &
 pid=$!
 echo $pid
-read -r _
+word=
+read -r word
 kill -$signal $pid 2>/dev/null
-wait $pid"#;
+wait $pid
+[ "$word" = keep ] || rm -rf "$dir""#;
 
 /// Ids to run as.
 #[derive(Debug, Clone, Copy)]
@@ -45,16 +49,16 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    /// Starts `program`; `end` is the signal that ends it when the test is gone.
+    /// Starts `program`, whose output goes to `log` in `dir`; `end` is the signal that ends it when the test is gone.
     pub(crate) fn spawn(
         program: &Path,
         args: &[String],
-        log: &Path,
+        (dir, log): (&Path, &Path),
         end: Signal,
         user: Option<RunAs>,
     ) -> Result<Self> {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", GUARD, "guard"]).arg(log).arg(end.as_str().trim_start_matches("SIG"));
+        command.args(["-c", GUARD, "guard"]).arg(log).arg(end.as_str().trim_start_matches("SIG")).arg(dir);
         command.arg(program).args(args).current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         // Its own group: a Ctrl-C in the terminal reaches the test only, and the guard then ends the server.
@@ -76,25 +80,38 @@ impl Guarded {
     pub(crate) async fn end(mut self, signal: Signal) -> Result<()> {
         // The server may be gone already.
         let _ = kill(self.pid, signal);
-        self.pipe = None;
+        self.let_go();
         wait_for("the server to stop", async || Ok(self.shell.try_wait()?.map(|_| ()))).await
     }
 
+    /// The guard may end: the folder is ours to remove.
+    fn let_go(&mut self) {
+        if let Some(mut pipe) = self.pipe.take() {
+            let _ = pipe.write_all(b"keep\n");
+        }
+    }
+
     pub(crate) fn exited(&mut self) -> bool {
-        // The shell outlives the server; ask for the server itself. A zombie is reaped by the shell's `wait` only
-        // once the pipe closes, so an early end is seen by its state.
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')) || kill(self.pid, None).is_err()
+        // The shell outlives the server, which stays a zombie until the shell reaps it.
+        !alive(self.pid.as_raw())
     }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        if self.pipe.take().is_some() {
+        if self.pipe.is_some() {
             let _ = kill(self.pid, Signal::SIGQUIT);
+            self.let_go();
             let _ = self.shell.wait();
         }
     }
+}
+
+/// Whether a process with this id runs. A zombie does not; where there is no `/proc`, it seems to.
+pub(crate) fn alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let zombie = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
+    !zombie && matches!(kill(Pid::from_raw(pid), None), Ok(()) | Err(Errno::EPERM))
 }
 
 /// Polls until `condition` gives a value.

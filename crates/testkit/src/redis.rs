@@ -100,7 +100,7 @@ impl Redis {
         let args =
             ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &dir];
         let args = args.map(str::to_owned);
-        Guarded::spawn(&self.program, &args, &self.root.join("log"), Signal::SIGKILL, None)
+        Guarded::spawn(&self.program, &args, (&self.root, &self.root.join("log")), Signal::SIGKILL, None)
     }
 
     async fn ready(&self, server: &mut Guarded) -> Result<()> {

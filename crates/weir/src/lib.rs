@@ -27,6 +27,8 @@ use weir_telemetry::LogConfig;
 
 /// How long blocking work may hold up the end of the process.
 const RUNTIME_GRACE: Duration = Duration::from_secs(2);
+/// What says nothing that our own lines don't say is left out.
+const LOG_LEVEL: &str = "info,async_nats=warn,sqlx::postgres::notice=warn";
 const SIMULATOR_DRAIN: Duration = Duration::from_secs(5);
 
 /// Does what the command line says. Exit codes: 0 done, 1 failed, 2 wrong arguments (clap's), 130 forced to stop.
@@ -69,6 +71,9 @@ fn settings(file: Option<PathBuf>, format: weir_telemetry::Format) -> Result<Set
     let mut settings = loaded.config;
     if !loaded.origins.contains_key("log.format") {
         settings.log.format = format;
+    }
+    if !loaded.origins.contains_key("log.level") {
+        settings.log.level = LOG_LEVEL.to_owned();
     }
     Ok(settings)
 }

@@ -85,12 +85,25 @@ async fn the_wrong_content_type_is_refused() {
     assert_eq!(answer.json()["error"]["code"], "unsupported_media_type");
 }
 
+/// By its head, before anything of it is read.
 #[tokio::test]
 async fn a_body_too_large_is_refused() {
-    let large = with("messages", json!([{"role": "user", "content": "x".repeat(11 << 20)}]));
-    let answer = client().await.post(CHAT, &large).await.unwrap();
-    assert_eq!(answer.status, 413, "{:?}", answer.status);
-    assert_eq!(answer.json()["error"]["code"], "payload_too_large");
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let stand = Stand::shared();
+    let key = stand.tenant().await.unwrap().key;
+    let mut stream = tokio::net::TcpStream::connect(stand.addresses.gateway).await.unwrap();
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        11 << 20
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 413 "), "{answer}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["error"]["code"], "payload_too_large");
 }
 
 #[tokio::test]

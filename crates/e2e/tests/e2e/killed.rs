@@ -6,16 +6,9 @@ use weir_e2e::{books::Books, child::ChildHouse, http::Http, load::Load};
 use weir_runtime::{ListenConfig, OnFailure, Tasks, serve};
 use weir_testkit::{Nats, Postgres};
 
-use crate::metering::{requests, started};
+use crate::metering::{requests, started, wish};
 
 const CLIENTS: usize = 32;
-
-/// `WEIR_E2E_KILLS`: more in chaos tests.
-fn kills(default: usize) -> usize {
-    #[expect(clippy::disallowed_methods, reason = "how large a test is, is its caller's wish")]
-    let wish = std::env::var("WEIR_E2E_KILLS");
-    wish.ok().and_then(|n| n.parse().ok()).unwrap_or(default)
-}
 
 /// The provider outlives the house: its ledger is what the house is measured by.
 async fn provider(tasks: &Tasks) -> String {
@@ -29,7 +22,7 @@ async fn provider(tasks: &Tasks) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counters_equal_the_ledger_though_the_house_was_killed() {
-    let (kills, requests) = (kills(3), requests(600));
+    let (kills, requests) = (wish("WEIR_E2E_KILLS", 3), requests());
     // Its own server: the house makes roles, which are a server's, not a database's.
     let postgres = Postgres::private().await.unwrap();
     let (database, nats) = (postgres.empty().await.unwrap(), Nats::start().await.unwrap());
@@ -57,6 +50,8 @@ async fn counters_equal_the_ledger_though_the_house_was_killed() {
     };
     let seen = Arc::clone(&load.seen).lock().clone();
     let summary = books.agree(&seen).await.unwrap();
+    println!("{kills} kills, {requests} requests: {summary:?}");
+    assert!(summary.interrupted > 0, "nothing was under way when the house was killed: {summary:?}");
     assert!(summary.ledger > requests / 3, "{summary:?} of {requests} requests");
     house.kill().await.unwrap();
     assert!(tasks.stop(weir_e2e::http::PATIENCE).await);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sqlx::{Connection as _, PgConnection};
 use weir_e2e::{
     books::{Books, Summary},
     load::Load,
@@ -10,10 +11,14 @@ use weir_e2e::{
 
 const CLIENTS: usize = 64;
 
-/// `WEIR_E2E_REQUESTS`: more in chaos tests.
-pub(crate) fn requests(default: usize) -> usize {
+/// Requests of a test's load: `WEIR_E2E_REQUESTS`, which chaos tests set high.
+pub(crate) fn requests() -> usize {
+    wish("WEIR_E2E_REQUESTS", 600)
+}
+
+pub(crate) fn wish(name: &str, default: usize) -> usize {
     #[expect(clippy::disallowed_methods, reason = "how large a test is, is its caller's wish")]
-    let wish = std::env::var("WEIR_E2E_REQUESTS");
+    let wish = std::env::var(name);
     wish.ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
@@ -25,15 +30,21 @@ fn books(stand: &Stand) -> Books {
     }
 }
 
-fn assert_worth_it(summary: &Summary, requests: usize) {
+/// Every kind of end took place, and few requests came to nothing.
+pub(crate) fn assert_worth_it(summary: &Summary, requests: usize) {
+    println!("{requests} requests: {summary:?}");
     // One in twenty is refused at the door; a client that hangs up early may be gone before anything is opened.
     assert!(summary.requests > requests * 8 / 10, "{summary:?} of {requests} requests");
     assert!(summary.ledger > requests * 8 / 10, "{summary:?} of {requests} requests");
+    assert!(summary.succeeded > requests / 2, "{summary:?} of {requests} requests");
+    for ended in [summary.failed, summary.cut, summary.cancelled] {
+        assert!(ended > requests / 50, "{summary:?} of {requests} requests");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counters_equal_the_provider_s_ledger() {
-    let requests = requests(600);
+    let requests = requests();
     let mut stand = Stand::start().await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     let load = Load::new(stand.gateway().with_key(&tenant.key), requests);
@@ -47,7 +58,7 @@ async fn counters_equal_the_provider_s_ledger() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counters_equal_the_ledger_though_nats_was_away() {
-    let requests = requests(600);
+    let requests = requests();
     let mut stand = Stand::start().await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     let load = Load::new(stand.gateway().with_key(&tenant.key), requests);
@@ -83,15 +94,37 @@ async fn what_the_platform_s_operator_asks_for_a_tenant_is_counted_for_the_tenan
     let mut stand = Stand::start().await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     let operator = stand.platform().with_header("x-tenant-id", &tenant.id);
-    let body = serde_json::json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "x"}]});
-    assert_eq!(operator.post("/v1/chat/completions", &body).await.unwrap().status, 200);
-    let client = stand.gateway().with_key(&tenant.key);
-    weir_e2e::wait::until("it was counted", weir_e2e::http::PATIENCE, async || {
-        let kpis = client.get("/v1/analytics/kpis/hourly").await?.json();
-        anyhow::ensure!(kpis["data"][0]["requests"] == 1, "{kpis}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    let load = Load::new(operator, 100);
+    load.run(4).await;
+    let seen = load.seen.lock().clone();
+    assert_worth_it(&books(&stand).agree(&seen).await.unwrap(), 100);
+    let kpis = stand.gateway().with_key(&tenant.key).get("/v1/analytics/kpis/hourly").await.unwrap().json();
+    assert!(kpis["data"][0]["requests"].as_u64().is_some_and(|n| n > 0), "{kpis}");
+    stand.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_token_too_many_is_noticed() {
+    let mut stand = Stand::start().await.unwrap();
+    let tenant = stand.tenant().await.unwrap();
+    let load = Load::new(stand.gateway().with_key(&tenant.key), 20);
+    load.run(4).await;
+    let seen = load.seen.lock().clone();
+    books(&stand).agree(&seen).await.unwrap();
+    let mut connection = PgConnection::connect(&stand.database.admin_url).await.unwrap();
+    for column in ["requests", "output_tokens", "attempts_failed", "provider_input_tokens"] {
+        for change in ["+", "-"] {
+            let sql = format!("UPDATE billing.usage_counters SET {column} = {column} {change} 1");
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+            if change == "+" {
+                let found = books(&stand).agree(&seen).await.unwrap_err();
+                assert!(found.to_string().contains("billing counted"), "{found:#}");
+            }
+        }
+    }
+    books(&stand).agree(&seen).await.unwrap();
+    let mut forged = seen.clone();
+    forged.iter_mut().find_map(|s| s.finished.as_mut()).unwrap().1 += 1;
+    books(&stand).agree(&forged).await.unwrap_err();
     stand.stop().await.unwrap();
 }

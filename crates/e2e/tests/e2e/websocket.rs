@@ -27,7 +27,7 @@ async fn hear(socket: &mut Socket) -> Value {
     }
 }
 
-fn chat(id: &str, x_sim: Value) -> Value {
+fn chat(id: &str, x_sim: &Value) -> Value {
     let messages = json!([{"role": "user", "content": "Say hello."}]);
     json!({"type": "chat", "id": id, "model": "gpt-4o-mini", "messages": messages, "x_sim": x_sim})
 }
@@ -40,7 +40,7 @@ async fn a_turn_is_streamed_and_metered() {
         let mut socket = open(stand, path).await;
         say(&mut socket, json!({"type": "auth", "token": tenant.key})).await;
         assert_eq!(hear(&mut socket).await["type"], "ready", "{path}");
-        say(&mut socket, chat("t", json!({"tokens": 9}))).await;
+        say(&mut socket, chat("t", &json!({"tokens": 9}))).await;
         let mut text = String::new();
         let done = loop {
             let message = hear(&mut socket).await;
@@ -87,7 +87,7 @@ async fn hanging_up_cancels_the_provider_s_call() {
     let mut socket = open(&stand, "/ws/chat").await;
     say(&mut socket, json!({"type": "auth", "token": tenant.key})).await;
     hear(&mut socket).await;
-    say(&mut socket, chat("t", json!({"tokens": 4_000, "token_ms": 20}))).await;
+    say(&mut socket, chat("t", &json!({"tokens": 4_000, "token_ms": 20}))).await;
     while hear(&mut socket).await["type"] != "chunk" {}
     drop(socket);
     until("the provider saw it", PATIENCE, async || {

@@ -15,7 +15,7 @@ use super::{
 use crate::{Bus, metrics::ConsumerLabel};
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_MAX: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_secs(3);
 /// A handler that panics or miscounts gets the message again after this.
 const AFTER_DEFECT: Duration = Duration::from_secs(1);
 /// Messages whose failures are remembered.
@@ -58,7 +58,6 @@ impl<H: BatchHandler> Run<H> {
             };
             match self.consumer().await {
                 Ok(consumer) => {
-                    self.backoff.reset();
                     tracing::info!(consumer = self.config.durable, "consuming");
                     self.consume(consumer, epoch, &shutdown).await;
                 }
@@ -128,7 +127,9 @@ impl<H: BatchHandler> Run<H> {
                             Delivery::new(m, |sequence| self.failures.get(&sequence).copied().unwrap_or(0))
                         })
                         .collect();
-                    if !self.batch(deliveries).await {
+                    if self.batch(deliveries).await {
+                        self.backoff.reset();
+                    } else {
                         self.pause(shutdown).await;
                     }
                 }
@@ -171,10 +172,9 @@ impl<H: BatchHandler> Run<H> {
                 true
             }
             None => {
-                let delay = Duration::from_millis(500);
                 let settler = Settler { bus: &self.bus, config: &self.config };
                 for delivery in &known {
-                    settler.put_back(delivery, delay).await;
+                    settler.put_back(delivery, RETRY_FIRST).await;
                 }
                 false
             }

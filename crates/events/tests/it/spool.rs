@@ -3,9 +3,10 @@
 use std::{collections::HashSet, fs, path::Path, time::Duration};
 
 use uuid::Uuid;
-use weir_events::{Bus, Durability, Event, EventMetrics, Open, Spool, SpoolConfig, USAGE};
+use weir_events::{Bus, Durability, Event, EventMetrics, Open, Spool, SpoolConfig, SpoolError, USAGE};
 use weir_proto::events::OpenAttempt;
 use weir_runtime::Tasks;
+use weir_telemetry::Metrics;
 use weir_testkit::Nats;
 use weir_types::{AttemptId, TenantId};
 
@@ -16,8 +17,13 @@ fn config() -> SpoolConfig {
     SpoolConfig { segment_bytes: 20_000, ..SpoolConfig::default() }
 }
 
-fn open(dir: &Path, config: SpoolConfig) -> (Spool, Vec<Open>) {
-    Spool::open(dir, config, EventMetrics::default()).unwrap()
+/// Waits for the folder to be free: a publisher that was cut off may have a last read or write under way.
+async fn open(dir: &Path, config: SpoolConfig) -> (Spool, Vec<Open>) {
+    until("the spool's folder", async || match Spool::open(dir, config.clone(), EventMetrics::default()) {
+        Err(SpoolError::Locked { .. }) => None,
+        opened => Some(opened.unwrap()),
+    })
+    .await
 }
 
 fn attempt(id: Uuid) -> OpenAttempt {
@@ -57,7 +63,7 @@ async fn nats_away_at_first_and_in_the_middle_is_not_noticed() {
         (tempfile::tempdir().unwrap(), bus(&nats).await, Tasks::new(), TenantId::new());
     assert!(!bus.connected() && bus.check().is_err());
     bus.keep_streams(&tasks);
-    let (spool, _) = open(dir.path(), config());
+    let (spool, _) = open(dir.path(), config()).await;
     spool.publish_loop(bus.clone(), &tasks);
     let mut sent: Vec<_> = (0..500).map(|_| run_attempt(&spool, tenant)).collect();
 
@@ -73,7 +79,7 @@ async fn nats_away_at_first_and_in_the_middle_is_not_noticed() {
     until("segments to go", async || (segments(dir.path()) == 1).then_some(())).await;
     assert!(tasks.stop(Duration::from_secs(10)).await);
     drop(spool);
-    let (_, open) = open(dir.path(), config());
+    let (_, open) = open(dir.path(), config()).await;
     assert_eq!(open, []);
 }
 
@@ -84,7 +90,7 @@ async fn a_crash_loses_nothing_and_doubles_nothing() {
     streams(&bus).await;
     let mut sent = Vec::new();
     for round in 0..6 {
-        let (spool, open) = open(dir.path(), config());
+        let (spool, open) = open(dir.path(), config()).await;
         // Whoever was open is closed as interrupted, once.
         assert_eq!(open.len(), if round == 0 { 0 } else { 3 });
         for open in open {
@@ -105,7 +111,7 @@ async fn a_crash_loses_nothing_and_doubles_nothing() {
         tasks.stop(Duration::ZERO).await;
         drop(spool);
     }
-    let (spool, _) = open(dir.path(), config());
+    let (spool, _) = open(dir.path(), config()).await;
     let tasks = Tasks::new();
     spool.publish_loop(bus.clone(), &tasks);
     stream_holds_exactly(&bus, &sent).await;
@@ -121,12 +127,41 @@ async fn a_crash_loses_nothing_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_and_not_acknowledged_is_sent_by_the_next_process() {
+    let nats = Nats::start().await.unwrap();
+    let (dir, bus, tenant) = (tempfile::tempdir().unwrap(), bus(&nats).await, TenantId::new());
+    let registry = Metrics::new();
+    let config = SpoolConfig { drain_ms: 0, ..config() };
+    let (spool, _) = Spool::open(dir.path(), config.clone(), EventMetrics::new(&registry)).unwrap();
+    let mut sent: Vec<_> = (0..300).map(|_| run_attempt(&spool, tenant)).collect();
+    // There is no stream to take them. Some go by way of the disk, some by way of memory.
+    let tasks = Tasks::new();
+    spool.publish_loop(bus.clone(), &tasks);
+    let failures = "weir_events_publish_failures_total ";
+    until("refused events", async || {
+        let text = registry.encode();
+        text.lines().find_map(|l| l.strip_prefix(failures)).filter(|n| *n != "0").map(drop)
+    })
+    .await;
+    sent.extend((0..300).map(|_| run_attempt(&spool, tenant)));
+    assert!(tasks.stop(Duration::from_secs(10)).await);
+    drop(spool);
+
+    streams(&bus).await;
+    let (spool, _) = open(dir.path(), config).await;
+    let tasks = Tasks::new();
+    spool.publish_loop(bus.clone(), &tasks);
+    stream_holds_exactly(&bus, &sent).await;
+    tasks.stop(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stopping_waits_for_open_attempts_and_publishes_their_events() {
     let nats = Nats::start().await.unwrap();
     let (dir, bus, tasks, tenant) =
         (tempfile::tempdir().unwrap(), bus(&nats).await, Tasks::new(), TenantId::new());
     streams(&bus).await;
-    let (spool, _) = open(dir.path(), SpoolConfig { drain_ms: 60_000, ..config() });
+    let (spool, _) = open(dir.path(), SpoolConfig { drain_ms: 60_000, ..config() }).await;
     spool.publish_loop(bus.clone(), &tasks);
     let last = event(tenant, "attempt_closed");
     spool.opened(&attempt(last.id)).unwrap();
@@ -147,7 +182,7 @@ async fn cluster_durability_waits_for_jetstream() {
         (tempfile::tempdir().unwrap(), bus(&nats).await, Tasks::new(), TenantId::new());
     streams(&bus).await;
     let config = SpoolConfig { durability: Durability::Cluster, ..config() };
-    let (spool, _) = open(dir.path(), config);
+    let (spool, _) = open(dir.path(), config).await;
     // Before the publisher starts everything goes by way of the disk, afterwards by way of memory.
     let close = || {
         let event = event(tenant, "attempt_closed");

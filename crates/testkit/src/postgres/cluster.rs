@@ -59,7 +59,7 @@ impl Cluster {
         let work = root.join("pg");
         fs::create_dir(&work)?;
         if let Some(RunAs { uid, gid }) = user {
-            for path in [&secret, &work] {
+            for path in [&root, &secret, &work] {
                 chown(path, Some(uid), Some(gid))?;
             }
         }
@@ -112,7 +112,13 @@ impl Cluster {
 
     /// A server that ends with this process.
     pub(super) fn spawn_guarded(&self) -> Result<Guarded> {
-        Guarded::spawn(&self.bin.join("postgres"), &self.args(), &self.log(), Signal::SIGINT, self.user)
+        Guarded::spawn(
+            &self.bin.join("postgres"),
+            &self.args(),
+            (&self.root, &self.log()),
+            Signal::SIGINT,
+            self.user,
+        )
     }
 
     /// A server that outlives this process.

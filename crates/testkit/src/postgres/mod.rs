@@ -234,7 +234,7 @@ impl Postgres {
                 .await?;
         for name in names {
             let owner = name[ours.len()..].split('_').next().and_then(|pid| pid.parse().ok());
-            if owner.is_some_and(shared::alive) {
+            if owner.is_some_and(crate::process::alive) {
                 continue;
             }
             // Two processes may clear up at once.

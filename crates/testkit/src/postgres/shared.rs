@@ -20,7 +20,6 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{
-    errno::Errno,
     sys::signal::{Signal, kill},
     unistd::{Pid, Uid},
 };
@@ -30,16 +29,21 @@ use sqlx::Connection as _;
 use super::{cluster::Cluster, connect};
 use crate::{
     find,
-    process::{tail, wait_for},
+    process::{alive, tail, wait_for},
 };
 
 /// Ends the server when no user is left for 30 rounds of 2 s, and clears up.
 const KEEPER: &str = r#"dir=$1; run=$2; pid=$3
+lives() {
+  kill -0 "$1" 2>/dev/null || return 1
+  { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 0
+  case ${line##*) } in Z*) return 1 ;; esac
+}
 used() {
   found=1
   for file in "$dir"/users/*; do
     user=${file##*/}
-    if kill -0 "$user" 2>/dev/null; then found=0; else rm -f "$file"; fi
+    if lives "$user"; then found=0; else rm -f "$file"; fi
   done
   return $found
 }
@@ -89,11 +93,6 @@ pub(super) async fn attach() -> Result<String> {
     file.write_all(&serde_json::to_vec(&server)?)?;
     fs::rename(new, place)?;
     Ok(server.url)
-}
-
-/// Whether a process with this id runs.
-pub(super) fn alive(pid: i32) -> bool {
-    matches!(kill(Pid::from_raw(pid), None), Ok(()) | Err(Errno::EPERM))
 }
 
 /// One folder per user and installation, that no other user can have put there.

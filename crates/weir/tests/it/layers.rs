@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 5] = [
         "simulator",
         "console",
     ],
-    &["weir", "e2e"],
+    &["weir", "e2e", "bench"],
 ];
 const SERVICES: usize = 3;
 
