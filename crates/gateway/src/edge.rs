@@ -23,6 +23,7 @@ use crate::{
     asked::{Asked, REQUEST_ID},
     chat,
     endpoint::{self, Dialect, Endpoint, Found},
+    linger::linger,
     models, reply, rest, websocket,
 };
 
@@ -53,6 +54,7 @@ impl tower::Service<Request<Body>> for Edge {
 impl House {
     async fn serve(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
         let (asked, body) = Asked::new(request);
+        let body = linger(body, &asked.headers, &self.tasks);
         let uri = asked.uri.clone();
         let found = endpoint::find(uri.path());
         let (request_id, origin) = (asked.request_id.clone(), self.cors.origin(&asked.headers));

@@ -10,6 +10,7 @@ mod config;
 mod cors;
 mod edge;
 mod endpoint;
+mod linger;
 mod models;
 mod reply;
 mod rest;
@@ -45,7 +46,7 @@ pub struct Deps {
     pub realtime: Option<String>,
     pub metrics: Metrics,
     pub clock: Arc<dyn Clock>,
-    /// WebSocket tunnels run here.
+    /// WebSocket tunnels run here, and the reading of bodies that nobody wants.
     pub tasks: Tasks,
 }
 
@@ -69,6 +70,7 @@ pub(crate) struct House {
     http_metrics: HttpMetrics,
     errors: Errors,
     streams: ActiveStreams,
+    tasks: Tasks,
 }
 
 /// # Errors
@@ -76,7 +78,7 @@ pub(crate) struct House {
 pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
     config.check()?;
     Ok(Service(Arc::new(House {
-        realtime: Realtime::new(deps.realtime, config.max_websockets, deps.tasks),
+        realtime: Realtime::new(deps.realtime, config.max_websockets, deps.tasks.clone()),
         models: ModelList::new(config.models_for, deps.clock),
         cors: Cors::new(&config.cors_origins),
         access: deps.access,
@@ -89,6 +91,7 @@ pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
         http_metrics: deps.metrics.http(),
         errors: deps.metrics.errors(),
         streams: deps.metrics.active_streams(),
+        tasks: deps.tasks,
         config,
     })))
 }

@@ -16,6 +16,9 @@ use crate::{Bus, metrics::ConsumerLabel};
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(3);
+/// A stream that has gone is made again after this, not at once: nats-server 2.15 gives a stream made while the one
+/// before it is being deleted that one's store, and then acknowledges nothing.
+const REMAKE: Duration = Duration::from_secs(1);
 /// A handler that panics or miscounts gets the message again after this.
 const AFTER_DEFECT: Duration = Duration::from_secs(1);
 /// Messages whose failures are remembered.
@@ -47,6 +50,7 @@ impl<H: BatchHandler> Run<H> {
     }
 
     pub(super) async fn run(mut self, shutdown: Shutdown) {
+        let mut stream_missing = true;
         while !shutdown.is_cancelled() {
             let mut link = self.bus.link();
             let epoch = tokio::select! {
@@ -56,8 +60,9 @@ impl<H: BatchHandler> Run<H> {
                 },
                 () = shutdown.cancelled() => return,
             };
-            match self.consumer().await {
+            match self.consumer(stream_missing).await {
                 Ok(consumer) => {
+                    stream_missing = false;
                     tracing::info!(consumer = self.config.durable, "consuming");
                     self.consume(consumer, epoch, &shutdown).await;
                 }
@@ -67,7 +72,9 @@ impl<H: BatchHandler> Run<H> {
                         error = &*error,
                         "consumer not available yet"
                     );
-                    self.pause(&shutdown).await;
+                    stream_missing = true;
+                    let delay = self.backoff.next().max(REMAKE);
+                    Self::pause(delay, &shutdown).await;
                 }
             }
         }
@@ -75,16 +82,21 @@ impl<H: BatchHandler> Run<H> {
         drop(timeout(FLUSH, self.bus.client().flush()).await);
     }
 
-    async fn pause(&mut self, shutdown: &Shutdown) {
-        let delay = self.backoff.next();
+    async fn pause(delay: Duration, shutdown: &Shutdown) {
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = shutdown.cancelled() => {}
         }
     }
 
-    /// The consumer on the server, made or updated; and its stream, should that be missing.
-    async fn consumer(&self) -> Result<PullConsumer, Box<dyn std::error::Error + Send + Sync>> {
+    /// The consumer on the server, made or updated; before it the streams, should they be missing.
+    async fn consumer(
+        &self,
+        stream_missing: bool,
+    ) -> Result<PullConsumer, Box<dyn std::error::Error + Send + Sync>> {
+        if stream_missing {
+            self.bus.ensure_streams().await?;
+        }
         let config = pull::Config {
             durable_name: Some(self.config.durable.to_owned()),
             deliver_policy: DeliverPolicy::All,
@@ -96,20 +108,7 @@ impl<H: BatchHandler> Run<H> {
             max_ack_pending: 10_000,
             ..pull::Config::default()
         };
-        let jetstream = self.bus.jetstream();
-        if jetstream.get_stream_no_info(self.config.stream).await.is_err() {
-            self.bus.ensure_streams().await?;
-        }
-        match jetstream.create_consumer_on_stream(config.clone(), self.config.stream).await {
-            Ok(consumer) => Ok(consumer),
-            Err(first) => {
-                self.bus.ensure_streams().await?;
-                jetstream
-                    .create_consumer_on_stream(config, self.config.stream)
-                    .await
-                    .map_err(|_| first.into())
-            }
-        }
+        Ok(self.bus.jetstream().create_consumer_on_stream(config, self.config.stream).await?)
     }
 
     /// Until the connection or the consumer is lost, or it is time to stop.
@@ -130,7 +129,7 @@ impl<H: BatchHandler> Run<H> {
                     if self.batch(deliveries).await {
                         self.backoff.reset();
                     } else {
-                        self.pause(shutdown).await;
+                        Self::pause(self.backoff.next(), shutdown).await;
                     }
                 }
                 Gathered::Nothing => self.lag(0),

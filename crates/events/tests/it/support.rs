@@ -43,13 +43,11 @@ pub(crate) async fn publish(bus: &Bus, event: &Event) {
     let mut headers = weir_events::async_nats::HeaderMap::new();
     headers.insert("Nats-Msg-Id", event.id.to_string());
     let js = bus.jetstream();
-    // A server answers no publisher in the instant in which it makes the stream: as the spool does, try again.
+    // As the spool does: an acknowledgement may be lost with a connection.
     until("an acknowledgement", async || {
         let sent =
             js.publish_with_headers(event.subject.clone(), headers.clone(), event.payload.clone()).await;
-        let r = match sent { Ok(a) => a.await, Err(e) => Err(e) };
-        if let Err(e) = &r { println!("{:?} {e}", std::time::SystemTime::now()); let st = bus.jetstream().get_stream(USAGE).await; match st { Ok(st) => println!("{:?} {:?}", st.cached_info().created, st.cached_info().state), Err(e) => println!("{e}") } let d = bus.jetstream().get_stream("DLQ").await.map(|s| s.cached_info().created); println!("dlq {d:?}"); let p = bus.jetstream().publish("weir.dlq.x", "x".into()).await.unwrap().await; println!("dlq publish {p:?}"); let log = std::process::Command::new("sh").arg("-c").arg("tail -n 30 /tmp/weir-nats-*/log").output().unwrap(); println!("{}", String::from_utf8_lossy(&log.stdout)); }
-        r.ok()
+        sent.ok()?.await.ok()
     })
     .await;
 }

@@ -4,7 +4,9 @@
 //! markers and keeps the end of each event from its `"delta":` on. Markers can't be forged by text, which JSON
 //! escapes. What was kept is parsed and counted when it exceeds a bound, or when the stream breaks.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::{Finder, FinderRev};
 use serde::Deserialize;
 
 use super::{
@@ -21,6 +23,29 @@ const CARRIED: usize = 16 * 1024;
 const DELTA: &[u8] = b"\"delta\":";
 const USAGE: &[u8] = b"\"usage\":";
 const FINISH: &[u8] = b"\"finish_reason\":";
+
+/// Searchers are prepared once: preparing one costs more than searching an event with it.
+struct Markers {
+    delta: Finder<'static>,
+    usage: FinderRev<'static>,
+    finish: Finder<'static>,
+    /// Fields of a delta whose non-empty string is a piece of the answer.
+    said: [Finder<'static>; 4],
+    tool_calls: Finder<'static>,
+}
+
+static MARKERS: LazyLock<Markers> = LazyLock::new(|| Markers {
+    delta: Finder::new(DELTA),
+    usage: FinderRev::new(USAGE),
+    finish: Finder::new(FINISH),
+    said: [
+        Finder::new(b"\"content\":"),
+        Finder::new(b"\"reasoning_content\":"),
+        Finder::new(b"\"refusal\":"),
+        Finder::new(b"\"arguments\":"),
+    ],
+    tool_calls: Finder::new(b"\"tool_calls\":"),
+});
 
 /// What an event is to whoever relays it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,19 +96,19 @@ impl StreamTap {
         if data.as_ref() == b"[DONE]" {
             return FrameKind::Done;
         }
-        if let Some(usage) = value_after(&data, USAGE).filter(|v| v.starts_with(b"{")) {
+        let markers = &*MARKERS;
+        let usage = markers.usage.rfind(&data).map(|at| value_at(&data, at + USAGE.len()));
+        if let Some(usage) = usage.filter(|v| v.starts_with(b"{")) {
             let mut values = serde_json::Deserializer::from_slice(usage).into_iter::<WireUsage>();
             if let Some(Ok(usage)) = values.next() {
                 self.usage = Some(usage.into());
             }
         }
-        let finished = memmem::find_iter(&data, FINISH).filter(|at| {
-            let value = data.get(at + FINISH.len()..).unwrap_or_default();
-            value.trim_ascii_start().starts_with(b"\"")
-        });
-        self.finished += finished.count() as u64;
-        let Some(at) = memmem::find(&data, DELTA) else { return self.without_delta(&data) };
+        let Some(at) = markers.delta.find(&data) else { return self.without_delta(&data) };
         let deltas = data.get(at..).unwrap_or_default();
+        let finishes = markers.finish.find_iter(&data);
+        let finished = finishes.filter(|at| value_at(&data, at + FINISH.len()).starts_with(b"\""));
+        self.finished += finished.count() as u64;
         self.keep(deltas);
         if says_something(deltas) { FrameKind::Delta } else { FrameKind::Other }
     }
@@ -156,21 +181,25 @@ impl StreamTap {
 
 /// Whether a delta holds text, a tool call or reasoning, and not just a role or an empty string.
 fn says_something(deltas: &[u8]) -> bool {
-    [&b"\"content\":"[..], b"\"reasoning_content\":", b"\"refusal\":", b"\"arguments\":"].iter().any(
-        |field| value_after(deltas, field).is_some_and(|v| v.starts_with(b"\"") && !v.starts_with(b"\"\"")),
-    ) || memmem::find(deltas, b"\"tool_calls\":").is_some()
+    let markers = &*MARKERS;
+    let said = |finder: &Finder<'_>| {
+        finder.find_iter(deltas).any(|at| {
+            let value = value_at(deltas, at + finder.needle().len());
+            value.starts_with(b"\"") && !value.starts_with(b"\"\"")
+        })
+    };
+    markers.said.iter().any(said) || markers.tool_calls.find(deltas).is_some()
 }
 
-/// What follows the last `"field":`.
-fn value_after<'a>(data: &'a [u8], field: &[u8]) -> Option<&'a [u8]> {
-    let at = memmem::rfind(data, field)? + field.len();
-    data.get(at..).map(<[u8]>::trim_ascii_start)
+/// The value that begins here, or after some space.
+fn value_at(data: &[u8], at: usize) -> &[u8] {
+    data.get(at..).unwrap_or_default().trim_ascii_start()
 }
 
 /// The texts of all deltas in kept lines.
 fn append_texts(kept: &[u8], text: &mut String) {
     for line in kept.split(|b| *b == b'\n') {
-        for at in memmem::find_iter(line, DELTA) {
+        for at in MARKERS.delta.find_iter(line) {
             let delta = line.get(at + DELTA.len()..).unwrap_or_default();
             let mut values = serde_json::Deserializer::from_slice(delta).into_iter::<Said<'_>>();
             if let Some(Ok(said)) = values.next() {
