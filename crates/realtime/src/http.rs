@@ -90,7 +90,9 @@ fn hand_over(shared: Arc<Shared>, upgrade: WebSocketUpgrade, greeting: Greeting)
         .max_frame_size(max)
         .on_upgrade(move |socket| async move {
             let tasks = shared.tasks.clone();
-            tasks.spawn("realtime.session", OnFailure::Log, session::run(shared, socket, greeting, slot));
+            // Boxed: a future that is moved into another's await is kept there twice.
+            let session = Box::pin(session::run(shared, socket, greeting, slot));
+            tasks.spawn("realtime.session", OnFailure::Log, session);
         })
 }
 

@@ -282,7 +282,7 @@ mod tests {
         let other_audience = caller.token(&ctx(), "billing").unwrap();
         assert!(matches!(callee.verify(Some(&other_audience)), Err(IdentityError::Invalid(_))));
 
-        let stranger = Identity::generate("gateway", Arc::new(clock.clone())).unwrap();
+        let stranger = Identity::generate("gateway", Arc::new(clock)).unwrap();
         let forged = stranger.token(&ctx(), "control").unwrap();
         assert!(matches!(callee.verify(Some(&forged)), Err(IdentityError::UnknownSigner)));
 

@@ -162,8 +162,12 @@ impl StreamTap {
     }
 
     fn keep(&mut self, deltas: &[u8]) {
-        // One event's data has no line feed unless it came in several lines; then JSON allows a space instead.
-        self.kept.extend(deltas.iter().map(|b| if *b == b'\n' { b' ' } else { *b }));
+        let start = self.kept.len();
+        self.kept.extend_from_slice(deltas);
+        // One event's data has no line feed unless it came in several lines; JSON takes a space instead.
+        if memchr::memchr(b'\n', deltas).is_some() {
+            self.kept.iter_mut().skip(start).filter(|b| **b == b'\n').for_each(|b| *b = b' ');
+        }
         self.kept.push(b'\n');
         if self.kept.len() > KEPT {
             append_texts(&self.kept, &mut self.carry);

@@ -395,7 +395,7 @@ mod tests {
         let view = ChatView::scan(body.as_bytes()).unwrap();
         assert_eq!((view.model.as_str(), view.stream, view.include_usage), ("a/b", true, true));
         assert_eq!((view.max_output, view.n), (Some(5), 2));
-        assert_eq!(&body[view.model_at.clone()], r#""a\/b""#);
+        assert_eq!(&body[view.model_at], r#""a\/b""#);
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut socket: WebSocket, greeting: Gr
     };
     let caller = match greeting.caller {
         Some(caller) => caller,
-        None => match first_message(&shared, &mut socket, greeting.tenant, greeting.address).await {
+        None => match Box::pin(first_message(&shared, &mut socket, greeting.tenant, greeting.address)).await {
             Ok(caller) => caller,
             Err(end) => return finish(&shared, &mut socket, end, false).await,
         },
