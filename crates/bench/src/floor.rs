@@ -49,4 +49,3 @@ pub(crate) async fn forward(
         }
     }
 }
-

@@ -40,7 +40,10 @@ impl From<Status> for Error {
             code,
             message: status.message().to_owned(),
             param: info.metadata.get(PARAM).cloned(),
-            retry_after: details.retry_info().and_then(|r| r.retry_delay).map(|d| d.min(Duration::from_secs(86_400))),
+            retry_after: details
+                .retry_info()
+                .and_then(|r| r.retry_delay)
+                .map(|d| d.min(Duration::from_secs(86_400))),
             source: None,
         }
     }
@@ -58,9 +61,11 @@ fn foreign(code: GrpcCode) -> Code {
         GrpcCode::ResourceExhausted => Code::RateLimited,
         GrpcCode::Unimplemented => Code::NotImplemented,
         GrpcCode::Unavailable => Code::Unavailable,
-        GrpcCode::Unauthenticated | GrpcCode::Ok | GrpcCode::Unknown | GrpcCode::Internal | GrpcCode::DataLoss => {
-            Code::Internal
-        }
+        GrpcCode::Unauthenticated
+        | GrpcCode::Ok
+        | GrpcCode::Unknown
+        | GrpcCode::Internal
+        | GrpcCode::DataLoss => Code::Internal,
     }
 }
 

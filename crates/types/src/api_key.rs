@@ -76,7 +76,8 @@ pub fn parse(text: &str) -> Option<KeyForm> {
     }
     let id = Uuid::try_parse(id).ok()?;
     let (signed, sum) = text.split_at(text.len() - CHECKSUM);
-    (read_base62(sum)? == u64::from(crc32fast::hash(signed.as_bytes()))).then_some(KeyForm { kind, id: KeyId(id) })
+    (read_base62(sum)? == u64::from(crc32fast::hash(signed.as_bytes())))
+        .then_some(KeyForm { kind, id: KeyId(id) })
 }
 
 /// The number in `digits` base62 characters, most significant first.
@@ -112,7 +113,9 @@ mod tests {
 
     #[test]
     fn a_key_is_read_back_and_any_typo_is_seen() {
-        for (kind, entropy) in [(KeyKind::Live, [0xff; 32]), (KeyKind::Admin, [0; 32]), (KeyKind::Live, [7; 32])] {
+        for (kind, entropy) in
+            [(KeyKind::Live, [0xff; 32]), (KeyKind::Admin, [0; 32]), (KeyKind::Live, [7; 32])]
+        {
             let id = KeyId::new();
             let key = assemble(kind, id, &entropy);
             assert_eq!(parse(&key), Some(KeyForm { kind, id }), "{key}");
@@ -129,7 +132,9 @@ mod tests {
     #[test]
     fn what_is_no_key_is_refused() {
         let key = assemble(KeyKind::Live, KeyId::new(), &[3; 32]);
-        for bad in ["", "pk_live_", "pk_live__", "sk-proj-abc", &key[1..], &key[..key.len() - 1], &format!("{key}0")] {
+        for bad in
+            ["", "pk_live_", "pk_live__", "sk-proj-abc", &key[1..], &key[..key.len() - 1], &format!("{key}0")]
+        {
             assert_eq!(parse(bad), None, "{bad}");
         }
         assert_eq!(parse(&key.to_uppercase()), None);

@@ -49,10 +49,18 @@ impl TraceContext {
         let mut parts = header.split('-');
         let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let hex = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if version.len() != 2 || !hex(version) || version == "ff" || (version == "00" && parts.next().is_some()) {
+        if version.len() != 2
+            || !hex(version)
+            || version == "ff"
+            || (version == "00" && parts.next().is_some())
+        {
             return None;
         }
-        if trace.len() != 32 || span.len() != 16 || flags.len() != 2 || ![trace, span, flags].iter().all(|s| hex(s)) {
+        if trace.len() != 32
+            || span.len() != 16
+            || flags.len() != 2
+            || ![trace, span, flags].iter().all(|s| hex(s))
+        {
             return None;
         }
         let context = Self {

@@ -98,14 +98,29 @@ impl House {
     /// # Errors
     /// Whatever keeps a service from starting: a database role that may bypass row-level security, migrations
     /// pending, a spool in use, a wrong setting.
-    #[expect(clippy::too_many_lines, reason = "one line of wiring after the other; splitting it would hide the order")]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one line of wiring after the other; splitting it would hide the order"
+    )]
     pub async fn start(config: HouseConfig) -> anyhow::Result<Self> {
-        let HouseConfig { mut settings, listeners, database_url, nats_url, redis_url, admin_key_sha256, spool_dir } =
-            config;
+        let HouseConfig {
+            mut settings,
+            listeners,
+            database_url,
+            nats_url,
+            redis_url,
+            admin_key_sha256,
+            spool_dir,
+        } = config;
         let addresses = Addresses::of(&listeners)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (edge, inner) = (Tasks::new(), Tasks::new());
-        let site = Site { clock: clock.clone(), listen: settings.listen.clone(), identities: identities(&clock)?, edge };
+        let site = Site {
+            clock: clock.clone(),
+            listen: settings.listen.clone(),
+            identities: identities(&clock)?,
+            edge,
+        };
 
         settings.database.url = database_url;
         settings.nats.url = nats_url;
@@ -118,7 +133,8 @@ impl House {
         }
 
         let simulator = weir_simulator::Simulator::new(settings.simulator.clone());
-        let serve_simulator = serve(listeners.simulator, simulator.router(), site.listen.clone(), inner.shutdown());
+        let serve_simulator =
+            serve(listeners.simulator, simulator.router(), site.listen.clone(), inner.shutdown());
         inner.spawn("simulator", OnFailure::Shutdown, serve_simulator);
 
         // Control.
@@ -363,7 +379,8 @@ impl Site {
     }
 
     fn open(&self, room: Room) -> anyhow::Result<()> {
-        let mut app = room.http.merge(ops_router(room.health.clone(), room.metrics.clone(), Info::new(room.name)));
+        let mut app =
+            room.http.merge(ops_router(room.health.clone(), room.metrics.clone(), Info::new(room.name)));
         if let Some(routes) = room.routes {
             let named = self.identities.iter().find(|(name, _)| *name == room.name);
             let (_, identity) = named.with_context(|| format!("{} has no identity", room.name))?;

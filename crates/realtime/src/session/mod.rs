@@ -73,10 +73,12 @@ pub(crate) async fn run(shared: Arc<Shared>, mut socket: WebSocket, greeting: Gr
     };
     let caller = match greeting.caller {
         Some(caller) => caller,
-        None => match Box::pin(first_message(&shared, &mut socket, greeting.tenant, greeting.address)).await {
-            Ok(caller) => caller,
-            Err(end) => return finish(&shared, &mut socket, end, false).await,
-        },
+        None => {
+            match Box::pin(first_message(&shared, &mut socket, greeting.tenant, greeting.address)).await {
+                Ok(caller) => caller,
+                Err(end) => return finish(&shared, &mut socket, end, false).await,
+            }
+        }
     };
     let id = Uuid::new_v4().to_string();
     let record = Arc::new(Record::open(shared.clone(), id, &caller).await);
