@@ -25,7 +25,8 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a tunnel stays for the goodbyes of both sides once the process stops.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Longer than realtime lets turns under way go on.
+const FAREWELL: Duration = Duration::from_secs(22);
 const COPY_BUFFER: usize = 8 * 1024;
 const PATH: &str = "/ws/chat";
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -106,6 +106,27 @@ async fn a_body_too_large_is_refused() {
     assert_eq!(body["error"]["code"], "payload_too_large");
 }
 
+/// As SDKs do: the whole body is written before the answer is read.
+#[tokio::test]
+async fn a_client_that_sends_on_still_reads_why_it_was_refused() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let stand = Stand::shared();
+    let key = stand.tenant().await.unwrap().key;
+    for (key, mebibytes, status) in [(key.as_str(), 11, "413"), ("pk_live_wrong", 9, "401")] {
+        let mut stream = tokio::net::TcpStream::connect(stand.addresses.gateway).await.unwrap();
+        let head = format!(
+            "POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n",
+            mebibytes << 20
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b' '; mebibytes << 20]).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_provider_s_refusal_reaches_the_client() {
     let client = client().await;

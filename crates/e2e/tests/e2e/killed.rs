@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use weir_e2e::{books::Books, child::ChildHouse, http::Http, load::Load};
 use weir_runtime::{ListenConfig, OnFailure, Tasks, serve};
 use weir_testkit::{Nats, Postgres};
@@ -33,10 +34,14 @@ async fn counters_equal_the_ledger_though_the_house_was_killed() {
     let dev = house.start().await.unwrap();
 
     let load = Load::new(Http::at(&dev.gateway).with_key(&dev.api_key), requests);
+    let seed = wish("WEIR_E2E_SEED", rand::rng().random_range(1..=1_000_000));
+    println!("WEIR_E2E_SEED={seed} kills at the same requests again");
+    let mut random = StdRng::seed_from_u64(seed as u64);
+    let mut moments: Vec<_> = (0..kills).map(|_| random.random_range(1..requests)).collect();
+    moments.sort_unstable();
     let killer = async {
-        for kill in 1..=kills {
-            // Spread over the load, at a moment that nothing is prepared for.
-            started(&load, requests * kill / (kills + 1)).await;
+        for moment in moments {
+            started(&load, moment).await;
             house.kill().await.unwrap();
             house.start().await.unwrap();
         }
