@@ -10,7 +10,7 @@ ARGS ?=
 BENCH ?=
 WEIR := cargo run --quiet -p weir --
 
-.PHONY: help setup dev dev-stop health build test test-unit test-integration test-e2e test-chaos bench \
+.PHONY: help setup dev dev-stop health build test test-unit test-integration test-e2e test-chaos \
 	lint format format-check type-check security db-migrate db-reset all ci clean
 
 help: ## Show this list
@@ -55,10 +55,6 @@ test-chaos: ## The platform's tests at full size: 10,000 requests, 20 kills
 
 bench: ## CPU per request, layer by layer: BENCH="--requests N --json FILE"
 	@cargo run --profile dist -p weir-bench --bin profile -- $(BENCH)
-
-bench: ## CPU of a request, one layer more each time: a bare proxy first, the whole gateway last
-	@mkdir -p target/bench
-	@cargo run --release -p weir-bench -- --json target/bench/profile.json $(ARGS)
 
 lint: ## clippy, warnings are errors
 	@cargo clippy --workspace --all-targets -- -D warnings

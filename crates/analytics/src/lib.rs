@@ -9,11 +9,12 @@ mod store;
 use std::sync::Arc;
 
 use tonic::service::Routes;
-use weir_db::Db;
+use weir_db::{Db, Inbox};
 use weir_error::Error;
-use weir_events::{Bus, ConsumerConfig, USAGE, consume, usage::REQUEST_KINDS};
+use weir_events::{Bus, usage::REQUEST_KINDS};
+use weir_projection::Projection;
 use weir_proto::analytics::analytics_server::AnalyticsServer;
-use weir_runtime::{OnFailure, Tasks};
+use weir_runtime::Tasks;
 use weir_types::Clock;
 
 pub use config::Config;
@@ -39,7 +40,7 @@ pub struct Service {
 /// # Errors
 /// `InvalidArgument` whose `param` is the key of the configuration that is wrong.
 pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
-    config.check()?;
+    config.inbox_days.check()?;
     Ok(Service { config, deps })
 }
 
@@ -53,9 +54,15 @@ impl Service {
 
     /// Starts building the read models, and forgetting old inbox rows.
     pub fn spawn(&self, tasks: &Tasks) {
-        let consumer = ConsumerConfig::new(USAGE, CONSUMER, "weir.usage.>", REQUEST_KINDS);
-        consume(&self.deps.bus, consumer, app::Projector::new(self.deps.db.clone()), tasks);
-        let prune = app::prune(self.deps.db.clone(), self.config.inbox_days, tasks.shutdown());
-        tasks.spawn("analytics-prune", OnFailure::Log, prune);
+        let projection = Projection {
+            service: "analytics",
+            consumer: CONSUMER,
+            kinds: REQUEST_KINDS,
+            inbox: Inbox::Analytics,
+            inbox_days: self.config.inbox_days,
+            prune_task: "analytics-prune",
+            effect: store::Hourly,
+        };
+        projection.spawn(&self.deps.db, &self.deps.bus, tasks);
     }
 }

@@ -8,11 +8,12 @@ mod store;
 use std::sync::Arc;
 
 use tonic::service::Routes;
-use weir_db::Db;
+use weir_db::{Db, Inbox};
 use weir_error::Error;
-use weir_events::{Bus, ConsumerConfig, USAGE, consume, usage::USAGE_KINDS};
+use weir_events::{Bus, usage::USAGE_KINDS};
+use weir_projection::Projection;
 use weir_proto::billing::usage_server::UsageServer;
-use weir_runtime::{OnFailure, Tasks};
+use weir_runtime::Tasks;
 use weir_types::Clock;
 
 pub use config::Config;
@@ -38,7 +39,7 @@ pub struct Service {
 /// # Errors
 /// `InvalidArgument` whose `param` is the key of the configuration that is wrong.
 pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
-    config.check()?;
+    config.inbox_days.check()?;
     Ok(Service { config, deps })
 }
 
@@ -52,9 +53,15 @@ impl Service {
 
     /// Starts counting, and forgetting old inbox rows.
     pub fn spawn(&self, tasks: &Tasks) {
-        let consumer = ConsumerConfig::new(USAGE, CONSUMER, "weir.usage.>", USAGE_KINDS);
-        consume(&self.deps.bus, consumer, app::Meter::new(self.deps.db.clone()), tasks);
-        let prune = app::prune(self.deps.db.clone(), self.config.inbox_days, tasks.shutdown());
-        tasks.spawn("billing-prune", OnFailure::Log, prune);
+        let projection = Projection {
+            service: "billing",
+            consumer: CONSUMER,
+            kinds: USAGE_KINDS,
+            inbox: Inbox::Billing,
+            inbox_days: self.config.inbox_days,
+            prune_task: "billing-prune",
+            effect: store::Counters,
+        };
+        projection.spawn(&self.deps.db, &self.deps.bus, tasks);
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! An item with bad data is found by halving the batch, so that it holds up no other.
 
-use std::{collections::HashSet, future::Future, ops::Range, time::Duration};
+use std::{collections::HashSet, convert::Infallible, future::Future, ops::Range, time::Duration};
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 use weir_types::{RequestContext, TenantId};
 
 use crate::{Db, DbError};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// The inboxes there are: one per consumer that writes to PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +146,20 @@ impl Inbox {
             }
             // Others want the disk too.
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// [`Inbox::prune`] now and once a day, until dropped. A day missed is made up for on the next.
+    pub async fn prune_daily(self, db: &Db, ctx: &RequestContext, keep_days: u16) -> Infallible {
+        let mut day = tokio::time::interval(DAY);
+        loop {
+            day.tick().await;
+            match self.prune(db, ctx, keep_days).await {
+                Ok(rows) => tracing::info!(rows, "old inbox rows forgotten"),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "old inbox rows not forgotten");
+                }
+            }
         }
     }
 }

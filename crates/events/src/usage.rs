@@ -52,6 +52,15 @@ pub struct Tokens {
     pub reasoning: i64,
 }
 
+impl Usage {
+    /// Whether reports call it an error. A cancelled one is its caller's wish.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        use proto::Outcome::{Cut, Failed, Interrupted};
+        matches!(self.outcome, Failed | Cut | Interrupted)
+    }
+}
+
 impl UsageEvent {
     /// # Errors
     /// Why it can never be counted, in words for the operator.

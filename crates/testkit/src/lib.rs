@@ -9,8 +9,10 @@ mod pgbouncer;
 mod postgres;
 mod process;
 mod redis;
+mod wait;
 
 pub use nats::Nats;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{APP_PASSWORD, APP_ROLE, Database, Postgres};
 pub use redis::Redis;
+pub use wait::until;

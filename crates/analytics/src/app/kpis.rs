@@ -7,7 +7,7 @@ use weir_error::{Error, require_scope, require_tenant};
 use weir_proto::analytics::HourKpis;
 use weir_types::{Clock, RequestContext, scope};
 
-use super::Range;
+use super::range::range;
 use crate::store;
 
 /// Rows of one answer.
@@ -37,7 +37,7 @@ impl Kpis {
     ) -> Result<Vec<HourKpis>, Error> {
         require_scope(ctx, scope::USAGE_READ)?;
         require_tenant(ctx)?;
-        let range = Range::new(from_ms, to_ms, self.clock.now_ms())?;
+        let range = range(from_ms, to_ms, self.clock.now_ms())?;
         let rows =
             store::hourly(&self.db, ctx, range, (!model.is_empty()).then_some(model), MAX_ROWS).await?;
         if rows.len() > MAX_ROWS {

@@ -4,10 +4,11 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use weir_db::{Db, DbError};
 use weir_error::Error;
+use weir_projection::Hours;
 use weir_proto::analytics::{HourKpis, Latency};
 use weir_types::RequestContext;
 
-use crate::{app::Range, histogram};
+use crate::histogram;
 
 /// A row's histograms come along as arrays, ordered by bucket.
 const HOURLY: &str = "\
@@ -29,7 +30,7 @@ LIMIT $4";
 pub(crate) async fn hourly(
     db: &Db,
     ctx: &RequestContext,
-    range: Range,
+    range: Hours,
     model: Option<&str>,
     max: usize,
 ) -> Result<Vec<HourKpis>, Error> {

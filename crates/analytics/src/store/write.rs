@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 use weir_db::{DbError, Effect};
 use weir_events::usage::{Usage, UsageEvent};
-use weir_proto::events::Outcome;
 use weir_types::TenantId;
 
 use crate::histogram;
@@ -81,9 +80,8 @@ impl Effect<UsageEvent> for Hourly {
 impl<'a> Figures<'a> {
     fn add(&mut self, usage: &'a Usage, first_token_us: Option<i64>, total_us: Option<i64>) {
         let key = (usage.hour_ms, usage.model.as_str());
-        let error = matches!(usage.outcome, Outcome::Failed | Outcome::Cut | Outcome::Interrupted);
         let (first, total) = (first_token_us.unwrap_or(0), total_us.unwrap_or(0));
-        let counts = [1, i64::from(error), usage.tokens.input, usage.tokens.output, first, total];
+        let counts = [1, i64::from(usage.is_error()), usage.tokens.input, usage.tokens.output, first, total];
         let sums = self.kpis.entry(key).or_default();
         // No overflow: events are checked to be far too small for that.
         sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);

@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 use weir_analytics::{Config, Deps, Service, build};
 use weir_db::{AppRole, Db, DbConfig};
@@ -15,7 +14,7 @@ use weir_proto::{
 };
 use weir_rpc::Transport;
 use weir_runtime::Tasks;
-use weir_testkit::{APP_PASSWORD, APP_ROLE, Nats, Postgres};
+use weir_testkit::{APP_PASSWORD, APP_ROLE, Nats, Postgres, until};
 use weir_types::{KeyId, ManualClock, Principal, RequestContext, TenantId, scope};
 
 /// 2023-11-14T22:13:20.123Z; its hour starts at 22:00.
@@ -70,17 +69,6 @@ impl House {
         let mut client = AnalyticsClient::new(Transport::local("analytics", self.service.routes()));
         let request = HourlyKpisRequest { from_ms, to_ms: 0, model: model.into() };
         Ok(client.hourly_kpis(weir_rpc::request(ctx, request)).await?.into_inner().data)
-    }
-}
-
-async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        if let Some(value) = condition().await {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        sleep(Duration::from_millis(20)).await;
     }
 }
 

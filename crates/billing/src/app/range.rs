@@ -1,45 +1,14 @@
-//! From when to when: defaults, rounding, bounds.
+//! From when to when, as billing answers.
 
 use weir_error::Error;
+use weir_projection::Hours;
 
-const HOUR_MS: i64 = 3_600_000;
-const DAY_MS: i64 = 24 * HOUR_MS;
+const DAY_MS: i64 = 86_400_000;
 const MAX_DAYS: i64 = 366;
-/// The year 10000: beyond it nothing can be meant.
-const MAX_MS: i64 = 253_402_300_800_000;
 
-/// Unix milliseconds; `from` is the start of an hour, `to` is exclusive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Range {
-    pub(crate) from_ms: i64,
-    pub(crate) to_ms: i64,
-}
-
-impl Range {
-    /// 0 stands for the first of this month (UTC), and for now.
-    pub(crate) fn new(from_ms: i64, to_ms: i64, now_ms: i64) -> Result<Self, Error> {
-        for (field, value) in [("from_ms", from_ms), ("to_ms", to_ms)] {
-            if !(0..=MAX_MS).contains(&value) {
-                return Err(Error::invalid(
-                    field,
-                    format!("{field} must be Unix milliseconds, or 0 for its default"),
-                ));
-            }
-        }
-        let to_ms = if to_ms == 0 { now_ms } else { to_ms };
-        let from_ms = if from_ms == 0 { month_start(now_ms) } else { from_ms };
-        let from_ms = from_ms - from_ms.rem_euclid(HOUR_MS);
-        if from_ms > to_ms {
-            return Err(Error::invalid("from_ms", "from_ms must not be after to_ms"));
-        }
-        if to_ms - from_ms > MAX_DAYS * DAY_MS {
-            return Err(Error::invalid(
-                "from_ms",
-                format!("from_ms must be at most {MAX_DAYS} days before to_ms"),
-            ));
-        }
-        Ok(Self { from_ms, to_ms })
-    }
+/// 0 stands for the first of this month (UTC), and for now.
+pub(crate) fn range(from_ms: i64, to_ms: i64, now_ms: i64) -> Result<Hours, Error> {
+    Hours::new(from_ms, to_ms, now_ms, MAX_DAYS, |_| month_start(now_ms))
 }
 
 /// Day of the month after <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>.
@@ -57,6 +26,7 @@ fn month_start(ms: i64) -> i64 {
 mod tests {
     use super::*;
 
+    const HOUR_MS: i64 = 3_600_000;
     const NOW: i64 = 1_709_210_096_789; // 2024-02-29T12:34:56.789Z
     const FEBRUARY: i64 = 1_706_745_600_000;
 
@@ -76,20 +46,19 @@ mod tests {
 
     #[test]
     fn defaults_and_rounding() {
-        assert_eq!(Range::new(0, 0, NOW).unwrap(), Range { from_ms: FEBRUARY, to_ms: NOW });
-        let range = Range::new(NOW - 1, NOW, NOW).unwrap();
-        assert_eq!(range.from_ms, 1_709_208_000_000);
-        assert_eq!(Range::new(0, 0, FEBRUARY).unwrap(), Range { from_ms: FEBRUARY, to_ms: FEBRUARY });
+        assert_eq!(range(0, 0, NOW).unwrap(), Hours { from_ms: FEBRUARY, to_ms: NOW });
+        assert_eq!(range(NOW - 1, NOW, NOW).unwrap().from_ms, 1_709_208_000_000);
+        assert_eq!(range(0, 0, FEBRUARY).unwrap(), Hours { from_ms: FEBRUARY, to_ms: FEBRUARY });
     }
 
     #[test]
     fn errors_name_the_field() {
-        let param = |from, to| Range::new(from, to, NOW).unwrap_err().param().map(str::to_owned);
+        let param = |from, to| range(from, to, NOW).unwrap_err().param().map(str::to_owned);
         assert_eq!(param(-1, 0).as_deref(), Some("from_ms"));
         assert_eq!(param(0, -5).as_deref(), Some("to_ms"));
         assert_eq!(param(0, i64::MAX).as_deref(), Some("to_ms"));
         assert_eq!(param(NOW, NOW - 2 * HOUR_MS).as_deref(), Some("from_ms"));
         assert_eq!(param(NOW - 367 * DAY_MS, NOW).as_deref(), Some("from_ms"));
-        assert!(Range::new(1_709_208_000_000 - 366 * DAY_MS, 1_709_208_000_000, NOW).is_ok());
+        assert!(range(1_709_208_000_000 - 366 * DAY_MS, 1_709_208_000_000, NOW).is_ok());
     }
 }

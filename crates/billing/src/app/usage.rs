@@ -7,7 +7,7 @@ use weir_error::{Error, require_scope, require_tenant};
 use weir_proto::billing::UsageReport;
 use weir_types::{Clock, KeyId, Principal, RequestContext, UserId, scope};
 
-use super::Range;
+use super::range::range;
 use crate::store;
 
 #[derive(Clone)]
@@ -41,7 +41,7 @@ impl Usage {
     ) -> Result<UsageReport, Error> {
         require_scope(ctx, scope::USAGE_READ)?;
         require_tenant(ctx)?;
-        let range = Range::new(from_ms, to_ms, self.clock.now_ms())?;
+        let range = range(from_ms, to_ms, self.clock.now_ms())?;
         let whose = match ctx.principal {
             Principal::Key { user: Some(user), .. } => Whose::User(user),
             Principal::Key { id, user: None } => Whose::Key(id),

@@ -96,9 +96,8 @@ fn sum_up<'a>(events: &[&'a UsageEvent]) -> BTreeMap<RowKey<'a>, Sums> {
 }
 
 fn request(usage: &Usage) -> Sums {
-    let error = matches!(usage.outcome, Outcome::Failed | Outcome::Cut | Outcome::Interrupted);
     let t = usage.tokens;
-    [1, i64::from(error), t.input, t.output, t.cache_read, t.reasoning, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    [1, i64::from(usage.is_error()), t.input, t.output, t.cache_read, t.reasoning, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
 fn attempt(usage: &Usage) -> Sums {

@@ -3,10 +3,11 @@
 use sqlx::{AssertSqlSafe, Row as _, postgres::PgRow};
 use weir_db::{Db, DbError};
 use weir_error::Error;
+use weir_projection::Hours;
 use weir_proto::billing::{HourUsage, ModelUsage, Totals, UsageReport};
 use weir_types::RequestContext;
 
-use crate::app::{Range, Whose};
+use crate::app::Whose;
 
 /// Once over the rows for all three: the whole, by model, by hour.
 fn sql(whose: Whose) -> String {
@@ -33,7 +34,7 @@ pub(crate) async fn report(
     db: &Db,
     ctx: &RequestContext,
     whose: Whose,
-    range: Range,
+    range: Hours,
 ) -> Result<UsageReport, Error> {
     let mut tx = db.tenant(ctx).await?;
     let query = sqlx::query(AssertSqlSafe(sql(whose))).bind(range.from_ms).bind(range.to_ms);

@@ -3,9 +3,9 @@
 use sqlx::{Connection as _, PgConnection};
 use weir_events::Event;
 use weir_proto::events::Outcome;
-use weir_testkit::Postgres;
+use weir_testkit::{Postgres, until};
 
-use crate::house::{House, NOW, Someone, successes, until};
+use crate::house::{House, NOW, Someone, successes};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn poison_goes_to_the_dead_letters_and_takes_nobody_with_it() {

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 use weir_billing::{Config, Deps, Service, build};
 use weir_db::{AppRole, Db, DbConfig};
@@ -14,7 +13,7 @@ use weir_proto::{
 };
 use weir_rpc::Transport;
 use weir_runtime::Tasks;
-use weir_testkit::{APP_PASSWORD, APP_ROLE, Database, Nats, Postgres};
+use weir_testkit::{APP_PASSWORD, APP_ROLE, Database, Nats, Postgres, until};
 use weir_types::{KeyId, ManualClock, Principal, RequestContext, TenantId, UserId, scope};
 
 /// 2023-11-14T22:13:20.123Z; its hour starts at 22:00.
@@ -106,18 +105,6 @@ impl House {
             messages.push(stream.get_raw_message(sequence).await.unwrap().headers);
         }
         messages
-    }
-}
-
-/// Waits for a condition, for two minutes at most.
-pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        if let Some(value) = condition().await {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -15,10 +15,10 @@ use weir_events::{
     BatchHandler, Bus, ConsumerConfig, DLQ, Event, InfrastructureDown, Outcome, Received, USAGE, consume,
 };
 use weir_runtime::Tasks;
-use weir_testkit::Nats;
+use weir_testkit::{Nats, until};
 use weir_types::TenantId;
 
-use crate::support::{bus, event, publish, stored, streams, until};
+use crate::support::{bus, event, publish, stored, streams};
 
 /// Does what the event's name says, and counts how often each event came.
 #[derive(Clone, Default)]

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use weir_events::{Change, Watch};
-use weir_testkit::Nats;
+use weir_testkit::{Nats, until};
 
-use crate::support::{bus, until};
+use crate::support::bus;
 
 fn put(key: &str, value: &'static str) -> Change {
     Change::Put { key: key.into(), value: Bytes::from_static(value.as_bytes()) }

@@ -7,10 +7,10 @@ use weir_events::{Bus, Durability, Event, EventMetrics, Open, Spool, SpoolConfig
 use weir_proto::events::OpenAttempt;
 use weir_runtime::Tasks;
 use weir_telemetry::Metrics;
-use weir_testkit::Nats;
+use weir_testkit::{Nats, until};
 use weir_types::{AttemptId, TenantId};
 
-use crate::support::{bus, event, message_count, stored, streams, until};
+use crate::support::{bus, event, message_count, stored, streams};
 
 /// Small segments, so that there are many.
 fn config() -> SpoolConfig {

@@ -1,29 +1,14 @@
 //! What the tests here share.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 use weir_events::{Bus, Event, EventMetrics, NatsConfig, USAGE};
-use weir_testkit::Nats;
+use weir_testkit::{Nats, until};
 use weir_types::TenantId;
 
 pub(crate) async fn bus(nats: &Nats) -> Bus {
     let config = NatsConfig { url: nats.url().into(), ..NatsConfig::default() };
     Bus::connect(&config, EventMetrics::default()).await.unwrap()
-}
-
-/// Waits for a condition, for a minute at most.
-pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(value) = condition().await {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        sleep(Duration::from_millis(20)).await;
-    }
 }
 
 pub(crate) async fn streams(bus: &Bus) {

@@ -8,7 +8,7 @@ use serde_json::Value;
 const LAYERS: [&[&str]; 5] = [
     &["types", "proto"],
     &["error", "config", "telemetry", "runtime", "rpc", "db", "events", "kv", "testkit"],
-    &["llm", "access", "embedding"],
+    &["llm", "access", "projection", "embedding"],
     &[
         "gateway",
         "control",
