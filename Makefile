@@ -10,7 +10,7 @@ ARGS ?=
 BENCH ?=
 WEIR := cargo run --quiet -p weir --
 
-.PHONY: help setup dev dev-stop health build test test-unit test-integration test-e2e test-chaos \
+.PHONY: help setup dev dev-stop health build test test-unit test-integration test-e2e test-chaos bench \
 	lint format format-check type-check security db-migrate db-reset all ci clean
 
 help: ## Show this list
