@@ -5,6 +5,7 @@ use weir_db::{Db, DbConfig, Inbox};
 use weir_error::Code;
 use weir_events::Event;
 use weir_proto::{billing::UsageReport, events::Outcome};
+use weir_testkit::until;
 use weir_types::{KeyId, RequestContext, TenantId, UserId};
 
 use crate::house::{HOUR, House, NOW, Someone, THIS_HOUR, platform, successes};
@@ -88,4 +89,20 @@ async fn only_old_inbox_rows_are_forgotten() {
     let left: i64 =
         sqlx::query_scalar("SELECT count(*) FROM billing.inbox").fetch_one(&mut admin).await.unwrap();
     assert_eq!(left, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_forgets_by_itself() {
+    let mut house = House::new().await;
+    let mut admin = PgConnection::connect(&house.database.admin_url).await.unwrap();
+    let insert = "INSERT INTO billing.inbox SELECT gen_random_uuid(), gen_random_uuid(), now() - make_interval(days => days) \
+         FROM unnest(ARRAY[46, 44]) AS days";
+    sqlx::query(insert).execute(&mut admin).await.unwrap();
+    house.restart().await;
+    until("the old row to go", async || {
+        let count = sqlx::query_scalar("SELECT count(*) FROM billing.inbox");
+        let left: i64 = count.fetch_one(&mut admin).await.unwrap();
+        (left == 1).then_some(())
+    })
+    .await;
 }
