@@ -2,7 +2,7 @@
 //!
 //! The bytes themselves are not changed: an event keeps its lines, its line ends, and the empty line after it.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
@@ -100,9 +100,13 @@ fn after_line_end(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// The value of an event's `data` lines: borrowed when there is one line, as is usual.
 #[must_use]
-pub fn data(event: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
-    let mut found: Option<std::borrow::Cow<'_, [u8]>> = None;
-    for line in event.split(|b| matches!(b, b'\n' | b'\r')) {
+pub fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut found: Option<Cow<'_, [u8]>> = None;
+    let mut rest = event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event);
+    while !rest.is_empty() {
+        let end = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+        let (line, after) = rest.split_at(end);
+        rest = after.get(1..).unwrap_or_default();
         let Some(value) = line.strip_prefix(b"data:") else { continue };
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match &mut found {

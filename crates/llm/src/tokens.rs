@@ -50,13 +50,14 @@ struct Message<'a> {
     tool_calls: Option<&'a RawValue>,
 }
 
-/// Tokens of an OpenAI chat body's messages and tools. Zero for what is no such body.
+/// Tokens of an OpenAI chat body's messages and tools. What is odd enough not to be read (a member twice, say) is
+/// estimated from its size, so that oddness is not free. Zero for what is no object.
 #[must_use]
 pub fn count_prompt(body: &[u8]) -> u64 {
     if !body.trim_ascii_start().starts_with(b"{") {
         return 0;
     }
-    let Ok(prompt) = serde_json::from_slice::<Prompt<'_>>(body) else { return 0 };
+    let Ok(prompt) = serde_json::from_slice::<Prompt<'_>>(body) else { return estimate(body.len()) };
     let messages: u64 = prompt.messages.iter().map(count_message).sum();
     let raw =
         |value: Option<&RawValue>| value.map(RawValue::get).filter(|t| *t != "null").map_or(0, count_text);
@@ -86,8 +87,10 @@ fn count_content(content: Option<&RawValue>) -> u64 {
     if let Some(text) = string(content) {
         return count_text(&text);
     }
-    let parts: Vec<Part<'_>> =
-        content.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let Some(raw) = content.filter(|raw| raw.get() != "null") else { return 0 };
+    let Ok(parts) = serde_json::from_str::<Vec<Part<'_>>>(raw.get()) else {
+        return estimate(raw.get().len());
+    };
     let part = |part: &Part<'_>| {
         string(part.text).map_or(0, |text| count_text(&text))
             + if part.image_url.is_some() { PER_IMAGE } else { 0 }
@@ -125,5 +128,12 @@ mod tests {
             hello
         );
         assert_eq!(count("[]"), 0);
+        let long = "word ".repeat(1_000);
+        for odd in [
+            format!(r#"{{"messages":[{{"role":"user","content":"{long}","name":"x","name":"x"}}]}}"#),
+            format!(r#"{{"messages":[{{"role":"user","content":[{{"type":"text","text":"{long}"}},7]}}]}}"#),
+        ] {
+            assert!(count(&odd) >= 1_000, "{}", count(&odd));
+        }
     }
 }

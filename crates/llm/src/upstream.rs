@@ -1,6 +1,15 @@
 //! The client for one provider's origin: pooled connections, and a time limit on every wait.
+//!
+//! HTTP/1.1 with keep-alive: one shared HTTP/2 connection would queue beyond the provider's stream limit, and a
+//! silently dropped one would hold every request to that provider.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -13,10 +22,13 @@ use hyper_util::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
+use tower::Service;
 use weir_types::Deadline;
 
 const POOL_IDLE: Duration = Duration::from_secs(60);
 const POOL_MAX_IDLE: usize = 1_024;
+/// A peer that vanished is noticed by the kernel.
+const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Answers of `get` are lists, not media.
 const MAX_LIST: usize = 16 * 1024 * 1024;
 
@@ -26,6 +38,7 @@ pub struct UpstreamConfig {
     /// `http://host:port/v1`: paths are appended to it.
     pub base_url: Uri,
     pub api_key: Option<SecretString>,
+    /// TLS included.
     pub connect_timeout: Duration,
     /// From the request to the answer's head.
     pub first_byte_timeout: Duration,
@@ -41,8 +54,8 @@ impl Default for UpstreamConfig {
             base_url: Uri::from_static("http://127.0.0.1"),
             api_key: None,
             connect_timeout: Duration::from_secs(5),
-            first_byte_timeout: Duration::from_secs(120),
-            idle_timeout: Duration::from_secs(120),
+            first_byte_timeout: Duration::from_secs(600),
+            idle_timeout: Duration::from_secs(600),
             max_answer: 64 * 1024 * 1024,
         }
     }
@@ -84,7 +97,7 @@ impl UpstreamError {
 pub struct Upstream(Arc<Inner>);
 
 struct Inner {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<Within<HttpsConnector<HttpConnector>>, Full<Bytes>>,
     base: String,
     authorization: Option<HeaderValue>,
     config: UpstreamConfig,
@@ -127,20 +140,20 @@ impl Upstream {
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
         http.enforce_http(false);
-        http.set_connect_timeout(Some(config.connect_timeout));
+        http.set_keepalive(Some(TCP_KEEP_ALIVE));
         let provider = rustls::crypto::ring::default_provider();
         let https = HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(provider)
             .map_err(|e| UpstreamError::Config(e.into()))?
             .https_or_http()
             .enable_http1()
-            .enable_http2()
             .wrap_connector(http);
+        let connector = Within { inner: https, limit: config.connect_timeout };
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(POOL_MAX_IDLE)
             .pool_timer(TokioTimer::new())
-            .build(https);
+            .build(connector);
         let base = config.base_url.to_string().trim_end_matches('/').to_owned();
         Ok(Self(Arc::new(Inner { client, base, authorization, config })))
     }
@@ -260,5 +273,37 @@ impl AnswerBody {
             }
         }
         Ok(more.map_or(first, BytesMut::freeze))
+    }
+}
+
+/// A connector with a time limit over all of connecting: name, TCP, TLS.
+#[derive(Clone)]
+struct Within<C> {
+    inner: C,
+    limit: Duration,
+}
+
+impl<C> Service<Uri> for Within<C>
+where
+    C: Service<Uri>,
+    C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    C::Future: Send + 'static,
+{
+    type Response = C::Response;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = timeout(self.limit, self.inner.call(uri));
+        Box::pin(async move {
+            match connecting.await {
+                Ok(connected) => connected.map_err(Into::into),
+                Err(elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, elapsed).into()),
+            }
+        })
     }
 }

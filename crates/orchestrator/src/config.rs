@@ -51,8 +51,9 @@ impl Default for Config {
             decide_timeout_ms: 20,
             fallback_model: None,
             connect_timeout_ms: 5_000,
-            first_byte_timeout_s: 120,
-            idle_timeout_s: 120,
+            // Models that think long are silent for minutes; the request's own deadline bounds the whole.
+            first_byte_timeout_s: 600,
+            idle_timeout_s: 600,
             spool_dir: PathBuf::from("spool"),
             durability: Durability::Process,
         }

@@ -94,12 +94,17 @@ struct House {
 
 impl House {
     async fn new(providers: &[(&str, SocketAddr)], router: Transport) -> Self {
+        Self::listing(providers, router, &["m"]).await
+    }
+
+    /// With no models named, each provider is asked for its list; these know none.
+    async fn listing(providers: &[(&str, SocketAddr)], router: Transport, models: &[&str]) -> Self {
         let nats = Nats::start().await.unwrap();
         let spool = tempfile::tempdir().unwrap();
         let provider = |address: &SocketAddr| ProviderConfig {
             base_url: format!("http://{address}/v1"),
             api_key: Some("sk-own".into()),
-            models: vec!["m".to_owned()],
+            models: models.iter().map(|m| (*m).to_owned()).collect(),
         };
         let config = Config {
             providers: providers
@@ -245,6 +250,32 @@ async fn the_usage_chunk_goes_to_those_who_asked() {
 }
 
 #[tokio::test]
+async fn the_usage_chunk_is_made_here_when_the_provider_sends_none() {
+    let silent = || events(&[CHUNK, CHUNK, LAST, "data: [DONE]"]);
+    let house = House::new(&[("one", provider(silent).await)], Transport::absent("router")).await;
+    let (_, _, text, usage) = house.answer("m", true, true).await;
+    assert!(usage.0 > 0 && usage.1 == 2, "{usage:?}");
+    let events: Vec<_> = text.split_terminator("\n\n").collect();
+    let [.., last, made, "data: [DONE]"] = events.as_slice() else { panic!("{text}") };
+    assert_eq!(*last, LAST);
+    let made: serde_json::Value = serde_json::from_str(made.strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!((&made["id"], &made["choices"]), (&"x".into(), &serde_json::json!([])));
+    assert_eq!(made["usage"]["total_tokens"], usage.0 + usage.1);
+    let (_, _, text, _) = house.answer("m", true, false).await;
+    assert!(!text.contains("total_tokens"));
+}
+
+#[tokio::test]
+async fn a_provider_that_lists_nothing_still_serves_models_named_outright() {
+    let address = provider(plain).await;
+    let router = Transport::local("router", tonic::service::Routes::new(RouterServer::new(Aliases)));
+    let house = House::listing(&[("one", address)], router, &[]).await;
+    for model in ["anything", "one/anything", "smart"] {
+        assert_eq!(house.answer(model, false, false).await.0, 200, "{model}");
+    }
+}
+
+#[tokio::test]
 async fn a_cut_stream_ends_in_shape_and_is_metered_as_relayed() {
     let house = House::new(&[("one", provider(cut).await)], Transport::absent("router")).await;
     let (_, _, text, usage) = house.answer("m", true, false).await;
@@ -322,5 +353,5 @@ async fn names_are_outright_qualified_aliases_or_unknown() {
 async fn auto_has_a_fallback_when_the_router_is_away() {
     let house = House::new(&[("one", provider(plain).await)], Transport::absent("router")).await;
     assert_eq!(house.answer("auto", false, false).await.0, 200);
-    assert_eq!(house.ask("smart", false, false).await.unwrap_err().code(), Code::ModelNotFound);
+    assert_eq!(house.ask("smart", false, false).await.unwrap_err().code(), Code::Unavailable);
 }

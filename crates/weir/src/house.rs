@@ -19,8 +19,8 @@ use weir_types::{Clock, SystemClock};
 
 use crate::Settings;
 
-/// Longest wait for the simulator's list of models before the house says it is ready without it.
-const MODELS_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait for the providers' lists of models; without them, models named outright are passed on.
+const MODELS_WAIT: Duration = Duration::from_secs(2);
 
 /// Sockets that are bound already, so that a taken port is known before anything starts.
 #[derive(Debug)]
@@ -126,7 +126,11 @@ impl House {
         settings.nats.url = nats_url;
         settings.control.admin_key_sha256 = Some(admin_key_sha256);
         settings.orchestrator.spool_dir = spool_dir;
-        if settings.orchestrator.endpoints().context("orchestrator")?.is_empty() {
+        if settings.orchestrator.fallback_model.is_none() {
+            settings.orchestrator.fallback_model = Some(settings.router.default_model.clone());
+        }
+        let simulated = settings.orchestrator.endpoints().context("orchestrator")?.is_empty();
+        if simulated {
             let base_url = format!("http://{}/v1", addresses.simulator);
             let simulator = ProviderConfig { base_url, ..ProviderConfig::default() };
             settings.orchestrator.providers.insert("simulator".to_owned(), simulator);

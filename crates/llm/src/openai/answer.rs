@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::tokens::count_text;
 
@@ -38,18 +39,69 @@ struct CompletionDetails {
     reasoning_tokens: Option<u64>,
 }
 
-impl From<WireUsage> for Usage {
-    fn from(wire: WireUsage) -> Self {
-        Self {
-            input_tokens: wire.prompt_tokens,
-            output_tokens: wire.completion_tokens,
-            cache_read_tokens: wire.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or_default(),
-            reasoning_tokens: wire
-                .completion_tokens_details
-                .and_then(|d| d.reasoning_tokens)
-                .unwrap_or_default(),
-        }
+/// More tokens than this in one call are not believed.
+const ABSURD: u64 = 1 << 32;
+
+impl WireUsage {
+    /// `None` for numbers that can't be: they are counted here instead.
+    pub(super) fn believable(self) -> Option<Usage> {
+        let (input, output) = (self.prompt_tokens, self.completion_tokens);
+        let cached = self.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or_default();
+        let reasoning = self.completion_tokens_details.and_then(|d| d.reasoning_tokens).unwrap_or_default();
+        (input < ABSURD && output < ABSURD).then_some(Usage {
+            input_tokens: input,
+            output_tokens: output,
+            cache_read_tokens: cached.min(input),
+            reasoning_tokens: reasoning.min(output),
+        })
     }
+}
+
+/// The usage chunk for a client that asked for it, when the provider sent none: with the id, time and model of
+/// `sample`, an event of the same stream.
+#[must_use]
+pub fn usage_chunk(sample: &[u8], usage: Usage) -> Bytes {
+    #[derive(Deserialize, Default)]
+    struct Sample<'a> {
+        #[serde(borrow, default)]
+        id: Cow<'a, str>,
+        #[serde(default)]
+        created: i64,
+        #[serde(borrow, default)]
+        model: Cow<'a, str>,
+    }
+    #[derive(Serialize)]
+    struct Chunk<'a> {
+        id: &'a str,
+        object: &'static str,
+        created: i64,
+        model: &'a str,
+        choices: [(); 0],
+        usage: Counts,
+    }
+    #[derive(Serialize)]
+    struct Counts {
+        prompt_tokens: u64,
+        completion_tokens: u64,
+        total_tokens: u64,
+    }
+    let data = crate::sse::data(sample).unwrap_or_default();
+    let sample: Sample<'_> = serde_json::from_slice(&data).unwrap_or_default();
+    let chunk = Chunk {
+        id: &sample.id,
+        object: "chat.completion.chunk",
+        created: sample.created,
+        model: &sample.model,
+        choices: [],
+        usage: Counts {
+            prompt_tokens: usage.input_tokens,
+            completion_tokens: usage.output_tokens,
+            total_tokens: usage.input_tokens + usage.output_tokens,
+        },
+    };
+    // Serializing numbers and strings into memory can't fail.
+    let json = serde_json::to_vec(&chunk).unwrap_or_default();
+    [b"data: ", &*json, b"\n\n"].concat().into()
 }
 
 /// What a message or a delta says, in every field that costs tokens.
@@ -98,7 +150,7 @@ pub fn usage_of_answer(body: &[u8]) -> Option<Usage> {
     struct Answer {
         usage: Option<WireUsage>,
     }
-    serde_json::from_slice::<Answer>(body).ok()?.usage.map(Usage::from)
+    serde_json::from_slice::<Answer>(body).ok()?.usage.and_then(WireUsage::believable)
 }
 
 /// Tokens of a whole answer's text, counted here.
@@ -134,7 +186,13 @@ mod tests {
         let expected =
             Usage { input_tokens: 10, output_tokens: 5, cache_read_tokens: 4, reasoning_tokens: 3 };
         assert_eq!(usage_of_answer(body), Some(expected));
-        for without in ["{}", r#"{"usage":null}"#, r#"{"usage":{"prompt_tokens":-1}}"#, "x"] {
+        for without in [
+            "{}",
+            r#"{"usage":null}"#,
+            r#"{"usage":{"prompt_tokens":-1}}"#,
+            r#"{"usage":{"prompt_tokens":4294967296}}"#,
+            "x",
+        ] {
             assert_eq!(usage_of_answer(without.as_bytes()), None, "{without}");
         }
     }

@@ -6,7 +6,7 @@ mod splice;
 mod tap;
 mod view;
 
-pub use answer::{Usage, count_answer, usage_of_answer};
+pub use answer::{Usage, count_answer, usage_chunk, usage_of_answer};
 pub use error::{completion_error_frames, error_body};
 pub use splice::upstream_body;
 pub use tap::{FrameKind, StreamTap};

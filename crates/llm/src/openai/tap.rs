@@ -50,7 +50,7 @@ static MARKERS: LazyLock<Markers> = LazyLock::new(|| Markers {
 /// What an event is to whoever relays it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameKind {
-    /// It carries a piece of the answer.
+    /// It carries a piece of the answer, or comes after the first that did.
     Delta,
     /// The chunk that only tells usage.
     Usage,
@@ -67,6 +67,8 @@ pub struct StreamTap {
     choices: u64,
     finished: u64,
     failed: bool,
+    /// The answer has begun: what follows need not be told apart.
+    spoken: bool,
     usage: Option<Usage>,
     /// From each event's `"delta":` on, a line each.
     kept: Vec<u8>,
@@ -83,6 +85,7 @@ impl StreamTap {
             choices: choices.max(1),
             finished: 0,
             failed: false,
+            spoken: false,
             usage: None,
             kept: Vec::new(),
             carry: String::new(),
@@ -101,7 +104,7 @@ impl StreamTap {
         if let Some(usage) = usage.filter(|v| v.starts_with(b"{")) {
             let mut values = serde_json::Deserializer::from_slice(usage).into_iter::<WireUsage>();
             if let Some(Ok(usage)) = values.next() {
-                self.usage = Some(usage.into());
+                self.usage = usage.believable().or(self.usage);
             }
         }
         let Some(at) = markers.delta.find(&data) else { return self.without_delta(&data) };
@@ -110,7 +113,8 @@ impl StreamTap {
         let finished = finishes.filter(|at| value_at(&data, at + FINISH.len()).starts_with(b"\""));
         self.finished += finished.count() as u64;
         self.keep(deltas);
-        if says_something(deltas) { FrameKind::Delta } else { FrameKind::Other }
+        self.spoken = self.spoken || says_something(deltas);
+        if self.spoken { FrameKind::Delta } else { FrameKind::Other }
     }
 
     fn without_delta(&mut self, data: &[u8]) -> FrameKind {
@@ -162,6 +166,9 @@ impl StreamTap {
     }
 
     fn keep(&mut self, deltas: &[u8]) {
+        // Of one choice, the delta is all that is needed.
+        let end = if self.choices == 1 { MARKERS.finish.find(deltas) } else { None };
+        let deltas = deltas.get(..end.unwrap_or(deltas.len())).unwrap_or_default();
         let start = self.kept.len();
         self.kept.extend_from_slice(deltas);
         // One event's data has no line feed unless it came in several lines; JSON takes a space instead.
@@ -249,7 +256,7 @@ mod tests {
             assert_eq!(tap.observe(event.as_bytes()), kind, "{event}");
             assert!(!tap.finished() && tap.usage().is_none());
         }
-        assert_eq!(tap.observe(chunk("{}", "\"stop\"").as_bytes()), FrameKind::Other);
+        assert_eq!(tap.observe(chunk("{}", "\"stop\"").as_bytes()), FrameKind::Delta);
         assert!(tap.finished());
         assert_eq!(tap.observe(format!("{usage}\r\n\r\n").as_bytes()), FrameKind::Usage);
         assert_eq!(tap.usage().map(|u| (u.input_tokens, u.output_tokens)), Some((7, 2)));

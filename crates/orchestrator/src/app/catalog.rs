@@ -97,6 +97,18 @@ impl Catalog {
         }
     }
 
+    /// Providers whose lists are not known yet, or never will be: they may serve any model named outright. Their own
+    /// answer tells.
+    pub(crate) fn unlisted(&self, model: &str) -> Vec<Candidate> {
+        let snapshot = self.snapshot.load();
+        let unlisted = self.providers.iter().filter(|p| !snapshot.listed.contains_key(&p.name));
+        let candidate = |provider: &Arc<Provider>| {
+            let own = model.strip_prefix(provider.name.as_str()).and_then(|rest| rest.strip_prefix('/'));
+            Candidate { provider: provider.clone(), model: own.unwrap_or(model).to_owned() }
+        };
+        unlisted.map(candidate).collect()
+    }
+
     /// Every (provider, model), sorted by model.
     pub(crate) fn models(&self) -> Vec<(String, Model)> {
         let snapshot = self.snapshot.load();

@@ -77,8 +77,11 @@ impl Chat {
         if !outright.is_empty() {
             return Ok(outright);
         }
-        let decided = self.decide(ctx, model).await?;
-        let candidates = decided.map(|name| self.catalog.candidates(&name)).unwrap_or_default();
+        let name = self.decide(ctx, model).await?;
+        let mut candidates = self.catalog.candidates(&name);
+        if candidates.is_empty() {
+            candidates = self.catalog.unlisted(&name);
+        }
         if candidates.is_empty() {
             let text = format!("The model `{model}` does not exist or you do not have access to it.");
             return Err(Error::new(Code::ModelNotFound, text).with_param("model"));
@@ -86,29 +89,31 @@ impl Chat {
         Ok(candidates)
     }
 
-    /// What the router says, or the configured fallback when it says nothing in time.
-    async fn decide(&self, ctx: &RequestContext, model: &str) -> Result<Option<String>, Error> {
+    /// What the router makes of a name: an alias's target, or the name itself.
+    async fn decide(&self, ctx: &RequestContext, model: &str) -> Result<String, Error> {
         let ask = weir_rpc::request(ctx, DecideRequest { model: model.to_owned() });
         let mut router = self.router.clone();
         match tokio::time::timeout(self.decide_timeout, router.decide(ask)).await {
             Ok(Ok(answer)) => {
                 let answer = answer.into_inner();
                 let named = !answer.provider.is_empty();
-                Ok(Some(if named { format!("{}/{}", answer.provider, answer.model) } else { answer.model }))
+                Ok(if named { format!("{}/{}", answer.provider, answer.model) } else { answer.model })
             }
             Ok(Err(status)) => match Error::from(status) {
-                error if error.code() == Code::NotFound => Ok(None),
+                error if error.code() == Code::NotFound => Ok(model.to_owned()),
                 error if error.code() == Code::InvalidArgument => Err(error),
-                error => Ok(self.without_router(model, &error.chain())),
+                error => self.without_router(model, &error.chain()),
             },
-            Err(_) => Ok(self.without_router(model, "no answer in time")),
+            Err(_) => self.without_router(model, "no answer in time"),
         }
     }
 
-    fn without_router(&self, model: &str, reason: &str) -> Option<String> {
+    /// `auto` has a fallback. Any other name may be an alias: not to know is no reason to say that it doesn't exist.
+    fn without_router(&self, model: &str, reason: &str) -> Result<String, Error> {
         self.meter.metrics.router_fallbacks.inc();
         tracing::warn!(model, reason, "the router did not decide");
-        (model == "auto").then(|| self.fallback_model.clone()).flatten()
+        let fallback = self.fallback_model.as_ref().filter(|_| model == "auto");
+        fallback.cloned().ok_or_else(|| Error::unavailable("the router did not decide in time"))
     }
 
     /// Tries each candidate once, before the first byte, until one answers with something that another could not

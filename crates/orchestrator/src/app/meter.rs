@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 
 /// Longest wait for the configured durability. The record is in the spool by then, whatever happens.
 const COMMIT_WAIT: Duration = Duration::from_secs(5);
-/// Prompts longer than this are counted on a blocking thread when their client goes away.
+/// Prompts longer than this are counted on a blocking thread.
 const COUNT_INLINE: usize = 64 * 1024;
 
 #[derive(Clone)]
@@ -168,30 +168,56 @@ impl Metered {
         self.tap.as_mut()
     }
 
-    /// The provider's own numbers when it sent them, else counted from what was sent and relayed; nothing when the
-    /// provider isn't known to have received the request.
-    pub(crate) fn tokens(&self) -> (Tokens, TokenSource) {
-        if let Some(usage) = self.tap.as_ref().and_then(StreamTap::usage) {
-            return (usage_tokens(usage), TokenSource::Provider);
+    /// What the provider's answer has cost so far: its own numbers when it sent them, but never less output than was
+    /// relayed; else counted from what was sent and relayed. Nothing when the provider isn't known to have received
+    /// the request, or refused it.
+    pub(crate) async fn tokens(&self) -> (Tokens, TokenSource) {
+        let told = self.tap.as_ref().is_some_and(|t| t.usage().is_some());
+        if told || self.prompt.len() <= COUNT_INLINE {
+            return self.tokens_here();
         }
-        if !self.current.as_ref().is_some_and(|c| c.reached) {
+        let prompt = self.prompt.clone();
+        let counted = tokio::task::spawn_blocking(move || tokens::count_prompt(&prompt)).await;
+        self.tokens_with(|| counted.unwrap_or_default())
+    }
+
+    /// The same on this thread, however long the prompt is.
+    fn tokens_here(&self) -> (Tokens, TokenSource) {
+        self.tokens_with(|| tokens::count_prompt(&self.prompt))
+    }
+
+    fn tokens_with(&self, count_prompt: impl FnOnce() -> u64) -> (Tokens, TokenSource) {
+        let answering = self.current.as_ref().is_some_and(|c| c.reached && (200..300).contains(&c.status));
+        if !answering {
             return (Tokens::default(), TokenSource::Counted);
         }
-        let input = tokens::count_prompt(&self.prompt);
-        let output = self.tap.as_ref().map(StreamTap::count_output).unwrap_or_default();
-        (Tokens { input, output, ..Tokens::default() }, TokenSource::Counted)
+        match self.tap.as_ref().and_then(|tap| Some((tap, tap.usage()?))) {
+            Some((tap, usage)) if tap.finished() => (usage_tokens(usage), TokenSource::Provider),
+            // Numbers of a stream that did not end may be those of its beginning.
+            Some((tap, usage)) => {
+                let usage = usage_tokens(usage);
+                (Tokens { output: usage.output.max(tap.count_output()), ..usage }, TokenSource::Provider)
+            }
+            None => {
+                let output = self.tap.as_ref().map(StreamTap::count_output).unwrap_or_default();
+                (Tokens { input: count_prompt(), output, ..Tokens::default() }, TokenSource::Counted)
+            }
+        }
     }
 
     /// Counts a whole unstreamed answer.
-    pub(crate) fn tokens_of_answer(&self, body: &[u8]) -> (Tokens, TokenSource) {
+    pub(crate) async fn tokens_of_answer(&self, body: &Bytes) -> (Tokens, TokenSource) {
         if let Some(usage) = weir_llm::openai::usage_of_answer(body) {
             return (usage_tokens(usage), TokenSource::Provider);
         }
-        let output = weir_llm::openai::count_answer(body);
-        (
-            Tokens { input: tokens::count_prompt(&self.prompt), output, ..Tokens::default() },
-            TokenSource::Counted,
-        )
+        let (prompt, body) = (self.prompt.clone(), body.clone());
+        let count = move || (tokens::count_prompt(&prompt), weir_llm::openai::count_answer(&body));
+        let (input, output) = if self.prompt.len() <= COUNT_INLINE {
+            count()
+        } else {
+            tokio::task::spawn_blocking(count).await.unwrap_or_default()
+        };
+        (Tokens { input, output, ..Tokens::default() }, TokenSource::Counted)
     }
 
     /// Closes the request and its last attempt in one append. The answer may end once this returns.
@@ -258,7 +284,7 @@ impl Metered {
     }
 
     fn cancelled(&self) -> Ending {
-        let (tokens, source) = self.tokens();
+        let (tokens, source) = self.tokens_here();
         let provider_status = self.current.as_ref().map(|c| c.status).unwrap_or_default();
         Ending { outcome: Outcome::Cancelled, provider_status, status: 499, tokens, source }
     }

@@ -25,15 +25,15 @@ pub(crate) async fn relay(
     let body = match answer.body.collect().await {
         Ok(body) => body,
         Err(error) => {
-            let (tokens, source) = metered.tokens();
-            let outcome = Outcome::Cut;
+            let (tokens, source) = metered.tokens().await;
+            let outcome = if answer.status.is_success() { Outcome::Cut } else { Outcome::Failed };
             metered.finish(Ending { outcome, provider_status: status, status: 502, tokens, source }).await;
             return Err(upstream_error(error));
         }
     };
     let ending = if answer.status.is_success() {
         metered.first_token();
-        let (tokens, source) = metered.tokens_of_answer(&body);
+        let (tokens, source) = metered.tokens_of_answer(&body).await;
         Ending { outcome: Outcome::Succeeded, provider_status: status, status, tokens, source }
     } else {
         failed(status)

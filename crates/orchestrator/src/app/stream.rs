@@ -1,13 +1,13 @@
 //! An answer as server-sent events: tapped, not transformed.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
 use tonic::Status;
 use weir_error::{Code, Error};
 use weir_llm::{
-    openai::{DONE, FrameKind, StreamTap, completion_error_frames},
+    openai::{DONE, FrameKind, StreamTap, Usage, completion_error_frames, usage_chunk},
     sse::Splitter,
     upstream::{Answer, AnswerBody},
 };
@@ -21,6 +21,10 @@ use super::{
     meter::{Ending, Metered, wire_usage},
 };
 
+const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
+/// Longest wait for the end of a body whose last event is there.
+const RELEASE: Duration = Duration::from_millis(20);
+
 type Item = Result<CompleteFrame, Status>;
 
 struct Relay {
@@ -29,6 +33,8 @@ struct Relay {
     /// Taken when the request is closed; dropping the relay before means that the client went away.
     metered: Option<Metered>,
     include_usage: bool,
+    /// The first event with data: where a usage chunk of our own takes its id from.
+    sample: Option<Bytes>,
     queue: VecDeque<CompleteFrame>,
 }
 
@@ -41,13 +47,16 @@ pub(crate) fn relay(
     include_usage: bool,
     choices: u64,
 ) -> impl Stream<Item = Item> + Send + use<> {
-    let head = CompleteFrame { frame: Some(Frame::Head(head(&answer, provider, model))) };
+    let mut head = head(&answer, provider, model);
+    head.content_type = EVENT_STREAM.to_owned();
+    let head = CompleteFrame { frame: Some(Frame::Head(head)) };
     metered.watch(StreamTap::new(choices));
     let relay = Relay {
         body: answer.body,
         splitter: Splitter::new(),
         metered: Some(metered),
         include_usage,
+        sample: None,
         queue: VecDeque::from([head]),
     };
     stream::unfold(relay, |mut relay| async move { relay.next().await.map(|frame| (Ok(frame), relay)) })
@@ -59,13 +68,21 @@ impl Relay {
             if let Some(frame) = self.queue.pop_front() {
                 return Some(frame);
             }
-            self.metered.as_ref()?;
+            if self.metered.is_none() {
+                self.release().await;
+                return None;
+            }
             match self.body.chunk().await {
                 Some(Ok(bytes)) => self.take(bytes).await,
                 Some(Err(error)) => self.cut(&upstream_error(error)).await,
                 None => self.ended().await,
             }
         }
+    }
+
+    /// A connection whose body was not read to its end is thrown away. The client has all it waits for by now.
+    async fn release(&mut self) {
+        drop(tokio::time::timeout(RELEASE, self.body.chunk()).await);
     }
 
     async fn take(&mut self, bytes: Bytes) {
@@ -84,6 +101,9 @@ impl Relay {
                 }
             };
             let Some(metered) = &mut self.metered else { break };
+            if self.include_usage && self.sample.is_none() && event.starts_with(b"data:") {
+                self.sample = Some(event.clone());
+            }
             match metered.tap().map(|tap| tap.observe(&event)) {
                 Some(FrameKind::Usage) if !self.include_usage => {}
                 Some(FrameKind::Done) => {
@@ -103,10 +123,16 @@ impl Relay {
     /// The terminal event leaves only after the request is in the spool.
     async fn done(&mut self, terminal: Bytes) {
         let Some(metered) = self.metered.take() else { return };
-        let (tokens, source) = metered.tokens();
+        let (tokens, source) = metered.tokens().await;
         let failed = metered.tap_ref().is_some_and(StreamTap::failed);
+        let told = metered.tap_ref().is_some_and(|tap| tap.usage().is_some());
         let outcome = if failed { Outcome::Cut } else { Outcome::Succeeded };
         metered.finish(Ending { outcome, provider_status: 200, status: 200, tokens, source }).await;
+        if let Some(sample) = self.sample.take().filter(|_| !told && !failed) {
+            let usage =
+                Usage { input_tokens: tokens.input, output_tokens: tokens.output, ..Usage::default() };
+            self.push(usage_chunk(&sample, usage));
+        }
         self.push_end(terminal, tokens);
     }
 
@@ -126,15 +152,19 @@ impl Relay {
     async fn cut(&mut self, error: &Error) {
         let Some(metered) = self.metered.take() else { return };
         tracing::warn!(error = %error.chain(), "stream cut");
-        let (tokens, source) = metered.tokens();
+        let (tokens, source) = metered.tokens().await;
         metered
             .finish(Ending { outcome: Outcome::Cut, provider_status: 200, status: 200, tokens, source })
             .await;
         self.push_end(completion_error_frames(error), tokens);
     }
 
+    fn push(&mut self, bytes: Bytes) {
+        self.queue.push_back(CompleteFrame { frame: Some(Frame::Data(Data { bytes })) });
+    }
+
     fn push_end(&mut self, terminal: Bytes, tokens: weir_proto::events::Tokens) {
-        self.queue.push_back(CompleteFrame { frame: Some(Frame::Data(Data { bytes: terminal })) });
+        self.push(terminal);
         let usage = Some(wire_usage(tokens));
         self.queue.push_back(CompleteFrame { frame: Some(Frame::End(End { usage })) });
     }
