@@ -23,7 +23,6 @@ use crate::{
     asked::{Asked, REQUEST_ID},
     chat,
     endpoint::{self, Dialect, Endpoint, Found},
-    linger::linger,
     models, reply, rest, websocket,
 };
 
@@ -53,8 +52,9 @@ impl tower::Service<Request<Body>> for Edge {
 
 impl House {
     async fn serve(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
+        let version = request.version();
         let (asked, body) = Asked::new(request);
-        let body = linger(body, &asked.headers, &self.tasks);
+        let body = self.lingering.over(body, version, &asked.headers);
         let uri = asked.uri.clone();
         let found = endpoint::find(uri.path());
         let (request_id, origin) = (asked.request_id.clone(), self.cors.origin(&asked.headers));

@@ -29,7 +29,7 @@ use weir_telemetry::{ActiveStreams, Errors, HttpMetrics, Metrics};
 use weir_types::Clock;
 
 pub use crate::config::Config;
-use crate::{cors::Cors, models::ModelList, websocket::Realtime};
+use crate::{cors::Cors, linger::Lingering, models::ModelList, websocket::Realtime};
 
 /// What the gateway works with.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ pub(crate) struct House {
     http_metrics: HttpMetrics,
     errors: Errors,
     streams: ActiveStreams,
-    tasks: Tasks,
+    lingering: Lingering,
 }
 
 /// # Errors
@@ -91,7 +91,7 @@ pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
         http_metrics: deps.metrics.http(),
         errors: deps.metrics.errors(),
         streams: deps.metrics.active_streams(),
-        tasks: deps.tasks,
+        lingering: Lingering::new(deps.tasks),
         config,
     })))
 }
