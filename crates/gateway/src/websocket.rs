@@ -10,6 +10,7 @@ use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
@@ -28,6 +29,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than realtime lets turns under way go on.
 const FAREWELL: Duration = Duration::from_secs(22);
 const COPY_BUFFER: usize = 8 * 1024;
+const PATIENCE: Patience = Patience { write: Duration::from_secs(30), after_end: Duration::from_secs(2) };
 const PATH: &str = "/ws/chat";
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// About one connection only, as RFC 9110 §7.6.1 lists them.
@@ -42,6 +44,14 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+
+#[derive(Clone, Copy)]
+struct Patience {
+    /// How long a side may leave one buffer untaken.
+    write: Duration,
+    /// How long the other direction goes on once one has ended.
+    after_end: Duration,
+}
 
 /// The way to realtime.
 pub(crate) struct Realtime {
@@ -157,11 +167,7 @@ async fn tunnel(client: OnUpgrade, service: OnUpgrade, shutdown: Shutdown, _plac
             Ok(Err(error)) => return tracing::debug!(error = %error, "websocket not upgraded"),
             Err(_) => return tracing::debug!("websocket not upgraded in time"),
         };
-        let (mut client, mut service) = (TokioIo::new(client), TokioIo::new(service));
-        let copied =
-            tokio::io::copy_bidirectional_with_sizes(&mut client, &mut service, COPY_BUFFER, COPY_BUFFER)
-                .await;
-        if let Err(error) = copied {
+        if let Err(error) = relay(TokioIo::new(client), TokioIo::new(service), PATIENCE).await {
             tracing::debug!(error = %error, "websocket broke off");
         }
     };
@@ -175,9 +181,95 @@ async fn tunnel(client: OnUpgrade, service: OnUpgrade, shutdown: Shutdown, _plac
     }
 }
 
+/// Copies both ways. One side that neither ends nor reads cannot keep it: once a direction has ended, however it
+/// did, the other has little time left for what is on its way.
+async fn relay<A, B>(client: A, service: B, patience: Patience) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite,
+    B: AsyncRead + AsyncWrite,
+{
+    let ((from_client, to_client), (from_service, to_service)) =
+        (tokio::io::split(client), tokio::io::split(service));
+    let mut up = std::pin::pin!(pump(from_client, to_service, patience));
+    let mut down = std::pin::pin!(pump(from_service, to_client, patience));
+    tokio::select! {
+        ended = &mut up => tokio::time::timeout(patience.after_end, down).await.unwrap_or(Ok(())).and(ended),
+        ended = &mut down => tokio::time::timeout(patience.after_end, up).await.unwrap_or(Ok(())).and(ended),
+    }
+}
+
+/// One direction; its end is passed on, also that of an error.
+async fn pump<A: AsyncRead, B: AsyncWrite>(
+    mut from: ReadHalf<A>,
+    mut to: WriteHalf<B>,
+    patience: Patience,
+) -> io::Result<()> {
+    let copied = copy(&mut from, &mut to, patience.write).await;
+    let closed = tokio::time::timeout(patience.after_end, to.shutdown()).await.unwrap_or(Ok(()));
+    copied.and(closed)
+}
+
+async fn copy<A: AsyncRead, B: AsyncWrite>(
+    from: &mut ReadHalf<A>,
+    to: &mut WriteHalf<B>,
+    patience: Duration,
+) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_BUFFER];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let written = async {
+            to.write_all(&buffer[..read]).await?;
+            to.flush().await
+        };
+        tokio::time::timeout(patience, written).await??;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+    const SHORT: Patience =
+        Patience { write: Duration::from_millis(50), after_end: Duration::from_millis(50) };
+
+    #[tokio::test]
+    async fn a_tunnel_ends_soon_after_either_side_whatever_the_other_does() {
+        for service_ends in [true, false] {
+            let (client, mut their_client) = tokio::io::duplex(64);
+            let (service, mut their_service) = tokio::io::duplex(64);
+            let talking = async {
+                let (ending, staying) = if service_ends {
+                    (&mut their_service, &mut their_client)
+                } else {
+                    (&mut their_client, &mut their_service)
+                };
+                ending.write_all(b"bye").await.unwrap();
+                ending.shutdown().await.unwrap();
+                let mut heard = String::new();
+                staying.read_to_string(&mut heard).await.unwrap();
+                heard
+            };
+            // Neither end is dropped: the one that stays never says that it is done.
+            let both = async { tokio::join!(relay(client, service, SHORT), talking) };
+            let (ended, heard) = tokio::time::timeout(SOON, both).await.expect("the tunnel stayed");
+            ended.unwrap();
+            assert_eq!(heard, "bye");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_side_that_reads_nothing_ends_the_tunnel() {
+        let (client, _their_client) = tokio::io::duplex(64);
+        let (service, mut their_service) = tokio::io::duplex(64);
+        let talking = their_service.write_all(&[0; 1024]);
+        let both = async { tokio::join!(relay(client, service, SHORT), talking) };
+        let (ended, _) = tokio::time::timeout(SOON, both).await.expect("the tunnel stayed");
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
 
     #[test]
     fn only_what_is_about_one_connection_is_left_out() {
