@@ -22,11 +22,45 @@ pub struct Limits {
     pub tokens_per_minute: Option<u64>,
 }
 
+impl Limits {
+    /// What a chat request is taken to use before it has run: its prompt, and what the client allows for each of
+    /// its `n` answers. A request without a bound counts with a default that is small against the limit and never
+    /// alone makes it too large; what it really uses is settled at its end.
+    #[must_use]
+    pub fn expected_tokens(&self, prompt: u64, max_output: Option<u64>, n: u64, default_output: u64) -> u64 {
+        if let Some(output) = max_output {
+            return prompt.saturating_add(output.saturating_mul(n.max(1)));
+        }
+        let limit = self.tokens_per_minute.unwrap_or(u64::MAX);
+        prompt.saturating_add(default_output.min(limit / 10)).min(limit.max(prompt))
+    }
+}
+
 impl From<Option<weir_proto::control::RateLimits>> for Limits {
     fn from(limits: Option<weir_proto::control::RateLimits>) -> Self {
         limits.map_or_else(Self::default, |l| Self {
             requests_per_minute: l.requests_per_minute,
             tokens_per_minute: l.tokens_per_minute,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_request_is_expected_to_use() {
+        let of = |limit, max_output, n| {
+            let limits = Limits { tokens_per_minute: limit, ..Limits::default() };
+            limits.expected_tokens(50, max_output, n, 256)
+        };
+        assert_eq!(of(None, Some(100), 3), 350);
+        assert_eq!(of(None, Some(100), 0), 150);
+        assert_eq!(of(None, Some(u64::MAX), 2), u64::MAX);
+        assert_eq!(of(None, None, 1), 306);
+        assert_eq!(of(Some(1_000), None, 1), 150);
+        assert_eq!(of(Some(52), None, 1), 52);
+        assert_eq!(of(Some(10), None, 1), 50);
     }
 }

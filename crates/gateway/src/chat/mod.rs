@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http::Response;
 use tonic::Streaming;
 use weir_access::{Grant, Permit, Slot};
-use weir_error::{Code, Error, require_scope};
-use weir_llm::openai::ChatView;
+use weir_error::{Error, require_scope};
+use weir_llm::{openai::ChatView, tokens};
 use weir_proto::chat::{
     CompleteFrame, CompleteRequest, Dialect as WireDialect, Head, chat_client::ChatClient,
     complete_frame::Frame,
@@ -51,11 +51,14 @@ pub(crate) async fn complete(house: &House, asked: &Asked, body: Body) -> Answer
     let timeout = if view.stream { house.config.stream_timeout } else { house.config.chat_timeout };
     let ctx = asked.context(&grant, timeout);
     require_scope(&ctx, scope::CHAT_WRITE)?;
-    let estimate = estimate(&view, body.len(), &grant, house.config.default_output_tokens);
-    let permit = match house.access.admit(&grant, estimate) {
+    let prompt = tokens::estimate(body.len());
+    let default_output = house.config.default_output_tokens;
+    let estimate = grant.limits().expected_tokens(prompt, view.max_output, view.n, default_output);
+    let mut permit = match house.access.admit(&grant, estimate) {
         Ok(permit) => permit,
         Err(error) => return Ok(refused(house, &grant, &error, asked)),
     };
+    permit.used(prompt);
     let mut held = Held { permit, _slot: slot };
     let stream = view.stream;
     let opening = open(house, &ctx, message(view, body));
@@ -69,12 +72,9 @@ pub(crate) async fn complete(house: &House, asked: &Asked, body: Body) -> Answer
 }
 
 impl Held {
-    /// A call that failed before its head never reached a provider, so its tokens are given back; at a passed
-    /// deadline that is not known.
+    /// A call that failed before its head.
     fn failed(&mut self, error: Error) -> Error {
-        if error.code() != Code::DeadlineExceeded {
-            self.permit.settle(0);
-        }
+        self.permit.failed(error.code());
         error
     }
 }
@@ -101,19 +101,6 @@ fn open(house: &House, ctx: &RequestContext, message: CompleteRequest) -> Openin
             _ => Err(Error::internal(std::io::Error::other("an answer without a head"))),
         }
     })
-}
-
-/// About four bytes a token for the prompt, and what the client allows for the answer. A request without a bound
-/// counts with a default that is small against its tenant's limit; what it really uses is settled at its end.
-fn estimate(view: &ChatView, body_bytes: usize, grant: &Grant, default_output: u64) -> u64 {
-    let prompt = u64::try_from(body_bytes / 4).unwrap_or(u64::MAX);
-    match view.max_output {
-        Some(output) => prompt.saturating_add(output.saturating_mul(view.n.max(1))),
-        None => {
-            let limit = grant.limits().tokens_per_minute.unwrap_or(u64::MAX);
-            prompt.saturating_add(default_output.min(limit / 10)).min(limit.max(prompt))
-        }
-    }
 }
 
 fn refused(house: &House, grant: &Grant, error: &Error, asked: &Asked) -> Response<Body> {

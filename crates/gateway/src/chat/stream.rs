@@ -151,6 +151,7 @@ impl ChatStream {
             (Frame::Data(data), _) => {
                 self.last = Instant::now();
                 self.silent = false;
+                self.held.permit.used(events(&data.bytes));
                 Some(data.bytes)
             }
             (Frame::End(end), _) => {
@@ -208,6 +209,12 @@ impl http_body::Body for ChatStream {
     }
 }
 
+/// About how many events there are in whole events' bytes, each of which is about a token: a line and an empty one.
+fn events(bytes: &[u8]) -> u64 {
+    let newlines = bytes.iter().map(|&b| u64::from(b == b'\n')).sum::<u64>();
+    newlines / 2
+}
+
 /// A JSON text as one event, and the end of the stream. Line breaks inside become lines of the same event.
 fn event(json: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(json.len() + 32);
@@ -224,6 +231,13 @@ fn event(json: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_are_counted() {
+        for (text, count) in [("", 0), ("data: {}\n\n", 1), ("data: 1\r\n\r\ndata: 2\r\n\r\n", 2)] {
+            assert_eq!(events(text.as_bytes()), count, "{text:?}");
+        }
+    }
 
     #[test]
     fn a_json_text_of_many_lines_is_one_event() {

@@ -177,6 +177,11 @@ impl Fakes {
                 end(),
             ]),
             "cut" => now(vec![head(200, SSE), data(EVENTS[0]), Err(cut)]),
+            "chatty" => {
+                let events = "data: {}\n\n".repeat(600).into();
+                let events = frame(chat::complete_frame::Frame::Data(chat::Data { bytes: events }));
+                Box::pin(now(vec![head(200, SSE), events]).chain(self.later(vec![end()])))
+            }
             "unfinished" => now(vec![head(200, SSE), data(EVENTS[0])]),
             "refusing" => now(vec![head(429, "application/json"), data(PROVIDER_ERROR), end()]),
             "pausing" => Box::pin(now(vec![head(200, SSE), data(EVENTS[0])]).chain(self.later(vec![

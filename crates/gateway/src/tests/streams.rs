@@ -152,3 +152,37 @@ async fn a_cancelled_call_keeps_its_estimate() {
     let left: u64 = header(&response, "x-ratelimit-remaining-tokens").unwrap().parse().unwrap();
     assert!((49_000..60_000).contains(&left), "{left}");
 }
+
+/// How much is left to a tenant whose tokens are limited, after one small call more.
+async fn left(house: &House, key: &str) -> u64 {
+    let response = post("/v1/chat/completions", &chat("sim-1")).key(key).send(house).await;
+    header(&response, "x-ratelimit-remaining-tokens").unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_pays_for_what_it_has_read() {
+    let house = house();
+    let key = house.fakes.add_key(TenantId::new(), limits(None, Some(1_000)));
+    let response = post("/v1/chat/completions", &streamed("chatty")).key(&key).send(&house).await;
+    let mut body = response.into_body();
+    assert!(next_frame(&mut body).await.is_some());
+    drop(body);
+    // 600 events were read, the estimate was 100 and the prompt; 16 tokens come in a second.
+    let left = left(&house, &key).await;
+    assert!(left < 700, "{left}");
+}
+
+#[tokio::test]
+async fn a_call_that_a_provider_may_have_worked_for_keeps_its_estimate() {
+    for stream in [true, false] {
+        let house = house();
+        house.fakes.release();
+        let key = house.fakes.add_key(TenantId::new(), limits(None, Some(100_000)));
+        let mut body = if stream { streamed("thinking-then-failing") } else { chat("thinking-then-failing") };
+        body["max_tokens"] = 50_000.into();
+        let response = post("/v1/chat/completions", &body).key(&key).send(&house).await;
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+        let left = left(&house, &key).await;
+        assert!((49_000..90_000).contains(&left), "{left}");
+    }
+}

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 use tonic::Streaming;
-use weir_access::Grant;
+use weir_access::Permit;
 use weir_error::{Code, Error, require_scope};
 use weir_llm::{
     openai::ChatView,
@@ -102,8 +102,11 @@ impl Turn {
         require_scope(&ctx, scope::CHAT_WRITE)?;
         let view = ChatView::scan(&self.body)?;
         let _slot = self.shared.access.enter()?;
-        let expected = expected_tokens(&view, caller.grant(), self.shared.config.default_output_tokens);
+        let (prompt, limits) = (tokens::estimate(self.body.len()), caller.grant().limits());
+        let default_output = self.shared.config.default_output_tokens;
+        let expected = limits.expected_tokens(prompt, view.max_output, view.n, default_output);
         let mut permit = self.shared.access.admit(caller.grant(), expected)?;
+        permit.used(prompt);
         let request = CompleteRequest {
             dialect: Dialect::OpenaiChat.into(),
             model: view.model.to_string(),
@@ -116,14 +119,11 @@ impl Turn {
             Ok(answer) => answer.into_inner(),
             Err(status) => {
                 let error = Error::from(status);
-                // What failed before its head never reached a provider; at a passed deadline that is not known.
-                if error.code() != Code::DeadlineExceeded {
-                    permit.settle(0);
-                }
+                permit.failed(error.code());
                 return Err(error.into());
             }
         };
-        let (head, end) = self.relay(answer).await?;
+        let (head, end) = self.relay(answer, &mut permit).await?;
         let usage = end.usage.unwrap_or_default();
         permit.settle(usage.input_tokens.saturating_add(usage.output_tokens));
         let Some(head) = head else { return Err(Failure::Relayed) };
@@ -139,7 +139,11 @@ impl Turn {
     }
 
     /// Relays the answer to its end. No head: it was an error, which the client has been told.
-    async fn relay(&self, mut frames: Streaming<CompleteFrame>) -> Result<(Option<Head>, End), Failure> {
+    async fn relay(
+        &self,
+        mut frames: Streaming<CompleteFrame>,
+        permit: &mut Permit,
+    ) -> Result<(Option<Head>, End), Failure> {
         let broken = |what: &'static str| Error::new(Code::UpstreamFailed, what);
         let Some(Frame::Head(head)) = next(&mut frames).await? else {
             return Err(broken("the answer had no beginning").into());
@@ -152,6 +156,8 @@ impl Turn {
                 Some(Frame::Data(data)) if streamed => {
                     splitter.feed(data.bytes);
                     while let Some(event) = splitter.next_event().map_err(malformed)? {
+                        // About a token each, for a turn that is cancelled.
+                        permit.used(1);
                         failed |= self.relay_event(&event).await?;
                     }
                 }
@@ -204,19 +210,6 @@ impl Turn {
 
     async fn send_error(&self, error: ErrorBody<'_>) {
         self.out.send(ServerMessage::Error { id: Some(&self.id), error }.encode()).await;
-    }
-}
-
-/// As at the gateway: about four bytes a token for the prompt, and what the client allows for the answer. Where it
-/// allows anything, a default that never alone makes a turn too large for its tenant's limit.
-fn expected_tokens(view: &ChatView, grant: &Grant, default_output: u64) -> u64 {
-    let prompt = tokens::estimate(view.messages_bytes);
-    match view.max_output {
-        Some(output) => prompt.saturating_add(output),
-        None => {
-            let limit = grant.limits().tokens_per_minute.unwrap_or(u64::MAX);
-            prompt.saturating_add(default_output).min(limit.max(prompt))
-        }
     }
 }
 

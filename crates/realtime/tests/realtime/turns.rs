@@ -213,6 +213,49 @@ async fn tokens_are_charged_as_used_not_as_guessed() {
 }
 
 #[tokio::test]
+async fn a_cancelled_turn_is_charged_for_what_was_relayed() {
+    let rig = Rig::start().await;
+    // The guess is a tenth of the limit; the hundreds of events that were relayed are what counts.
+    let limits = RateLimits { requests_per_minute: None, tokens_per_minute: Some(1_000) };
+    let key = rig.control.key(Some(rig.control.tenant(limits)), scope::DEFAULT);
+    let mut client = rig.session_of(&key).await;
+    client.chat("1", "chatty", "x").await;
+    for _ in 0..600 {
+        client.expect("chunk").await;
+    }
+    client.send(json!({"type": "cancel", "id": "1"})).await;
+    client.expect("cancelled").await;
+    let chat = json!({"type": "chat", "id": "2", "model": "echo", "max_tokens": 800,
+        "messages": [{"role": "user", "content": "x"}]});
+    client.send(chat).await;
+    client.expect_error("rate_limit_exceeded").await;
+}
+
+#[tokio::test]
+async fn a_turn_that_a_provider_may_have_worked_for_keeps_its_guess() {
+    for (model, code, refused) in
+        [("unreached", "upstream_failed", true), ("unserved", "invalid_argument", false)]
+    {
+        let rig = Rig::start().await;
+        let limits = RateLimits { requests_per_minute: None, tokens_per_minute: Some(1_000) };
+        let key = rig.control.key(Some(rig.control.tenant(limits)), scope::DEFAULT);
+        let mut client = rig.session_of(&key).await;
+        let chat = |id, model| {
+            json!({"type": "chat", "id": id, "model": model, "max_tokens": 800,
+                "messages": [{"role": "user", "content": "x"}]})
+        };
+        client.send(chat("1", model)).await;
+        client.expect_error(code).await;
+        client.send(chat("2", "echo")).await;
+        if refused {
+            client.expect_error("rate_limit_exceeded").await;
+        } else {
+            client.expect("chunk").await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_key_without_chat_write_gets_no_turn() {
     let rig = Rig::start().await;
     let key = rig.control.key(Some(rig.tenant), &[scope::USAGE_READ]);

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status};
-use weir_error::Error;
+use weir_error::{Code, Error};
 use weir_proto::chat::{
     CompleteFrame, CompleteRequest, Data, End, Head, ListModelsRequest, ListModelsResponse, Usage,
     chat_server::Chat, complete_frame::Frame,
@@ -151,6 +151,12 @@ impl Chat for Upstream {
             ]),
             "gated" => self.gated(content),
             "flood" => self.flood(),
+            "chatty" => {
+                let events: Vec<u8> = (0..600).flat_map(|_| event(&chunk("x"))).collect();
+                let all = stream::iter([Ok(head(200, sse)), Ok(data(events))]);
+                Box::pin(all.chain(stream::pending()))
+            }
+            "unreached" => return Err(Error::new(Code::UpstreamFailed, "nobody answered").into()),
             "unserved" => return Err(Error::invalid("model", "nobody serves that").into()),
             "refused" => frames(vec![
                 head(400, "application/json"),
