@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use weir_types::{Clock, KeyId, Principal, RequestContext, TenantId, UserId};
 
 const LIFETIME_S: i64 = 60;
+/// Those that see credentials, or work for who showed them one. The others act in their own name only.
+const SPEAK_FOR_CALLERS: [&str; 3] = ["gateway", "realtime", "orchestrator"];
 /// A cached token is reused while it still lives this long.
 const FRESH_S: i64 = 15;
 /// Clocks of two machines may differ this much.
@@ -69,6 +71,7 @@ struct Claims {
     exp: i64,
 }
 
+type Trusted = HashMap<String, Signer>;
 type SignedKey = (Principal, Option<TenantId>, Arc<[Arc<str>]>, Arc<str>);
 
 struct Signer {
@@ -82,7 +85,7 @@ pub struct Identity {
     kid: String,
     public: PublicKey,
     key: EncodingKey,
-    trusted: ArcSwap<HashMap<String, Signer>>,
+    trusted: ArcSwap<Trusted>,
     signed: Cache<SignedKey, (HeaderValue, i64)>,
     verified: Cache<HeaderValue, Arc<Verified>>,
     clock: Arc<dyn Clock>,
@@ -196,7 +199,7 @@ impl Identity {
         let token =
             header.to_str().ok().and_then(|h| h.strip_prefix("Bearer ")).ok_or(IdentityError::Missing)?;
         let kid = jsonwebtoken::decode_header(token).map_err(IdentityError::Invalid)?.kid;
-        let trusted = self.trusted.load();
+        let trusted = self.trusted.load_full();
         let signer = kid.and_then(|kid| trusted.get(&kid)).ok_or(IdentityError::UnknownSigner)?;
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_audience(&[&self.name]);
@@ -217,18 +220,28 @@ impl Identity {
             scopes: claims.scopes.iter().map(|s| Arc::from(s.as_str())).collect(),
             expires_s: claims.exp,
         });
-        self.verified.insert(header.clone(), verified.clone());
+        self.remember(header, &verified, &trusted);
         Ok(verified)
+    }
+
+    /// Keeps what was verified against `trusted`, unless that set was replaced meanwhile. Looks after the insertion:
+    /// [`Identity::trust`] replaces before it clears, so one of the two sees the other.
+    fn remember(&self, header: &HeaderValue, verified: &Arc<Verified>, trusted: &Arc<Trusted>) {
+        self.verified.insert(header.clone(), verified.clone());
+        if !Arc::ptr_eq(trusted, &self.trusted.load()) {
+            self.verified.remove(header);
+        }
     }
 }
 
 fn principal(claims: &Claims) -> Result<Principal, IdentityError> {
+    let for_callers = SPEAK_FOR_CALLERS.contains(&claims.iss.as_str());
     Ok(match claims.kind.as_str() {
-        "key" => {
+        "key" if for_callers => {
             let id: KeyId = claims.sub.parse().map_err(|_| IdentityError::Malformed("subject"))?;
             Principal::Key { id, user: claims.user }
         }
-        "platform" => Principal::Platform,
+        "platform" if for_callers => Principal::Platform,
         // A service may speak for itself only: being another one is what its key proves.
         "service" if claims.sub == claims.iss => Principal::Service(claims.sub.as_str().into()),
         _ => return Err(IdentityError::Malformed("kind")),
@@ -296,5 +309,37 @@ mod tests {
         let posing = RequestContext::service("billing");
         let posing = caller.token(&posing, "control").unwrap();
         assert!(matches!(callee.verify(Some(&posing)), Err(IdentityError::Malformed("kind"))));
+    }
+    #[test]
+    fn only_who_sees_credentials_speaks_for_others() {
+        let clock = ManualClock::at(1_000_000_000_000);
+        let callee = Identity::generate("control", Arc::new(clock.clone())).unwrap();
+        let platform = RequestContext { principal: Principal::Platform, ..RequestContext::service("x") };
+        let services =
+            ["gateway", "realtime", "orchestrator", "router", "analytics", "billing", "ingestion", "control"];
+        for (n, name) in services.into_iter().enumerate() {
+            let caller = Identity::generate(name, Arc::new(clock.clone())).unwrap();
+            callee.trust(&[caller.public().clone()]).unwrap();
+            for ctx in [&ctx(), &platform] {
+                let verified = callee.verify(Some(&caller.token(ctx, "control").unwrap()));
+                match n {
+                    0..3 => assert_eq!(verified.unwrap().principal, ctx.principal, "{name}"),
+                    _ => assert!(matches!(verified, Err(IdentityError::Malformed("kind"))), "{name}"),
+                }
+            }
+            let own = caller.token(&RequestContext::service(name), "control").unwrap();
+            assert_eq!(callee.verify(Some(&own)).unwrap().principal, Principal::Service(name.into()));
+        }
+    }
+
+    #[test]
+    fn a_signer_removed_while_its_token_is_verified_is_not_remembered() {
+        let clock = ManualClock::at(1_000_000_000_000);
+        let (caller, callee) = pair(&clock);
+        let token = caller.token(&ctx(), "control").unwrap();
+        let (verified, before) = (callee.verify(Some(&token)).unwrap(), callee.trusted.load_full());
+        callee.trust(&[]).unwrap();
+        callee.remember(&token, &verified, &before);
+        assert!(matches!(callee.verify(Some(&token)), Err(IdentityError::UnknownSigner)));
     }
 }
