@@ -37,7 +37,7 @@ pub struct Config {
     /// Questions a second in all, with a burst of two seconds' worth.
     pub lookups_per_second: u64,
     /// Unknown keys a minute from one address (IPv6: one /64), with a burst of the same size. Keys that turn out to
-    /// exist don't count.
+    /// exist don't count. Zero: no limit.
     pub unknown_keys_per_address: u64,
     /// Requests in progress in this process.
     pub max_concurrent_requests: u32,

@@ -19,6 +19,7 @@ const MAX_ADDRESSES: usize = 20_000;
 pub(crate) struct Gate {
     all: Mutex<Bucket>,
     addresses: Cache<IpAddr, Arc<Mutex<Bucket>>>,
+    /// Zero: no limit.
     per_address: u64,
 }
 
@@ -39,7 +40,7 @@ impl Gate {
     /// # Errors
     /// `RateLimited` for an address that tried too many unknown keys, `Overloaded` when everybody asks too much.
     pub(crate) fn pass(&self, address: Option<IpAddr>, now: u64) -> Result<Pass, Error> {
-        let own = address.map(|address| self.bucket(address, now));
+        let own = address.filter(|_| self.per_address > 0).map(|address| self.bucket(address, now));
         if let Some(own) = &own {
             take(own, now).map_err(|wait| {
                 Error::new(Code::RateLimited, "too many API keys were tried from this address")
@@ -122,6 +123,15 @@ mod tests {
         );
         assert!(gate.pass(other, 0).is_ok());
         assert!(gate.pass(one, 30_000_000_000).is_ok());
+    }
+
+    #[test]
+    fn zero_is_no_limit_for_an_address() {
+        let gate = gate(1_000, 0);
+        for _ in 0..1_000 {
+            gate.pass("10.0.0.1".parse().ok(), 0).unwrap();
+        }
+        assert_eq!(gate.addresses.len(), 0);
     }
 
     #[test]

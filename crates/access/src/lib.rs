@@ -158,7 +158,7 @@ impl Access {
                 lookup.metrics.remembered.inc();
                 return self.unexpired(entry.grant.clone());
             }
-            return Box::pin(self.recheck(&key, &entry, age, request_id)).await;
+            return Box::pin(self.recheck(&key, &entry, now, request_id)).await;
         }
         if lookup.memory.is_known_bad(&key, now) {
             lookup.metrics.unknown.inc();
@@ -180,11 +180,18 @@ impl Access {
         &self,
         key: &Presented,
         entry: &Entry,
-        age: u64,
+        now: u64,
         request_id: &RequestId,
     ) -> Result<Grant, Error> {
-        let wait = self.0.config.recheck_wait;
-        match tokio::time::timeout(wait, self.0.lookup.ask_again(key, request_id)).await {
+        let age = entry.age(now);
+        let asked =
+            tokio::time::timeout(self.0.config.recheck_wait, self.0.lookup.ask_again(key, request_id)).await;
+        // The question ends with its last asker: without one in the background, a control plane that is merely slow
+        // would never be heard, and a revoked key would be served for as long as it is kept.
+        if asked.is_err() && entry.claim_refresh(now) {
+            self.queue_refresh(*key);
+        }
+        match asked {
             Ok(Ok(Answer::Known(grant))) => self.unexpired(grant),
             Ok(Ok(Answer::Unknown)) => Err(invalid_key()),
             Ok(Ok(Answer::Unreachable) | Err(_)) | Err(_) if age < nanos(self.0.config.keep_for) => {

@@ -357,6 +357,32 @@ async fn a_control_plane_that_hangs_delays_one_request_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_control_plane_slower_than_a_request_waits_is_heard_all_the_same() {
+    let house = house(Config {
+        recheck_wait: Duration::from_millis(20),
+        lookup_timeout: Duration::from_secs(60),
+        ..Config::default()
+    });
+    let tasks = Tasks::new();
+    house.access.spawn(&tasks);
+    let key = house.key(|_| {});
+    assert_eq!(house.code(&key.text).await, None);
+    house.delete(&key);
+    house.control.0.held.send_replace(true);
+    house.ticker.advance_ms(30_000);
+    assert_eq!(house.code(&key.text).await, None, "served from memory");
+    house.control.0.held.send_replace(false);
+    let presented = Presented::new(api_key::parse(&key.text).unwrap(), &key.text);
+    let forgotten = async {
+        while house.access.0.lookup.memory.get(&presented).is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), forgotten).await.expect("the revocation was never seen");
+    assert!(tasks.stop(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
 async fn a_pushed_revocation_counts_at_once_and_beats_an_answer_under_way() {
     let house = house(Config::default());
     let revoke = |key: &Key| {
@@ -392,8 +418,7 @@ async fn revocations_are_followed_on_a_real_bucket_also_those_from_before() {
     let push = async |key: &Key| {
         let change = prost::Message::encode_to_vec(&KeyChange { key_id: key.id.to_string(), revoked: true });
         let putting = async {
-            while bus.push(background::BUCKET).put(&key.id.to_string(), change.clone().into()).await.is_err()
-            {
+            while bus.key_changes().put(&key.id.to_string(), change.clone().into()).await.is_err() {
                 tokio::task::yield_now().await;
             }
         };
