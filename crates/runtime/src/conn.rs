@@ -13,7 +13,7 @@ use axum::{
     body::{Body, Bytes},
     routing::future::RouteFuture,
 };
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -28,6 +28,7 @@ use crate::{
     ListenConfig, PeerAddr,
     body::IdleBody,
     io::Io,
+    owed::{Owed, OwedBody},
     watch::{Overdue, Watch},
 };
 
@@ -88,7 +89,14 @@ impl Connection {
     /// Serves until the client goes, a deadline passes, or a drain ends.
     pub(crate) async fn serve(self, builder: &Builder<TokioExecutor>, io: Io) -> Ended {
         let watch = self.watch.clone();
-        let service = App { router: self.app, peer: self.peer, watch: self.watch, body_idle: self.body_idle };
+        let owed = Arc::new(Owed::new());
+        let service = App {
+            router: self.app,
+            peer: self.peer,
+            watch: self.watch,
+            owed: owed.clone(),
+            body_idle: self.body_idle,
+        };
         let mut conn = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
         let mut soft = std::pin::pin!(self.soft.cancelled());
         let mut look = std::pin::pin!(sleep_until(Instant::now()));
@@ -107,7 +115,7 @@ impl Connection {
                     leaving = true;
                 }
                 () = self.hard.cancelled(), if leaving => return ended.unwrap_or(Ended::Cut),
-                () = look.as_mut() => match (watch.due(Instant::now()), ended) {
+                () = look.as_mut() => match (due(&watch, &owed), ended) {
                     (_, Some(ended)) => return ended,
                     (Ok(next), None) => look.as_mut().reset(next),
                     // A peer that is merely idle may have a request on its way: say goodbye first.
@@ -123,11 +131,23 @@ impl Connection {
     }
 }
 
+/// As [`Watch::due`], and gives up answers that are not taken; a connection with no others is overdue.
+fn due(watch: &Watch, owed: &Owed<InFlight>) -> Result<Instant, Overdue> {
+    if owed.give_up(watch.handed_over_by()) {
+        tracing::debug!("an answer was not taken in time");
+        if !watch.is_busy() {
+            return Err(Overdue::Write);
+        }
+    }
+    watch.due(Instant::now())
+}
+
 /// The application as hyper calls it.
 struct App {
     router: Router,
     peer: PeerAddr,
     watch: Arc<Watch>,
+    owed: Arc<Owed<InFlight>>,
     body_idle: Duration,
 }
 
@@ -138,6 +158,7 @@ impl hyper::service::Service<Request<Incoming>> for App {
 
     fn call(&self, request: Request<Incoming>) -> Answering {
         let in_flight = InFlight::enter(&self.watch);
+        let owed = (request.version() == Version::HTTP_2).then(|| self.owed.clone());
         let mut request = request;
         request.extensions_mut().insert(self.peer);
         let request = if request.body().is_end_stream() {
@@ -147,7 +168,7 @@ impl hyper::service::Service<Request<Incoming>> for App {
         } else {
             request.map(|body| Body::new(IdleBody::new(body, self.body_idle)))
         };
-        Answering { inner: self.router.clone().call(request), in_flight: Some(in_flight) }
+        Answering { inner: self.router.clone().call(request), in_flight: Some(in_flight), owed }
     }
 }
 
@@ -157,6 +178,7 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
 }
 
 /// A request that has not been answered to its end.
+#[derive(Debug)]
 struct InFlight(Arc<Watch>);
 
 impl InFlight {
@@ -177,6 +199,7 @@ pin_project_lite::pin_project! {
         #[pin]
         inner: RouteFuture<Infallible>,
         in_flight: Option<InFlight>,
+        owed: Option<Arc<Owed<InFlight>>>,
     }
 }
 
@@ -195,14 +218,21 @@ impl Future for Answering {
         {
             watch.on_upgrade();
         }
-        Poll::Ready(Ok(response.map(|body| Answer { body, _in_flight: in_flight })))
+        let owed = this.owed.take();
+        Poll::Ready(Ok(response.map(|body| match (owed, in_flight) {
+            (Some(owed), Some(in_flight)) => {
+                let watch = in_flight.0.clone();
+                Answer::Http2(owed.add(body, in_flight), watch)
+            }
+            (_, in_flight) => Answer::Http1 { body, _in_flight: in_flight },
+        })))
     }
 }
 
 /// A response's body; the request is in flight until it is dropped.
-struct Answer {
-    body: Body,
-    _in_flight: Option<InFlight>,
+enum Answer {
+    Http1 { body: Body, _in_flight: Option<InFlight> },
+    Http2(OwedBody<InFlight>, Arc<Watch>),
 }
 
 impl HttpBody for Answer {
@@ -213,14 +243,23 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        match &mut *self {
+            Self::Http1 { body, .. } => Pin::new(body).poll_frame(cx),
+            Self::Http2(body, watch) => body.poll(cx, || watch.now()),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match self {
+            Self::Http1 { body, .. } => body.is_end_stream(),
+            Self::Http2(body, _) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self {
+            Self::Http1 { body, .. } => body.size_hint(),
+            Self::Http2(body, _) => body.size_hint(),
+        }
     }
 }

@@ -11,6 +11,7 @@ mod io;
 mod limits;
 mod listen;
 mod ops;
+mod owed;
 mod owner;
 pub mod retry;
 mod signal;

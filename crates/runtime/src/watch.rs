@@ -74,7 +74,8 @@ impl Watch {
         }
     }
 
-    fn now(&self) -> u64 {
+    /// This moment.
+    pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
@@ -130,6 +131,16 @@ impl Watch {
         self.idle_since.store(self.now(), Relaxed);
         self.head_since.store(0, Relaxed);
         self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    /// What was handed over at this moment or before should have gone by now.
+    pub(crate) fn handed_over_by(&self) -> u64 {
+        self.now().saturating_sub(u64::try_from(self.write.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether requests are in flight.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.in_flight.load(Relaxed) != 0
     }
 
     pub(crate) fn on_upgrade(&self) {

@@ -5,7 +5,10 @@ mod common;
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,7 +21,7 @@ use axum::{
 };
 use common::start;
 use http_body::Frame;
-use tokio::sync::Notify;
+use tokio::{io::AsyncReadExt as _, sync::Notify};
 use weir_runtime::{BodyIdle, ListenConfig, catch_panic, internal_problem};
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -186,6 +189,64 @@ async fn a_rapid_reset_ends_the_connection() {
         bytes = &bytes[9 + len..];
     }
     assert!(calmed, "GOAWAY with ENHANCE_YOUR_CALM");
+    server.stop().await;
+}
+
+/// A beginning of HTTP/2 that leaves no room for answers: SETTINGS_INITIAL_WINDOW_SIZE is 0. Then `GET /` on the
+/// streams.
+fn no_window(streams: &[u32]) -> Vec<u8> {
+    let (headers, settings) = (1, 4);
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(settings, 0, 0, &[0, 4, 0, 0, 0, 0]));
+    for stream in streams {
+        bytes.extend(frame(headers, 0x5, *stream, &[0x82, 0x86, 0x84]));
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn who_gives_no_window_for_an_answer_is_closed_and_the_answer_dropped() {
+    let dropped = Arc::new(Notify::new());
+    let gone = dropped.clone();
+    let app = Router::new().route("/", get(|| async move { Body::new(Endless(gone.clone())) }));
+    let config =
+        ListenConfig { write_timeout: SHORT, idle_timeout: 2 * common::LONG, ..ListenConfig::default() };
+    let server = start(app, config);
+    let mut client = server.connect().await;
+    client.send(no_window(&[1])).await;
+    client.rest().await;
+    tokio::time::timeout(common::LONG, dropped.notified()).await.expect("the answer is still held");
+    server.until_metric("connections_closed_total{reason=\"write_timeout\"} 1\n").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_does_not_end_its_neighbour() {
+    let (dropped, first) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(true)));
+    let (gone, release) = (dropped.clone(), Arc::new(Notify::new()));
+    let released = release.clone();
+    let answer = move || async move {
+        if first.swap(false, Ordering::SeqCst) {
+            return Body::new(Endless(gone.clone()));
+        }
+        released.notified().await;
+        Body::empty()
+    };
+    let app = Router::new().route("/", get(answer));
+    let server = start(app, ListenConfig { write_timeout: SHORT, ..ListenConfig::default() });
+    let mut client = server.connect().await;
+    client.send(no_window(&[1, 3])).await;
+    tokio::time::timeout(common::LONG, dropped.notified()).await.expect("the answer is still held");
+    release.notify_one();
+    let headers_of_third = [1, 0x5, 0, 0, 0, 3];
+    let mut seen = Vec::<u8>::new();
+    while !seen.windows(6).any(|w| w == headers_of_third) {
+        let mut some = [0; 4096];
+        let n = tokio::time::timeout(common::LONG, client.0.read(&mut some)).await.unwrap().unwrap();
+        assert_ne!(n, 0, "the connection was closed: {seen:?}");
+        seen.extend(&some[..n]);
+    }
+    drop(client);
     server.stop().await;
 }
 
