@@ -11,8 +11,6 @@ use weir_types::{KeyId, RequestId};
 
 use crate::{lookup::Lookup, memory::Presented};
 
-/// The key-value bucket of key changes.
-pub(crate) const BUCKET: &str = "weir_keys";
 /// Checks at once.
 const WORKERS: usize = 16;
 
@@ -33,7 +31,7 @@ pub(crate) async fn refresh(lookup: Arc<Lookup>, mut queue: mpsc::Receiver<Prese
 
 /// Applies key changes as they are pushed.
 pub(crate) async fn follow(lookup: Arc<Lookup>, bus: Bus, trust: u64) -> Infallible {
-    let mut watch = bus.push(BUCKET).watch();
+    let mut watch = bus.key_changes().watch();
     loop {
         if let Change::Put { key, value } = watch.next().await {
             match KeyChange::decode(value) {

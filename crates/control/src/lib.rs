@@ -20,9 +20,6 @@ use weir_types::Clock;
 use app::{App, Pusher};
 pub use config::Config;
 
-/// The key-value bucket that tells gateways of revoked keys: a key's id → `weir.control.v1.KeyChange`.
-pub const KEYS_BUCKET: &str = "weir_keys";
-
 /// What the service works with.
 pub struct Deps {
     pub db: Db,
@@ -59,7 +56,7 @@ impl Service {
 
     /// Starts pushing revocations.
     pub fn spawn(&self, tasks: &Tasks) {
-        let (pusher, push) = (self.pusher.clone(), self.bus.push(KEYS_BUCKET));
+        let (pusher, push) = (self.pusher.clone(), self.bus.key_changes());
         let shutdown = tasks.shutdown();
         tasks.spawn("control-key-push", OnFailure::Shutdown, async move { pusher.run(push, shutdown).await });
     }

@@ -14,6 +14,10 @@ use weir_runtime::retry::Backoff;
 
 use crate::Bus;
 
+const KEYS: &str = "weir_keys";
+/// Far longer than anyone trusts a key without asking about it.
+const KEYS_MAX_AGE: Duration = Duration::from_secs(86_400);
+
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -53,6 +57,12 @@ impl Bus {
     #[must_use]
     pub fn push(&self, bucket: &str) -> Push {
         Push { bus: self.clone(), bucket: bucket.to_owned(), max_age: Duration::ZERO }
+    }
+
+    /// The bucket of changed API keys, `weir_keys`: a key's id → `weir.control.v1.KeyChange`, kept for a day.
+    #[must_use]
+    pub fn key_changes(&self) -> Push {
+        self.push(KEYS).with_max_age(KEYS_MAX_AGE)
     }
 }
 

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn watch(nats: &Nats) -> Watch {
     let config = NatsConfig { url: nats.url().into(), ..NatsConfig::default() };
     let bus = Bus::connect(&config, EventMetrics::new(&Metrics::new())).await.unwrap();
-    bus.push(weir_control::KEYS_BUCKET).watch()
+    bus.key_changes().watch()
 }
 
 /// The next change of a key, `Current` marks aside.

@@ -48,3 +48,12 @@ async fn a_watch_tells_what_is_there_then_what_changes_and_starts_over_with_nats
     until("a value after the restart", async || push.put("d", Bytes::from_static(b"4")).await.ok()).await;
     assert_eq!(watch.next().await, put("d", "4"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn key_changes_are_forgotten_after_a_day_whoever_came_first() {
+    let nats = Nats::start().await.unwrap();
+    let bus = bus(&nats).await;
+    assert_eq!(bus.key_changes().watch().next().await, Change::Current);
+    let stream = bus.jetstream().get_stream("KV_weir_keys").await.unwrap();
+    assert_eq!(stream.cached_info().config.max_age.as_secs(), 86_400);
+}
