@@ -11,6 +11,7 @@ pub struct Commit(Wait);
 #[derive(Debug)]
 enum Wait {
     Done,
+    Failed,
     Disk { ticket: u64, synced: watch::Receiver<Synced> },
     Cluster(oneshot::Receiver<()>),
 }
@@ -23,6 +24,10 @@ pub struct CommitError;
 impl Commit {
     pub(crate) fn done() -> Self {
         Self(Wait::Done)
+    }
+
+    pub(crate) fn failed() -> Self {
+        Self(Wait::Failed)
     }
 
     pub(crate) fn disk(ticket: u64, synced: watch::Receiver<Synced>) -> Self {
@@ -46,6 +51,7 @@ impl Commit {
     pub async fn wait(self) -> Result<(), CommitError> {
         match self.0 {
             Wait::Done => Ok(()),
+            Wait::Failed => Err(CommitError),
             Wait::Disk { ticket, mut synced } => {
                 let state = synced.wait_for(|s| s.tried >= ticket).await.map_err(|_| CommitError)?;
                 if state.failed(ticket) { Err(CommitError) } else { Ok(()) }

@@ -27,6 +27,8 @@ use crate::{Event, EventMetrics};
 const QUEUE: usize = 4_096;
 /// How often a broken disk is tried again.
 const HEAL_EVERY: Duration = Duration::from_secs(1);
+/// How long new attempts live in memory alone before they are refused, unless JetStream is what counts.
+const BRIDGED: Duration = Duration::from_secs(10);
 
 /// A closing record on its way to the publisher.
 #[derive(Debug)]
@@ -75,6 +77,8 @@ pub(super) struct Log {
     stranded: VecDeque<Stranded>,
     /// The disk refuses; it is tried again then.
     broken: Option<Instant>,
+    /// The disk refuses; should it still do so then, new attempts are refused.
+    refuse_from: Option<Instant>,
     syncer: Option<Syncer>,
 }
 
@@ -113,6 +117,7 @@ impl Log {
             waiters: HashMap::new(),
             stranded: VecDeque::new(),
             broken: None,
+            refuse_from: None,
             syncer,
         };
         log.gauge();
@@ -140,7 +145,12 @@ impl Log {
         // If the disk refused, memory has it at least, and so has the first segment that can be written again.
         self.table.opened(attempt, request, payload);
         self.gauge();
-        Ok(written.map_or_else(|_| Commit::done(), |(_, commit)| commit))
+        Ok(written.map_or_else(|_| self.in_memory(), |(_, commit)| commit))
+    }
+
+    /// What a write that the disk refused is worth.
+    fn in_memory(&self) -> Commit {
+        if self.config.durability == Durability::Disk { Commit::failed() } else { Commit::done() }
     }
 
     fn check_room(&self) -> io::Result<()> {
@@ -148,6 +158,10 @@ impl Log {
             "the spool is full: events wait to be published"
         } else if self.stranded.len() >= self.config.max_stranded {
             "the disk does not take events, and the memory set aside for them is used up"
+        } else if self.config.durability != Durability::Cluster
+            && self.refuse_from.is_some_and(|from| Instant::now() >= from)
+        {
+            "the disk has not taken events for a while"
         } else {
             return Ok(());
         };
@@ -178,7 +192,7 @@ impl Log {
         self.gauge();
         match acked {
             Some(acked) => Commit::cluster(acked),
-            None => written.unwrap_or_else(|_| Commit::done()),
+            None => written.unwrap_or_else(|_| self.in_memory()),
         }
     }
 
@@ -243,7 +257,9 @@ impl Log {
             );
             self.metrics.spool_broken.set(1);
         }
-        self.broken = Some(Instant::now() + HEAL_EVERY);
+        let now = Instant::now();
+        self.broken = Some(now + HEAL_EVERY);
+        self.refuse_from.get_or_insert(now + BRIDGED);
     }
 
     /// Tries a broken disk again: a new segment with all open attempts, then what was kept in memory.
@@ -264,6 +280,7 @@ impl Log {
                 Err(_) => return self.stranded.push_front(stranded),
             }
         }
+        self.refuse_from = None;
         self.metrics.spool_broken.set(0);
         tracing::warn!(spool.dir = %self.dir.display(), "spool can be written again");
     }
@@ -385,6 +402,11 @@ impl Log {
     /// From now on the disk is full.
     pub(super) fn sabotage(&mut self) {
         self.file = Arc::new(OpenOptions::new().append(true).open("/dev/full").expect("a Linux system"));
+    }
+
+    /// The disk has been full for a while.
+    pub(super) fn lose_patience(&mut self) {
+        self.refuse_from = self.refuse_from.map(|_| Instant::now());
     }
 
     pub(super) fn retry_now(&mut self) {

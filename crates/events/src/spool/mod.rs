@@ -154,7 +154,7 @@ impl Spool {
     /// Notes that the attempt is about to reach its provider. One short write.
     ///
     /// # Errors
-    /// `StorageFull`: refuse the request (503), it could not be metered. `InvalidInput`: an id is not a UUID, or the
+    /// `StorageFull`: refuse the request (503), it could not be metered: too much waits, or the disk is broken. `InvalidInput`: an id is not a UUID, or the
     /// whole is larger than a megabyte.
     pub fn opened(&self, attempt: &OpenAttempt) -> io::Result<Commit> {
         let id =

@@ -166,7 +166,7 @@ impl Publisher {
     }
 
     /// Takes more records out of the log; false when there are none.
-    async fn take(&mut self) -> io::Result<bool> {
+    pub(super) async fn take(&mut self) -> io::Result<bool> {
         let (taken, from) = {
             let mut log = self.inner.log.lock();
             let taken = log.take(self.inner.config.window);
@@ -286,10 +286,18 @@ impl Publisher {
         }
     }
 
-    async fn housekeeping(&mut self) {
+    /// A record is in memory alone, so its attempt's opening mark in an old segment is all a crash would leave of it.
+    fn has_placeless(&self) -> bool {
+        self.unacked.last_key_value().is_some_and(|(at, _)| at.segment == NOWHERE)
+    }
+
+    pub(super) async fn housekeeping(&mut self) {
         {
             let mut log = self.inner.log.lock();
             log.heal();
+            if log.has_stranded() || self.has_placeless() {
+                return;
+            }
             if let Some(end) = log.all_taken() {
                 self.taken_to = self.taken_to.max(end);
             }
@@ -307,6 +315,15 @@ impl Publisher {
             }
             Err(error) => tracing::error!(%error, "spool cursor was not written"),
         }
+    }
+}
+
+#[cfg(test)]
+impl Publisher {
+    /// JetStream has everything taken so far.
+    pub(super) fn all_acked(&mut self) {
+        self.unacked.clear();
+        self.ready.clear();
     }
 }
 

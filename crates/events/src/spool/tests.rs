@@ -1,5 +1,7 @@
 //! What the spool promises, with crashes at every byte and damage at every byte.
 
+mod broken;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
@@ -412,37 +414,6 @@ fn an_event_too_large_goes_to_quarantine_and_takes_no_other_with_it() {
     spool.closed(AttemptId(id), &[huge, event(other)]);
     assert_eq!(ids(&drain(&spool)), [other]);
     assert!(dir.path().join(format!("quarantine/event-{id}.bin")).exists());
-}
-
-#[test]
-fn a_broken_disk_is_bridged_by_memory_and_caught_up_with() {
-    let parent = tempfile::tempdir().unwrap();
-    let (dir, away) = (parent.path().join("spool"), parent.path().join("away"));
-    let metrics = EventMetrics::default();
-    let config = SpoolConfig { max_stranded: 2, ..config(1 << 20) };
-    let (spool, _) = Spool::open(&dir, config, metrics.clone()).unwrap();
-    let [before, during, after] = [Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7()];
-    spool.opened(&attempt(before, Uuid::now_v7())).unwrap();
-    spool.inner.log.lock().sabotage();
-    fs::rename(&dir, &away).unwrap();
-
-    spool.closed(AttemptId(before), &[event(before)]);
-    assert_eq!(metrics.spool_broken.get(), 1);
-    assert!(spool.check().unwrap_err().contains("cannot be written"));
-    spool.opened(&attempt(during, Uuid::now_v7())).expect("requests go on");
-    spool.closed(AttemptId(during), &[event(during)]);
-    let full = spool.opened(&attempt(after, Uuid::now_v7())).unwrap_err();
-    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull, "memory is bounded");
-
-    fs::rename(&away, &dir).unwrap();
-    spool.inner.log.lock().retry_now();
-    spool.opened(&attempt(after, Uuid::now_v7())).unwrap();
-    assert_eq!((metrics.spool_broken.get(), spool.check()), (0, Ok(())));
-    drop(spool);
-    let (spool, found) = open(&dir, 1 << 20);
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!(found[0].attempt.attempt_id, after.to_string());
-    assert_eq!(ids(&drain(&spool)), sorted(vec![before, during]));
 }
 
 #[tokio::test]
