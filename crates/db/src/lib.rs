@@ -12,6 +12,7 @@ mod db;
 mod error;
 mod inbox;
 mod migrate;
+mod scram;
 mod tx;
 mod verify;
 

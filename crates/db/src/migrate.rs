@@ -7,7 +7,7 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, migrate::Migrator,
 };
 
-use crate::{DbError, Refusal, config::parse_url};
+use crate::{DbError, Refusal, config::parse_url, scram};
 
 /// Every schema of ours. `weir` holds what all share: the migrations' record and the declarations of privileges.
 pub const SCHEMAS: &[&str] =
@@ -64,7 +64,7 @@ pub fn fingerprint() -> String {
 /// changed, a statement failed, or the database is away.
 pub async fn migrate(admin_url: &str, app: &AppRole) -> Result<(), DbError> {
     let options = parse_url(admin_url, "the migrator's database URL")?.application_name("weir-migrate");
-    // Statements would be logged with the password in them.
+    // Statements would be logged with the password's verifier in them.
     let mut conn = options.disable_statement_logging().connect().await?;
     check_migrator(&mut conn, app).await?;
     migrator().run_direct(None, &mut conn, false).await.map_err(|error| match error {
@@ -94,6 +94,8 @@ async fn check_migrator(conn: &mut PgConnection, app: &AppRole) -> Result<(), Db
 
 async fn ensure_role(conn: &mut PgConnection, app: &AppRole) -> Result<(), DbError> {
     let Some(password) = &app.password else { return Ok(()) };
+    let verifier = scram::verifier(password.expose_secret())
+        .ok_or_else(|| sqlx::Error::Io(std::io::Error::other("no random numbers for a password's salt")))?;
     let mut attempts = ROLE_ATTEMPTS;
     loop {
         let statement: String = sqlx::query_scalar(
@@ -103,7 +105,7 @@ async fn ensure_role(conn: &mut PgConnection, app: &AppRole) -> Result<(), DbErr
              $1::text, $2::text)",
         )
         .bind(&app.name)
-        .bind(password.expose_secret())
+        .bind(&verifier)
         .fetch_one(&mut *conn)
         .await?;
         match conn.execute(AssertSqlSafe(statement)).await {

@@ -33,9 +33,6 @@ pub enum Refusal {
     Pending {
         versions: Vec<i64>,
     },
-    Unknown {
-        versions: Vec<i64>,
-    },
     Changed {
         versions: Vec<i64>,
     },
@@ -76,10 +73,6 @@ impl fmt::Display for Refusal {
             Self::Pending { versions } => {
                 write!(f, "migrations {versions:?} are pending: run `weir migrate` of this version")
             }
-            Self::Unknown { versions } => write!(
-                f,
-                "the database has migrations {versions:?} that this version does not know: run the version that made them, or a newer one"
-            ),
             Self::Changed { versions } => write!(
                 f,
                 "migrations {versions:?} were applied in another form than this version has: run the version that applied them, or restore a backup"
@@ -185,11 +178,13 @@ fn compare(mut applied: BTreeMap<i64, Vec<u8>>) -> Option<Refusal> {
             Some(_) => {}
         }
     }
-    let unknown: Vec<i64> = applied.into_keys().collect();
+    if !applied.is_empty() {
+        // A newer version is being rolled out, or was rolled back: its migrations leave room for this one.
+        let versions: Vec<i64> = applied.into_keys().collect();
+        tracing::warn!(db.migrations = ?versions, "the database has migrations that this version does not know");
+    }
     if !changed.is_empty() {
         Some(Refusal::Changed { versions: changed })
-    } else if !unknown.is_empty() {
-        Some(Refusal::Unknown { versions: unknown })
     } else if !pending.is_empty() {
         Some(Refusal::Pending { versions: pending })
     } else {

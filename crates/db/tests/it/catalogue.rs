@@ -222,3 +222,14 @@ async fn functions_that_could_be_led_astray_are_not_exposed() {
     let error = sqlx::query("CALL weir.expose('chat.f()')").execute(&mut conn).await.unwrap_err();
     assert!(error.to_string().contains("search_path"), "{error}");
 }
+
+#[tokio::test]
+async fn old_inbox_rows_are_found_through_a_tree() {
+    let database = database().await;
+    let mut conn = admin(&database).await;
+    // Page ranges stop being sorted by time once pruned pages are filled again.
+    let methods = "SELECT n.nspname || ' ' || a.amname FROM pg_class i JOIN pg_am a ON a.oid = i.relam \
+         JOIN pg_namespace n ON n.oid = i.relnamespace \
+         WHERE n.nspname = ANY ($1) AND i.relname = 'inbox_received' AND $2 <> '' ORDER BY 1";
+    assert_eq!(strings(&mut conn, methods).await, ["analytics btree", "billing btree"]);
+}

@@ -101,10 +101,18 @@ async fn another_schema_is_refused() {
     assert!(refusal(url).await.to_string().contains("weir migrate"));
     run(&mut admin, "INSERT INTO weir.migrations SELECT 10, '', now(), false, '', 0").await;
     assert_eq!(refusal(url).await, Refusal::Pending { versions: vec![10] });
-    run(&mut admin, "INSERT INTO weir.migrations SELECT 9999, '', now(), true, '', 0").await;
-    assert_eq!(refusal(url).await, Refusal::Unknown { versions: vec![9999] });
     run(&mut admin, format!("REVOKE SELECT ON weir.migrations FROM {APP_ROLE}")).await;
     assert_eq!(refusal(url).await, Refusal::NoGrants { role: APP_ROLE.into() });
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_served_until_one_of_ours_is_missing() {
+    let database = database().await;
+    let mut admin = admin(&database).await;
+    run(&mut admin, "INSERT INTO weir.migrations SELECT 9999, '', now(), true, '', 0").await;
+    pool(&database.app_url, 1).verify().await.unwrap();
+    run(&mut admin, "DELETE FROM weir.migrations WHERE version = 10").await;
+    assert_eq!(refusal(&database.app_url).await, Refusal::Pending { versions: vec![10] });
 }
 
 #[tokio::test]
@@ -173,4 +181,25 @@ async fn services_cannot_change_the_schema() {
         // Insufficient privilege; no such role; must be owner.
         assert!(["42501", "22023"].contains(&code.as_deref().unwrap_or_default()), "{sql}: {code:?}");
     }
+}
+
+#[tokio::test]
+async fn the_server_never_sees_the_services_password() {
+    let database = database().await;
+    let mut admin = admin(&database).await;
+    // A password that came as it is would now be stored as its MD5.
+    run(&mut admin, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET password_encryption = md5', current_database()); END $$").await;
+    let name = format!("r_{}", uuid::Uuid::new_v4().simple());
+    for password in ["it's $1", "pa\u{df}w\u{f6}rt\u{aa}"] {
+        migrate(&database.admin_url, &AppRole::new(&name, password)).await.unwrap();
+        let stored: String = sqlx::query_scalar("SELECT rolpassword FROM pg_authid WHERE rolname = $1")
+            .bind(&name)
+            .fetch_one(&mut admin)
+            .await
+            .unwrap();
+        assert!(stored.starts_with("SCRAM-SHA-256$"), "{stored}");
+        let options: sqlx::postgres::PgConnectOptions = database.app_url.parse().unwrap();
+        sqlx::ConnectOptions::connect(&options.username(&name).password(password)).await.unwrap();
+    }
+    drop_role(&database, &Role { url: String::new(), name }).await;
 }
