@@ -12,6 +12,8 @@ use weir_types::{Deadline, RequestContext, RequestId, TraceContext};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::{House, uploads::Upload};
+
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -81,18 +83,30 @@ impl Asked {
     }
 }
 
-/// Reads a body; stops at the first byte too many.
-///
-/// # Errors
-/// `PayloadTooLarge`, `RequestTimeout`, `InvalidArgument` when it broke off.
-pub(crate) async fn read_body(body: Body, limit: usize, timeout: Duration) -> Result<Bytes, Error> {
-    match tokio::time::timeout(timeout, read(body, limit)).await {
+impl House {
+    /// Reads a body of the grant's tenant; stops at the first byte too many. What it takes of the memory for bodies
+    /// is given back when the second is dropped.
+    ///
+    /// # Errors
+    /// `PayloadTooLarge`, `RequestTimeout`, `InvalidArgument` when it broke off; `RateLimited` and `Overloaded` when
+    /// too much is under way already.
+    pub(crate) async fn read_body(&self, grant: &Grant, body: Body) -> Result<(Bytes, Upload), Error> {
+        let mut upload = self.uploads.begin(grant.tenant())?;
+        let limit = self.config.max_body.as_usize();
+        let body = within(self.config.body_timeout, read(body, limit, &mut upload)).await?;
+        upload.arrived();
+        Ok((body, upload))
+    }
+}
+
+async fn within<T>(timeout: Duration, reading: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(timeout, reading).await {
         Ok(read) => read,
         Err(elapsed) => Err(late().with_source(elapsed)),
     }
 }
 
-async fn read(mut body: Body, limit: usize) -> Result<Bytes, Error> {
+async fn read(mut body: Body, limit: usize, upload: &mut Upload) -> Result<Bytes, Error> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -100,6 +114,7 @@ async fn read(mut body: Body, limit: usize) -> Result<Bytes, Error> {
         if first.len() + rest.len() + data.len() > limit {
             return Err(too_large(limit));
         }
+        upload.grow(first.len() + rest.len() + data.len())?;
         // Most bodies are one piece, which is then not copied.
         if first.is_empty() && rest.is_empty() {
             first = data;
@@ -138,6 +153,11 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
+    use crate::uploads::Uploads;
+
+    async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
+        super::read(body, limit, &mut Uploads::new(1, 0).begin(None)?).await
+    }
 
     fn chunked(chunks: &[&'static str]) -> Body {
         let chunks: Vec<_> =
@@ -163,7 +183,7 @@ mod tests {
         let broken = Body::from_stream(stream::iter([Err::<Bytes, _>(std::io::Error::other("reset"))]));
         assert_eq!(read(broken, 5).await.unwrap_err().code(), Code::InvalidArgument);
         let silent = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        let late = read_body(silent, 5, Duration::from_millis(1)).await.unwrap_err();
+        let late = within(Duration::from_millis(1), read(silent, 5)).await.unwrap_err();
         assert_eq!(late.code(), Code::RequestTimeout);
     }
 }

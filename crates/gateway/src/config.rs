@@ -12,6 +12,10 @@ use weir_error::Error;
 pub struct Config {
     /// The largest request body.
     pub max_body: ByteSize,
+    /// Request bodies that one tenant may have under way at once.
+    pub max_uploads_per_tenant: u32,
+    /// Memory for all request bodies, where they are larger than 64 KiB; a quarter of it for one tenant.
+    pub upload_memory: ByteSize,
     /// The largest answer that is not streamed.
     pub max_answer: ByteSize,
     /// How long a request body may take in all.
@@ -44,6 +48,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_body: ByteSize::mib(10),
+            max_uploads_per_tenant: 1_024,
+            upload_memory: ByteSize::mib(1_024),
             max_answer: ByteSize::mib(64),
             body_timeout: Duration::from_secs(60),
             chat_timeout: Duration::from_secs(600),
@@ -67,6 +73,12 @@ impl Config {
         }
         if self.max_body.0 == 0 {
             return Err(Error::invalid("gateway.max_body", "must be larger than zero"));
+        }
+        if self.max_uploads_per_tenant == 0 {
+            return Err(Error::invalid("gateway.max_uploads_per_tenant", "must be larger than zero"));
+        }
+        if self.upload_memory.as_usize() / 4 < self.max_body.as_usize() {
+            return Err(Error::invalid("gateway.upload_memory", "must be at least four times max_body"));
         }
         for origin in &self.cors_origins {
             let is_origin = origin.split_once("://").is_some_and(|(scheme, host)| {

@@ -16,6 +16,7 @@ mod reply;
 mod rest;
 #[cfg(test)]
 mod tests;
+mod uploads;
 mod websocket;
 
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use weir_telemetry::{ActiveStreams, Errors, HttpMetrics, Metrics};
 use weir_types::Clock;
 
 pub use crate::config::Config;
-use crate::{cors::Cors, linger::Lingering, models::ModelList, websocket::Realtime};
+use crate::{cors::Cors, linger::Lingering, models::ModelList, uploads::Uploads, websocket::Realtime};
 
 /// What the gateway works with.
 #[derive(Clone)]
@@ -71,6 +72,7 @@ pub(crate) struct House {
     errors: Errors,
     streams: ActiveStreams,
     lingering: Lingering,
+    uploads: Uploads,
 }
 
 /// # Errors
@@ -92,6 +94,7 @@ pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
         errors: deps.metrics.errors(),
         streams: deps.metrics.active_streams(),
         lingering: Lingering::new(deps.tasks),
+        uploads: Uploads::new(config.max_uploads_per_tenant, config.upload_memory.as_usize()),
         config,
     })))
 }

@@ -21,36 +21,32 @@ use weir_proto::chat::{
     CompleteFrame, CompleteRequest, Dialect as WireDialect, Head, chat_client::ChatClient,
     complete_frame::Frame,
 };
-use weir_types::{RequestContext, scope};
+use weir_types::{Deadline, RequestContext, scope};
 
-use crate::{
-    House,
-    asked::{Asked, read_body},
-    edge::Answer,
-    endpoint::Dialect,
-    reply,
-};
+use crate::{House, asked::Asked, edge::Answer, endpoint::Dialect, reply, uploads::Upload};
 
 /// The orchestrator's answer after its head.
 type Frames = Streaming<CompleteFrame>;
 type Opening = Pin<Box<dyn Future<Output = Result<(Head, Frames), Error>> + Send>>;
 
-/// What an admitted call holds until its last byte: its place in the process, and its charge.
+/// What an admitted call holds until its last byte: its place in the process, its body's memory, and its charge.
 struct Held {
     permit: Permit,
     _slot: Slot,
+    _upload: Upload,
 }
 
 pub(crate) async fn complete(house: &House, asked: &Asked, body: Body) -> Answer {
-    let slot = house.access.enter()?;
-    let limit = house.config.max_body.as_usize();
-    asked.check_json_head(limit)?;
+    asked.check_json_head(house.config.max_body.as_usize())?;
     let grant = house.tenant_grant(asked).await?;
-    let body = read_body(body, limit, house.config.body_timeout).await?;
+    let mut ctx = asked.context(&grant, house.config.chat_timeout);
+    require_scope(&ctx, scope::CHAT_WRITE)?;
+    let (body, upload) = house.read_body(&grant, body).await?;
+    // Taken only now: a body that comes slowly keeps nobody else waiting.
+    let slot = house.access.enter()?;
     let view = ChatView::scan(&body)?;
     let timeout = if view.stream { house.config.stream_timeout } else { house.config.chat_timeout };
-    let ctx = asked.context(&grant, timeout);
-    require_scope(&ctx, scope::CHAT_WRITE)?;
+    ctx.deadline = Some(Deadline::after(timeout));
     let prompt = tokens::estimate(body.len());
     let default_output = house.config.default_output_tokens;
     let estimate = grant.limits().expected_tokens(prompt, view.max_output, view.n, default_output);
@@ -59,7 +55,7 @@ pub(crate) async fn complete(house: &House, asked: &Asked, body: Body) -> Answer
         Err(error) => return Ok(refused(house, &grant, &error, asked)),
     };
     permit.used(prompt);
-    let mut held = Held { permit, _slot: slot };
+    let mut held = Held { permit, _slot: slot, _upload: upload };
     let stream = view.stream;
     let opening = open(house, &ctx, message(view, body));
     if stream {

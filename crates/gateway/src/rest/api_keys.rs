@@ -57,7 +57,7 @@ impl From<ApiKey> for Shown {
 
 pub(crate) async fn create(house: &House, asked: &Asked, body: Body) -> Answer {
     let grant = house.tenant_grant(asked).await?;
-    let mut body = fields(house, asked, body).await?;
+    let mut body = fields(house, asked, &grant, body).await?;
     let message = CreateApiKeyRequest {
         name: body.required_text("name")?,
         scopes: body.texts("scopes")?,

@@ -19,7 +19,7 @@ struct Decision {
 
 pub(crate) async fn decide(house: &House, asked: &Asked, body: Body) -> Answer {
     let grant = house.tenant_grant(asked).await?;
-    let mut body = fields(house, asked, body).await?;
+    let mut body = fields(house, asked, &grant, body).await?;
     let message = DecideRequest { model: body.required_text("model")? };
     body.finish()?;
     let ctx = asked.context(&grant, house.config.call_timeout);

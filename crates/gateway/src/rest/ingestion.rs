@@ -7,12 +7,7 @@ use serde::Serialize;
 use weir_error::{Code, Error};
 use weir_proto::ingestion::{CreateDocumentRequest, ingestion_client::IngestionClient};
 
-use crate::{
-    House,
-    asked::{Asked, read_body},
-    edge::Answer,
-    reply,
-};
+use crate::{House, asked::Asked, edge::Answer, reply};
 
 #[derive(Serialize)]
 struct Document {
@@ -24,7 +19,7 @@ pub(crate) async fn documents(house: &House, asked: &Asked, body: Body, path: &s
     if asked.method != Method::POST {
         return Err(Error::new(Code::NotImplemented, "documents cannot be looked at yet"));
     }
-    let content = read_body(body, house.config.max_body.as_usize(), house.config.body_timeout).await?;
+    let (content, _upload) = house.read_body(&grant, body).await?;
     let ctx = asked.context(&grant, house.config.call_timeout);
     let mut client = IngestionClient::new(house.ingestion.clone());
     let message = CreateDocumentRequest { name: path.to_owned(), content };

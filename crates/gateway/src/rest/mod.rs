@@ -10,19 +10,16 @@ pub(crate) mod tenants;
 pub(crate) mod usage;
 
 use axum::body::Body;
+use weir_access::Grant;
 use weir_error::Error;
 
 use self::fields::Fields;
-use crate::{
-    House,
-    asked::{Asked, read_body},
-};
+use crate::{House, asked::Asked};
 
 /// The fields of the request's JSON body.
-async fn fields(house: &House, asked: &Asked, body: Body) -> Result<Fields, Error> {
-    let limit = house.config.max_body.as_usize();
-    asked.check_json_head(limit)?;
-    let body = read_body(body, limit, house.config.body_timeout).await?;
+async fn fields(house: &House, asked: &Asked, grant: &Grant, body: Body) -> Result<Fields, Error> {
+    asked.check_json_head(house.config.max_body.as_usize())?;
+    let (body, _upload) = house.read_body(grant, body).await?;
     Fields::parse(&body)
 }
 

@@ -54,7 +54,7 @@ impl From<Tenant> for Shown {
 
 pub(crate) async fn create(house: &House, asked: &Asked, body: Body) -> Answer {
     let grant = house.grant(asked).await?;
-    let mut body = fields(house, asked, body).await?;
+    let mut body = fields(house, asked, &grant, body).await?;
     let rate_limits = match body.object("rate_limits")? {
         None => None,
         Some(mut limits) => {

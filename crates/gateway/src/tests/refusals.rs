@@ -190,6 +190,47 @@ async fn over_the_rate_of_tokens() {
     assert!(header(&refused, "retry-after").is_some());
 }
 
+/// A body that never comes, and whether somebody waits for it.
+fn awaited() -> (Body, Arc<std::sync::atomic::AtomicBool>) {
+    let asked = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = asked.clone();
+    let body = futures_util::stream::poll_fn(move |_| {
+        seen.store(true, std::sync::atomic::Ordering::SeqCst);
+        std::task::Poll::<Option<std::io::Result<Bytes>>>::Pending
+    });
+    (Body::from_stream(body), asked)
+}
+
+#[tokio::test]
+async fn a_body_that_comes_slowly_takes_its_tenants_uploads_only() {
+    let access = weir_access::Config { max_concurrent_requests: 1, ..weir_access::Config::default() };
+    let config = Config { max_uploads_per_tenant: 1, ..Config::default() };
+    let house = house_with(config, access, None);
+    let (body, asked) = awaited();
+    let mut slow = Box::pin(ask(&house, &json!({})).body(body).send(&house));
+    while !asked.load(std::sync::atomic::Ordering::SeqCst) {
+        assert!(futures_util::poll!(&mut slow).is_pending());
+        tokio::task::yield_now().await;
+    }
+    let other = house.fakes.add_key(TenantId::new(), |_| {});
+    let response = post("/v1/chat/completions", &chat("sim-1")).key(&other).send(&house).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let response = ask(&house, &chat("sim-1")).send(&house).await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(header(&response, "retry-after"), Some("1"));
+    drop(slow);
+    assert_eq!(ask(&house, &chat("sim-1")).send(&house).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_key_that_may_not_chat_is_told_before_its_body_came() {
+    let house = house();
+    let key = house.fakes.add_key(house.tenant, |grant| grant.scopes = vec![scope::MODELS_READ.to_owned()]);
+    let ask = post("/v1/chat/completions", &json!({})).body(awaited().0).key(&key);
+    let response = tokio::time::timeout(SOON, ask.send(&house)).await.expect("waits for the body");
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+}
+
 #[tokio::test]
 async fn too_much_at_once() {
     let access = weir_access::Config { max_concurrent_requests: 1, ..weir_access::Config::default() };
