@@ -12,6 +12,8 @@ use crate::{EventMetrics, streams};
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How often streams are looked at for being too large.
+const TRIM_EVERY: Duration = Duration::from_secs(60);
 /// Commands waiting for the connection; senders wait beyond it.
 const CLIENT_CAPACITY: usize = 2_048;
 /// Messages waiting in one subscription.
@@ -30,6 +32,9 @@ pub struct NatsConfig {
     pub name: String,
     /// Replicas of every stream and bucket; money streams want 3 in production.
     pub replicas: usize,
+    /// Beyond this, usage events that every consumer has handled make room; before, they stay for 30 days to be
+    /// looked at or replayed.
+    pub usage_bytes: u64,
 }
 
 impl Default for NatsConfig {
@@ -40,6 +45,7 @@ impl Default for NatsConfig {
             ca_file: None,
             name: "weir".into(),
             replicas: 1,
+            usage_bytes: 1 << 30,
         }
     }
 }
@@ -69,6 +75,7 @@ pub struct Bus {
     jetstream: jetstream::Context,
     link: watch::Receiver<Link>,
     replicas: usize,
+    usage_bytes: u64,
     metrics: Arc<EventMetrics>,
 }
 
@@ -114,7 +121,14 @@ impl Bus {
             .timeout(Duration::from_secs(5))
             .ack_timeout(Duration::from_secs(1))
             .build(client.clone());
-        Ok(Self { client, jetstream, link, replicas: config.replicas.max(1), metrics: Arc::new(metrics) })
+        Ok(Self {
+            client,
+            jetstream,
+            link,
+            replicas: config.replicas.max(1),
+            usage_bytes: config.usage_bytes,
+            metrics: Arc::new(metrics),
+        })
     }
 
     #[must_use]
@@ -163,16 +177,41 @@ impl Bus {
         streams::ensure(&self.jetstream, self.replicas).await
     }
 
+    /// Makes room in the stream of usage events if it is too large. Gives how many went.
+    ///
+    /// # Errors
+    /// NATS is away, or the stream or one of its consumers is missing; nothing went.
+    pub async fn trim_streams(&self) -> Result<u64, BusError> {
+        streams::trim(&self.jetstream, self.usage_bytes).await
+    }
+
     /// Ensures the streams in the background: now, and again whenever a server comes back (it may come back empty).
+    /// Keeps them from growing without end meanwhile.
     pub fn keep_streams(&self, tasks: &Tasks) {
         let bus = self.clone();
         let shutdown = tasks.shutdown();
         tasks.spawn("nats-streams", OnFailure::Log, async move {
             tokio::select! {
                 () = bus.keep_streams_forever() => {}
+                () = bus.keep_trimming() => {}
                 () = shutdown.cancelled() => {}
             }
         });
+    }
+
+    async fn keep_trimming(&self) {
+        loop {
+            tokio::time::sleep(TRIM_EVERY).await;
+            match self.trim_streams().await {
+                Ok(0) => {}
+                Ok(messages) => tracing::info!(messages, "old usage events made room"),
+                Err(_) if !self.connected() => {}
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "usage events could not make room");
+                }
+            }
+        }
     }
 
     async fn keep_streams_forever(&self) {

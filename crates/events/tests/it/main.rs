@@ -4,4 +4,5 @@
 mod consumer;
 mod push;
 mod spool;
+mod streams;
 mod support;
