@@ -24,7 +24,7 @@ pub(crate) struct Asked {
     pub(crate) headers: HeaderMap,
     /// Set when the client wants another protocol on this connection.
     pub(crate) upgrade: Option<OnUpgrade>,
-    /// As the socket has it.
+    /// As the socket has it, or a trusted proxy.
     pub(crate) peer: Option<IpAddr>,
     pub(crate) request_id: RequestId,
     pub(crate) trace: Option<TraceContext>,
@@ -37,7 +37,7 @@ impl Asked {
         let asked = Self {
             request_id: text(REQUEST_ID).and_then(RequestId::parse).unwrap_or_default(),
             trace: text(TRACEPARENT).and_then(TraceContext::parse),
-            peer: parts.extensions.get::<weir_runtime::PeerAddr>().map(|peer| peer.0.ip()),
+            peer: weir_runtime::client_ip(&parts.extensions),
             upgrade: parts.extensions.remove::<OnUpgrade>(),
             method: parts.method,
             uri: parts.uri,

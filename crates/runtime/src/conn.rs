@@ -29,6 +29,7 @@ use crate::{
     body::IdleBody,
     io::Io,
     owed::{Owed, OwedBody},
+    proxy::ClientAddr,
     watch::{Overdue, Watch},
 };
 
@@ -80,7 +81,7 @@ pub(crate) struct Connection {
     pub(crate) app: Router,
     pub(crate) peer: PeerAddr,
     pub(crate) watch: Arc<Watch>,
-    pub(crate) body_idle: Duration,
+    pub(crate) config: Arc<ListenConfig>,
     pub(crate) soft: CancellationToken,
     pub(crate) hard: CancellationToken,
 }
@@ -95,7 +96,7 @@ impl Connection {
             peer: self.peer,
             watch: self.watch,
             owed: owed.clone(),
-            body_idle: self.body_idle,
+            config: self.config,
         };
         let mut conn = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
         let mut soft = std::pin::pin!(self.soft.cancelled());
@@ -148,7 +149,7 @@ struct App {
     peer: PeerAddr,
     watch: Arc<Watch>,
     owed: Arc<Owed<InFlight>>,
-    body_idle: Duration,
+    config: Arc<ListenConfig>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for App {
@@ -161,12 +162,16 @@ impl hyper::service::Service<Request<Incoming>> for App {
         let owed = (request.version() == Version::HTTP_2).then(|| self.owed.clone());
         let mut request = request;
         request.extensions_mut().insert(self.peer);
+        let client = ClientAddr::find(&self.config.trusted_proxies, self.peer.0.ip(), request.headers());
+        if let Some(client) = client {
+            request.extensions_mut().insert(client);
+        }
         let request = if request.body().is_end_stream() {
             request.map(|_| Body::empty())
         } else if is_grpc(&request) {
             request.map(Body::new)
         } else {
-            request.map(|body| Body::new(IdleBody::new(body, self.body_idle)))
+            request.map(|body| Body::new(IdleBody::new(body, self.config.body_idle_timeout)))
         };
         Answering { inner: self.router.clone().call(request), in_flight: Some(in_flight), owed }
     }

@@ -20,7 +20,7 @@ use weir_config::ByteSize;
 use weir_telemetry::Metrics;
 
 use crate::{
-    Shutdown,
+    Network, Shutdown,
     conn::{Connection, Ended, builder},
     io::Io,
     limits::Limits,
@@ -53,6 +53,8 @@ pub struct ListenConfig {
     pub max_connections: usize,
     /// Zero: no limit, as behind a proxy. An IPv6 /64 counts as one address.
     pub max_connections_per_ip: usize,
+    /// Proxies whose `X-Forwarded-For` names the client, for limits by address. None by default.
+    pub trusted_proxies: Vec<Network>,
     /// HTTP/2 requests at a time on one connection.
     pub max_streams: u32,
     pub max_headers: usize,
@@ -76,6 +78,7 @@ impl Default for ListenConfig {
             keep_alive: Duration::from_secs(20),
             max_connections: 20_000,
             max_connections_per_ip: 1_000,
+            trusted_proxies: Vec::new(),
             max_streams: 1_000,
             max_headers: 100,
             max_header_bytes: ByteSize::kib(64),
@@ -248,7 +251,7 @@ impl Server {
             app: self.app.clone(),
             peer: PeerAddr(peer),
             watch,
-            body_idle: self.config.body_idle_timeout,
+            config: self.config.clone(),
             soft: self.soft.child_token(),
             hard: self.hard.clone(),
         };

@@ -17,7 +17,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
-use weir_runtime::{BindError, ListenConfig, PeerAddr, bind};
+use weir_runtime::{BindError, ListenConfig, PeerAddr, bind, client_ip};
 
 fn echo() -> Router {
     Router::new()
@@ -52,6 +52,25 @@ async fn http1_and_http2_are_served_on_one_port() {
         }
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_names_the_client() {
+    async fn client(extensions: http::Extensions) -> String {
+        client_ip(&extensions).unwrap().to_string()
+    }
+    let app =
+        || Router::new().route("/", get(|request: http::Request<Body>| client(request.extensions().clone())));
+    for (trusted_proxies, expected) in [("127.0.0.0/8", "198.51.100.1"), ("10.0.0.0/8", "127.0.0.1")] {
+        let trusted_proxies = vec![trusted_proxies.parse().unwrap()];
+        let server = start(app(), ListenConfig { trusted_proxies, ..ListenConfig::default() });
+        let mut raw = server.connect().await;
+        raw.send("GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 198.51.100.1\r\n\r\n").await;
+        let answer = raw.answer().await;
+        assert!(answer.ends_with(expected), "{answer}");
+        drop(raw);
+        server.stop().await;
+    }
 }
 
 #[tokio::test]
