@@ -9,6 +9,8 @@ ARGS ?=
 # Arguments for the bench.
 BENCH ?=
 WEIR := cargo run --quiet -p weir --
+# Settings of your own go into .env (see .env.example); what the environment has already counts for more.
+ENV := if [[ -f .env ]]; then before=$$(export -p); set -a; source ./.env; set +a; eval "$$before"; fi
 
 .PHONY: help setup dev dev-stop health build test test-unit test-integration test-e2e test-chaos bench \
 	lint format format-check type-check security db-migrate db-reset all ci clean
@@ -19,16 +21,15 @@ help: ## Show this list
 setup: ## Install what is missing under .weir/ (PostgreSQL, NATS)
 	@scripts/setup.sh
 
-# Settings of your own go into .env (see .env.example).
 dev: setup ## Run the whole platform here: ARGS="--port N --data DIR --reset"
 	@cargo build -p weir
-	@if [[ -f .env ]]; then set -a; source ./.env; set +a; fi; exec $(WEIR) dev $(ARGS)
+	@$(ENV); exec $(WEIR) dev $(ARGS)
 
 dev-stop: ## Stop it, or what a killed one left behind
-	@$(WEIR) dev stop $(ARGS)
+	@$(ENV); $(WEIR) dev stop $(ARGS)
 
 health: ## Say which services of the running platform are ready
-	@$(WEIR) dev status $(ARGS)
+	@$(ENV); $(WEIR) dev status $(ARGS)
 
 build: ## Build the release binaries into target/release
 	@cargo build --release --workspace --bins --exclude weir-bench --exclude weir-e2e
@@ -73,10 +74,10 @@ security: ## Licences, sources, bans and advisories of the dependencies (needs c
 	else echo "cargo-deny is not installed: https://github.com/EmbarkStudios/cargo-deny" >&2; exit 1; fi
 
 db-migrate: ## Migrate the database of DATABASE_URL; the services' role gets WEIR_APP_PASSWORD
-	@$(WEIR) migrate
+	@$(ENV); $(WEIR) migrate
 
 db-reset: ## Stop the platform here and wipe its data
-	@$(WEIR) dev reset $(ARGS)
+	@$(ENV); $(WEIR) dev reset $(ARGS)
 
 all: format-check lint test build ## Everything a change should pass, and the release binaries
 

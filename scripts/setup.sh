@@ -37,11 +37,12 @@ check_prerequisites() {
 environment() {
     local folder=$1 requirements=$2
     shift 2
-    if cmp -s "$requirements" "$folder/installed"; then
+    if cmp -s "$requirements" "$folder/installed" && "$folder/bin/python" -c '' 2>/dev/null; then
         return
     fi
     say "installing $(basename "$requirements" .txt) into $folder"
-    [[ -x $folder/bin/python ]] || python3 -m venv "$folder"
+    # One that was left half made, or whose Python was upgraded away, is made anew.
+    "$folder/bin/python" -m pip --version &>/dev/null || python3 -m venv --clear "$folder"
     if ! "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
         --only-binary :all: "$@" --requirement "$requirements"; then
         say "pip could not install $requirements (see above)"

@@ -80,7 +80,7 @@ pub(super) async fn attach() -> Result<String> {
     })
     .await?;
     if let Some(server) = read(&dir)
-        && reachable(&server).await
+        && reachable(&dir, &server).await?
     {
         return Ok(server.url);
     }
@@ -118,26 +118,41 @@ fn read(dir: &Path) -> Option<Server> {
     serde_json::from_slice(&fs::read(dir.join("server.json")).ok()?).ok()
 }
 
-async fn reachable(server: &Server) -> bool {
-    if !i32::try_from(server.keeper).is_ok_and(alive) {
-        return false;
-    }
+/// Waits until it answers; not when it or its keeper is gone. One that lives and is only slow, or full, is in use
+/// by other tests.
+async fn reachable(dir: &Path, server: &Server) -> Result<bool> {
     let url = format!("{}/postgres", server.url);
-    match tokio::time::timeout(Duration::from_secs(10), connect(&url)).await {
-        Ok(Ok(conn)) => conn.close().await.is_ok(),
-        _ => false,
-    }
+    wait_for("the shared PostgreSQL to answer", async || {
+        if !i32::try_from(server.keeper).is_ok_and(alive) || !any_runs(dir)? {
+            return Ok(Some(false));
+        }
+        match tokio::time::timeout(Duration::from_secs(10), connect(&url)).await {
+            Ok(Ok(conn)) => Ok(conn.close().await.is_ok().then_some(true)),
+            _ => Ok(None),
+        }
+    })
+    .await
+}
+
+/// Whether the server of one of the `run-*` folders lives.
+fn any_runs(dir: &Path) -> Result<bool> {
+    Ok(runs(dir)?.any(|run| postmaster(&pidfile(&run)).is_some_and(|pid| belongs(pid, &run))))
+}
+
+fn runs(dir: &Path) -> Result<impl Iterator<Item = PathBuf>> {
+    let named = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("run-");
+    Ok(fs::read_dir(dir)?.flatten().filter(named).map(|entry| entry.path()))
+}
+
+fn pidfile(run: &Path) -> PathBuf {
+    run.join("pg/data/postmaster.pid")
 }
 
 /// Ends and removes what dead predecessors left.
 async fn clear(dir: &Path) -> Result<()> {
     let _ = fs::remove_file(dir.join("server.json"));
-    for entry in fs::read_dir(dir)?.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with("run-") {
-            continue;
-        }
-        let run = entry.path();
-        let pidfile = run.join("pg/data/postmaster.pid");
+    for run in runs(dir)? {
+        let pidfile = pidfile(&run);
         if let Some(pid) = postmaster(&pidfile)
             && belongs(pid, &run)
         {
@@ -192,4 +207,43 @@ async fn start(dir: &Path) -> Result<Server> {
         .process_group(0)
         .spawn()?;
     Ok(Server { url, keeper: keeper.id() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_lives_is_waited_for_and_a_dead_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run-1");
+        fs::create_dir_all(run.join("pg/data")).unwrap();
+        let mut postgres = Command::new("/bin/sh")
+            .args(["-c", "read -r line; exit 0"])
+            .arg(&run)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        fs::write(pidfile(&run), format!("{}\n", postgres.id())).unwrap();
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("postgres://weir@{}", listener.local_addr().unwrap());
+        let server = Server { url, keeper: process::id() };
+        let mut answer = std::pin::pin!(reachable(dir.path(), &server));
+        // As one with too many clients, it hangs up on everybody.
+        let full = async {
+            for _ in 0..4 {
+                drop(listener.accept().await.unwrap());
+            }
+        };
+        tokio::select! {
+            answer = &mut answer => panic!("given up: {answer:?}"),
+            () = full => {}
+        }
+        drop(listener);
+        postgres.kill().unwrap();
+        postgres.wait().unwrap();
+        assert!(!answer.await.unwrap());
+    }
 }

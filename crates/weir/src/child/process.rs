@@ -93,10 +93,19 @@ fn has_proc() -> bool {
 /// The arguments joined by spaces.
 fn command_line(pid: u32) -> Option<String> {
     if has_proc() {
+        if is_in_a_container(pid) {
+            return None;
+        }
         let raw = fs::read(format!("{PROC}/{pid}/cmdline")).ok()?;
         return joined(&raw);
     }
     all().into_iter().find(|(other, _)| *other == pid).map(|(_, line)| line)
+}
+
+/// Whether it is in a container that we are not in: paths on its command line mean other files there.
+fn is_in_a_container(pid: u32) -> bool {
+    let namespace = |pid: &str| fs::read_link(format!("{PROC}/{pid}/ns/pid")).ok();
+    matches!((namespace(&pid.to_string()), namespace("self")), (Some(its), Some(ours)) if its != ours)
 }
 
 fn joined(raw: &[u8]) -> Option<String> {
@@ -139,7 +148,11 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::CommandExt as _;
+    use std::{
+        io::{BufRead as _, BufReader},
+        os::unix::process::CommandExt as _,
+        process::Stdio,
+    };
 
     use super::*;
 
@@ -169,5 +182,30 @@ mod tests {
         assert!(other.try_wait().unwrap().is_none());
         other.kill().unwrap();
         other.wait().unwrap();
+    }
+
+    /// With the same path in its own file system, it would look like ours.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_marked_process_in_a_container_is_not_ours() {
+        let marker = Marker::new(format!("--config /x/{}", std::process::id()));
+        let mut outer = Command::new("unshare")
+            .args(["--pid", "--fork", "--kill-child", "/bin/sh", "-c", "echo here; read -r line; exit 0"])
+            .args(marker.0.split(' '))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(outer.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let found = marker.find();
+        drop(outer.stdin.take());
+        outer.wait().unwrap();
+        if line.is_empty() {
+            eprintln!("SKIPPED: unshare may not make a container here");
+            return;
+        }
+        // The one that made the container is outside of it.
+        assert_eq!(found, [outer.id()]);
     }
 }

@@ -3,15 +3,20 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
+use super::StateFile;
+
 /// What a house makes in its folder. A reset removes these and nothing else: the folder may be anybody's home.
-const OWN: [&str; 7] = ["dev.json", "children.json", "postgres", "nats", "redis", "services", "logs"];
+/// The last one, written before all others and removed after them, proves that the others are a house's.
+const OWN: [&str; 7] = ["dev.json", "postgres", "nats", "redis", "services", "logs", PROOF];
+const PROOF: &str = "children.json";
 /// Where a folder's PostgreSQL goes when its user may not enter the folder.
 const ELSEWHERE: &str = "/var/lib/weir";
 const HASH_LENGTH: usize = 12;
@@ -61,13 +66,17 @@ impl Folder {
         self.join("logs").join(format!("{name}.log"))
     }
 
+    pub(crate) fn lock_path(&self) -> PathBuf {
+        self.join("lock")
+    }
+
     /// The file that says, once a house is ready, how to reach it.
     pub(crate) fn dev_json(&self) -> PathBuf {
         self.join("dev.json")
     }
 
     pub(crate) fn children_json(&self) -> PathBuf {
-        self.join("children.json")
+        self.join(PROOF)
     }
 
     /// Short and the same for the same folder.
@@ -96,7 +105,7 @@ impl Folder {
 
     /// The lock, or the id of the process that holds it.
     pub(crate) fn try_lock(&self) -> Result<Result<Lock, u32>> {
-        let path = self.join("lock");
+        let path = self.lock_path();
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -122,10 +131,42 @@ impl Folder {
         }
     }
 
-    /// Removes what a house made here. The children must be stopped.
+    /// Makes the folder a house's before anything else is put there, and the folder of its logs, which no other
+    /// user may read.
+    ///
+    /// # Errors
+    /// As [`Self::refuse_strangers`].
+    pub(crate) fn claim(&self) -> Result<()> {
+        self.refuse_strangers()?;
+        let proof = self.children_json();
+        if !proof.exists() {
+            StateFile::load(&proof)?.update(|_| ())?;
+        }
+        let logs = self.make("logs")?;
+        fs::set_permissions(&logs, fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("closing {}", logs.display()))
+    }
+
+    /// # Errors
+    /// When something here has a name that a house would use, and no house made it.
+    pub(crate) fn refuse_strangers(&self) -> Result<()> {
+        let known = |name: &str| fs::symlink_metadata(self.join(name)).is_ok();
+        let found: Vec<&str> = OWN.into_iter().filter(|name| known(name)).collect();
+        ensure!(
+            found.is_empty() || found.contains(&PROOF),
+            "{} has {} but no {PROOF}, so `weir dev` did not make them; move them away, or give it another folder with --data",
+            self.root.display(),
+            found.join(", "),
+        );
+        Ok(())
+    }
+
+    /// Removes what a house made here and elsewhere; nothing here when there was none. The children must be stopped.
     pub(crate) fn wipe(&self) -> Result<()> {
-        let mut paths: Vec<PathBuf> = OWN.iter().map(|name| self.join(name)).collect();
-        paths.push(self.elsewhere());
+        let mut paths = vec![self.elsewhere()];
+        if self.children_json().exists() {
+            paths.extend(OWN.iter().map(|name| self.join(name)));
+        }
         for path in paths {
             let removed = match fs::symlink_metadata(&path) {
                 Ok(meta) if meta.is_dir() => fs::remove_dir_all(&path),
@@ -169,12 +210,35 @@ mod tests {
         for name in ["venv", "nats", "logs"] {
             fs::create_dir(folder.join(name)).unwrap();
         }
-        for name in ["thesis.txt", "dev.json", "nats/nats.conf"] {
+        for name in ["thesis.txt", "dev.json", "nats/nats.conf", "children.json"] {
             fs::write(folder.join(name), "").unwrap();
         }
         folder.wipe().unwrap();
         let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["thesis.txt", "venv"]);
+    }
+
+    #[test]
+    fn what_only_has_our_names_is_neither_used_nor_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        fs::create_dir(folder.join("logs")).unwrap();
+        folder.wipe().unwrap();
+        assert!(folder.join("logs").exists());
+        let refused = folder.claim().unwrap_err().to_string();
+        assert!(refused.contains("has logs but no children.json"), "{refused}");
+        assert!(!folder.children_json().exists());
+        fs::remove_dir(folder.join("logs")).unwrap();
+        folder.claim().unwrap();
+        folder.claim().unwrap();
+        assert_eq!(fs::metadata(folder.join("logs")).unwrap().permissions().mode() & 0o777, 0o700);
+        folder.wipe().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_proof_goes_last() {
+        assert_eq!(OWN.last(), Some(&PROOF));
     }
 }

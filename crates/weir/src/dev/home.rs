@@ -34,7 +34,12 @@ impl Home {
     pub(crate) async fn choose(folder: &Folder, state: &StateFile, named_bin: Option<&Path>) -> Result<Self> {
         let bin = programs::postgres(folder, named_bin)?;
         let inside = folder.join("postgres");
-        let remembered = state.get().postgres_home.filter(|home| home.join("data").exists());
+        let elsewhere = folder.elsewhere().join("postgres");
+        // One that is neither is another folder's: this one is a copy, and the original may be running.
+        let remembered = state
+            .get()
+            .postgres_home
+            .filter(|home| [&inside, &elsewhere].contains(&home) && home.join("data").exists());
         let account = Account::for_postgres(&remembered.as_deref().unwrap_or(&inside).join("data"))?;
         let Some(account) = account else {
             let root = remembered.unwrap_or(inside);
@@ -42,9 +47,11 @@ impl Home {
             return Ok(Self { bin, root, account: None });
         };
         let bin = runnable(folder, bin, &account).await?;
-        let candidates =
-            remembered.map_or_else(|| vec![inside, folder.elsewhere().join("postgres")], |home| vec![home]);
+        let candidates = remembered.map_or_else(|| vec![inside, elsewhere.clone()], |home| vec![home]);
         for root in &candidates {
+            if *root == elsewhere {
+                open_elsewhere(folder)?;
+            }
             private_folder(root, Some(&account))?;
             if account.can_write(root).await {
                 return Ok(Self { bin, root: root.clone(), account: Some(account) });
@@ -88,6 +95,20 @@ fn private_folder(path: &Path, account: Option<&Account>) -> Result<()> {
     make().with_context(|| format!("creating {}", path.display()))
 }
 
+/// Makes the folders on the way to what lies elsewhere, for every user to enter whatever our umask is.
+fn open_elsewhere(folder: &Folder) -> Result<()> {
+    let place = folder.elsewhere();
+    for path in place.parent().into_iter().chain([place.as_path()]) {
+        open_folder(path).with_context(|| format!("creating {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn open_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
 /// `bin`, or a copy of the wheel it is in that `account` can run.
 async fn runnable(folder: &Folder, bin: PathBuf, account: &Account) -> Result<PathBuf> {
     if account.can_run(&bin.join("postgres")).await {
@@ -105,10 +126,12 @@ async fn runnable(folder: &Folder, bin: PathBuf, account: &Account) -> Result<Pa
         return Ok(copied);
     }
     tracing::info!(user = %account.name, to = %target.display(), "copying PostgreSQL to where its user may run it");
+    open_elsewhere(folder)?;
     let copy = || -> io::Result<()> {
         if target.exists() {
             fs::remove_dir_all(&target)?;
         }
+        open_folder(&target)?;
         copy_tree(wheel, &target.join(programs::WHEEL))?;
         // The libraries the wheel brings, where its programs look for them.
         let libraries = format!("{}.libs", programs::WHEEL);
@@ -130,9 +153,9 @@ fn stamp(bin: &Path) -> Result<String> {
     Ok(format!("{} {} {}\n", bin.display(), meta.len(), meta.mtime()))
 }
 
+/// Copies a folder so that every user may read it, and run what its owner may run.
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
+    open_folder(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
@@ -143,7 +166,52 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
             symlink(fs::read_link(&source)?, &target)?;
         } else {
             fs::copy(&source, &target)?;
+            let mode = fs::metadata(&target)?.permissions().mode();
+            let run = if mode & 0o100 == 0 { 0 } else { 0o111 };
+            fs::set_permissions(&target, fs::Permissions::from_mode(mode | 0o444 | run))?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_closed_files_is_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir_all(from.join("bin")).unwrap();
+        for (name, mode) in [("bin/postgres", 0o700), ("text", 0o600)] {
+            fs::write(from.join(name), "").unwrap();
+            fs::set_permissions(from.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::set_permissions(from.join("bin"), fs::Permissions::from_mode(0o700)).unwrap();
+        copy_tree(&from, &to).unwrap();
+        let mode = |name: &str| fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(["", "bin", "bin/postgres", "text"].map(mode), [0o755, 0o755, 0o755, 0o644]);
+    }
+
+    #[tokio::test]
+    async fn a_copied_folder_does_not_use_the_originals_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let original = dir.path().join("original/postgres");
+        fs::create_dir_all(original.join("data")).unwrap();
+        let programs = dir.path().join("bin");
+        fs::create_dir(&programs).unwrap();
+        for name in ["postgres", "initdb"] {
+            fs::write(programs.join(name), "#!/bin/sh\n").unwrap();
+        }
+        open_folder(dir.path()).unwrap();
+        for path in [programs.join("postgres"), programs.join("initdb"), programs.clone()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let folder = Folder::open(&dir.path().join("copy")).unwrap();
+        open_folder(folder.root()).unwrap();
+        let state = StateFile::load(&folder.children_json()).unwrap();
+        state.update(|state| state.postgres_home = Some(original.clone())).unwrap();
+        let home = Home::choose(&folder, &state, Some(&programs)).await.unwrap();
+        assert_eq!(home.root, folder.join("postgres"));
+    }
 }

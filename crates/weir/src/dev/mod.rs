@@ -64,6 +64,7 @@ pub(crate) async fn run(args: DevArgs, settings: Settings, began: Instant) -> Re
         leftovers::stop(&folder, false).await;
         folder.wipe()?;
     }
+    folder.claim()?;
     crate::start_log(&settings.log, Some(folder.log("weir")))?;
     let children = Tasks::new();
     let mut house = None;

@@ -58,10 +58,18 @@ pub(crate) async fn up(folder: &Folder, state: &StateFile, stores: &StoreArgs) -
     let marker = marker(&home.data());
     if home.data().join("PG_VERSION").exists() {
         same_version(&home).await?;
+        ensure!(
+            !state.get().postgres.password.is_empty(),
+            "{} is of a house whose children.json is gone, and with it the password; start over with --reset",
+            home.data().display(),
+        );
     } else {
         // A server whose data was removed under it would hold the port and come to no good.
         marker.stop_all(ENDING).await;
         create(&home, state).await?;
+    }
+    if state.get().postgres_home.as_ref() != Some(&home.root) {
+        state.update(|state| state.postgres_home = Some(home.root.clone()))?;
     }
     let login = state.get().postgres;
     if login.port != 0 {
@@ -168,8 +176,7 @@ async fn create(home: &Home, state: &StateFile) -> Result<()> {
     let config = fresh.join("postgresql.conf");
     let text = fs::read_to_string(&config)? + SETTINGS;
     fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
-    fs::rename(&fresh, &data)?;
-    state.update(|state| state.postgres_home = Some(home.root.clone()))
+    fs::rename(&fresh, &data).with_context(|| format!("creating {}", data.display()))
 }
 
 /// Runs a program to its end; its output is the error when it fails, and it does not outlive us.

@@ -1,8 +1,9 @@
 //! `weir dev stop`, `status` and `reset`: about a house that another process runs.
 
 use std::{
-    fs,
+    fs, io,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::MetadataExt as _,
     path::Path,
     process::ExitCode,
     time::{Duration, Instant},
@@ -31,18 +32,43 @@ pub(crate) async fn stop(data: &Path, wipe: bool) -> Result<ExitCode> {
         Ok(lock) => lock,
         Err(pid) => {
             let raw = i32::try_from(pid).ok().filter(|&pid| pid > 0).context("the lock names no process")?;
-            kill(Pid::from_raw(raw), Signal::SIGTERM).with_context(|| format!("signalling process {pid}"))?;
-            until(Instant::now() + PATIENCE, free).await?
+            if holds(pid, &folder.lock_path())? {
+                kill(Pid::from_raw(raw), Signal::SIGTERM)
+                    .with_context(|| format!("signalling process {pid}"))?;
+                until(Instant::now() + PATIENCE, free).await?
+            } else {
+                // It may have ended since we looked.
+                folder.try_lock()?.map_err(|_| {
+                    anyhow!(
+                        "{} is held by a process that cannot be seen from here (in another container?): stop it there",
+                        folder.root().display()
+                    )
+                })?
+            }
         }
     };
     let left = leftovers::stop(&folder, false).await;
     if wipe {
         folder.wipe()?;
+        folder.refuse_strangers()?;
     }
     let left = if left > 0 { ", with children a killed launcher had left" } else { "" };
     let wiped = if wipe { "stopped and wiped" } else { "stopped" };
     say(&format!("{} is {wiped}{left}", folder.root().display()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether `pid` has the file open. Its number alone proves nothing: on a shared folder it may be another
+/// container's. Where there is no `/proc` to ask, it has.
+fn holds(pid: u32, file: &Path) -> io::Result<bool> {
+    if !Path::new("/proc/self/fd").exists() {
+        return Ok(true);
+    }
+    let file = fs::metadata(file)?;
+    let mut open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    Ok(open.any(|entry| {
+        fs::metadata(entry.path()).is_ok_and(|meta| (meta.dev(), meta.ino()) == (file.dev(), file.ino()))
+    }))
 }
 
 /// Whether it runs, and which services and children do. Fails when one is not ready.
@@ -86,4 +112,31 @@ fn addresses(gateway: SocketAddr) -> impl Iterator<Item = (&'static str, SocketA
         let address = if name == SERVICES[0] { gateway } else { (Ipv4Addr::LOCALHOST, port).into() };
         (name, address)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// As another container's launcher on the same folder would write it: the number means somebody else here.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_stranger_with_the_lock_holders_number_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let lock = folder.lock().unwrap();
+        assert!(holds(std::process::id(), &folder.lock_path()).unwrap());
+        let mut stranger = Command::new("sleep").arg("600").spawn().unwrap();
+        fs::write(folder.lock_path(), stranger.id().to_string()).unwrap();
+        let refused = tokio::time::timeout(Duration::from_secs(20), stop(dir.path(), false)).await;
+        let alive = stranger.try_wait().unwrap().is_none();
+        let _ = stranger.kill();
+        stranger.wait().unwrap();
+        assert!(alive, "the stranger was signalled");
+        let refused = refused.unwrap().unwrap_err().to_string();
+        assert!(refused.contains("another container"), "{refused}");
+        drop(lock);
+    }
 }

