@@ -418,8 +418,7 @@ async fn revocations_are_followed_on_a_real_bucket_also_those_from_before() {
     let push = async |key: &Key| {
         let change = prost::Message::encode_to_vec(&KeyChange { key_id: key.id.to_string(), revoked: true });
         let putting = async {
-            while bus.push(background::BUCKET).put(&key.id.to_string(), change.clone().into()).await.is_err()
-            {
+            while bus.key_changes().put(&key.id.to_string(), change.clone().into()).await.is_err() {
                 tokio::task::yield_now().await;
             }
         };
