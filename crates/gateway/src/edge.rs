@@ -54,7 +54,7 @@ impl House {
     async fn serve(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
         let version = request.version();
         let (asked, body) = Asked::new(request);
-        let body = self.lingering.over(body, version, &asked.headers);
+        let body = self.lingering.over(body, version);
         let uri = asked.uri.clone();
         let found = endpoint::find(uri.path());
         let (request_id, origin) = (asked.request_id.clone(), self.cors.origin(&asked.headers));

@@ -1,7 +1,7 @@
 //! A request that is answered before its body was read (a wrong key, a body too large): the answer goes out at
 //! once, and the rest of the body is read and thrown away for a while. A connection closed on a client that still
-//! sends is reset, and the client would never see the answer. HTTP/2 ends the one stream instead and needs none of
-//! this.
+//! sends is reset, and the client would never see the answer; one that was read to the end of the body is used
+//! again, as the client expects. HTTP/2 ends the one stream instead and needs none of this.
 
 use std::{
     pin::Pin,
@@ -12,14 +12,12 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, Version, header};
+use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::Semaphore;
 use weir_runtime::{OnFailure, Tasks};
 
-/// What the sockets' buffers take anyway.
-const SMALL: u64 = 64 * 1024;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 const MAX_TIME: Duration = Duration::from_secs(10);
 /// Bodies read for nothing at once; a client beyond them may miss its answer.
@@ -37,11 +35,9 @@ impl Lingering {
         Self { tasks, free: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
     }
 
-    /// `body` itself when it is small or its connection does not depend on its being read.
-    pub(crate) fn over(&self, body: Body, version: Version, headers: &HeaderMap) -> Body {
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-        let small = body.is_end_stream() || length.is_some_and(|length| length <= SMALL);
-        if small || version > Version::HTTP_11 {
+    /// `body` itself when it is empty or its connection does not depend on its being read.
+    pub(crate) fn over(&self, body: Body, version: Version) -> Body {
+        if body.is_end_stream() || version > Version::HTTP_11 {
             return body;
         }
         Body::new(Linger { body, ended: false, lingering: self.clone() })
@@ -116,17 +112,13 @@ mod tests {
         Body::from_stream(stream::iter([chunk()]).chain(stream::pending()))
     }
 
-    fn over(lingering: &Lingering, body: Body, version: Version) -> Body {
-        lingering.over(body, version, &HeaderMap::new())
-    }
-
     #[tokio::test]
     async fn unread_bodies_are_read_over_http_1_only_and_so_many_at_once() {
         let lingering = Lingering { tasks: Tasks::new(), free: Arc::new(Semaphore::new(2)) };
-        drop(over(&lingering, endless(), Version::HTTP_2));
+        drop(lingering.over(endless(), Version::HTTP_2));
         assert_eq!(lingering.free.available_permits(), 2);
         for left in [1, 0, 0] {
-            drop(over(&lingering, endless(), Version::HTTP_11));
+            drop(lingering.over(endless(), Version::HTTP_11));
             assert_eq!(lingering.free.available_permits(), left);
         }
         lingering.tasks.stop(Duration::ZERO).await;
@@ -138,7 +130,7 @@ mod tests {
         let lingering = Lingering::new(Tasks::new());
         for last in [None, Some(Err(std::io::Error::other("reset")))] {
             let chunks = stream::iter([Some(chunk()), last].into_iter().flatten());
-            let mut body = over(&lingering, Body::from_stream(chunks), Version::HTTP_11);
+            let mut body = lingering.over(Body::from_stream(chunks), Version::HTTP_11);
             while let Some(Ok(_)) = body.frame().await {}
             drop(body);
             assert_eq!(lingering.free.available_permits(), MAX_AT_ONCE);

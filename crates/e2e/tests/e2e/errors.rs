@@ -127,6 +127,29 @@ async fn a_client_that_sends_on_still_reads_why_it_was_refused() {
     }
 }
 
+/// The body comes in a packet of its own, as over every network; the connection is the client's to use again.
+#[tokio::test]
+async fn a_connection_is_used_again_after_a_refusal() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let stand = Stand::shared();
+    let mut stream = tokio::net::TcpStream::connect(stand.addresses.gateway).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    for turn in 0..5 {
+        let body = r#"{"model":"gpt-4o-mini","messages":[]}"#;
+        let head = format!(
+            "POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer pk_live_wrong\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let read = stream.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        assert!(answer.starts_with("HTTP/1.1 401 "), "turn {turn}: {answer:?}");
+        stream.write_all(body.as_bytes()).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_provider_s_refusal_reaches_the_client() {
     let client = client().await;

@@ -3,12 +3,15 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use serde_json::json;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{
+    client_async,
+    tungstenite::{Error, Message},
+};
 use weir_config::ByteSize;
 use weir_realtime::Config;
 
 use crate::{
-    client::{PATIENCE, open},
+    client::PATIENCE,
     rig::{Rig, until},
 };
 
@@ -123,7 +126,12 @@ async fn a_stopping_instance_takes_nobody_in() {
     // The listener closes as well; whoever still gets through is told to go elsewhere.
     let refused = async || match tokio::net::TcpStream::connect(rig.address).await {
         Err(_) => true,
-        Ok(_) => matches!(open(rig.address, "/ws/chat", &[]).await, Err(r) if r.status().as_u16() == 503),
+        Ok(stream) => match client_async(format!("ws://{}/ws/chat", rig.address), stream).await {
+            Ok(_) => false,
+            Err(Error::Http(response)) => response.status().as_u16() == 503,
+            // It waited in the backlog when the listener closed.
+            Err(_) => true,
+        },
     };
     tokio::time::timeout(PATIENCE, until("refused", refused)).await.unwrap();
     tokio::time::timeout(Duration::from_secs(20), rig.tasks.stop(PATIENCE)).await.unwrap();
