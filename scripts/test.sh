@@ -53,7 +53,10 @@ case ${1:-all} in
         clients
         ;;
     # One after the other: each is a load of its own.
-    chaos) step chaos cargo test -p weir-e2e --no-fail-fast chaos -- --ignored --test-threads 1 ;;
+    chaos)
+        export WEIR_E2E_REQUESTS=${WEIR_E2E_REQUESTS:-10000} WEIR_E2E_KILLS=${WEIR_E2E_KILLS:-20}
+        step chaos cargo test -p weir-e2e --no-fail-fast -- --nocapture metering:: killed:: outages::
+        ;;
     *)
         echo "usage: scripts/test.sh [unit|integration|e2e|chaos]" >&2
         exit 2
