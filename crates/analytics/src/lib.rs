@@ -19,8 +19,7 @@ use weir_types::Clock;
 
 pub use config::Config;
 
-/// Name of the consumer of usage events on NATS.
-pub const CONSUMER: &str = "analytics-usage";
+pub use weir_events::ANALYTICS_CONSUMER as CONSUMER;
 
 /// What analytics is given.
 #[derive(Clone)]

@@ -18,8 +18,7 @@ use weir_types::Clock;
 
 pub use config::Config;
 
-/// Name of the consumer of usage events on NATS.
-pub const CONSUMER: &str = "billing-usage";
+pub use weir_events::BILLING_CONSUMER as CONSUMER;
 
 /// What billing is given.
 #[derive(Clone)]

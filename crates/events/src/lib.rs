@@ -21,4 +21,4 @@ pub use event::{Event, EventError, subject};
 pub use metrics::EventMetrics;
 pub use push::{Change, Push, PushError, Watch};
 pub use spool::{Commit, CommitError, Durability, Open, Spool, SpoolConfig, SpoolError};
-pub use streams::{DLQ, STREAMS, USAGE};
+pub use streams::{ANALYTICS_CONSUMER, BILLING_CONSUMER, DLQ, STREAMS, USAGE};

@@ -14,8 +14,13 @@ pub const USAGE: &str = "USAGE";
 /// Messages no consumer could handle.
 pub const DLQ: &str = "DLQ";
 
+/// Billing's durable consumer of [`USAGE`].
+pub const BILLING_CONSUMER: &str = "billing-usage";
+/// Analytics' durable consumer of [`USAGE`].
+pub const ANALYTICS_CONSUMER: &str = "analytics-usage";
+
 /// The durable consumers that must have had a usage event before it may go.
-const USAGE_CONSUMERS: &[&str] = &["billing-usage", "analytics-usage"];
+const USAGE_CONSUMERS: &[&str] = &[BILLING_CONSUMER, ANALYTICS_CONSUMER];
 
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -138,7 +138,7 @@ impl Relay {
 
     /// The body ended without `[DONE]`: complete if every choice had finished, else cut.
     async fn ended(&mut self) {
-        let finished = self.metered.as_mut().and_then(Metered::tap).is_some_and(|tap| tap.finished());
+        let finished = self.metered.as_ref().and_then(Metered::tap_ref).is_some_and(StreamTap::finished);
         if finished {
             return self.done(Bytes::from_static(DONE)).await;
         }
