@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts what is missing under .weir/: the PostgreSQL and NATS programs, and with `test` the test suite's Python
-# packages. Safe to run again; fast and offline when everything is there. Needs no root.
+# Puts what is missing under .weir/: the PostgreSQL and NATS programs, and with `test` the Python and Node packages of the
+# tests. Safe to run again; fast and offline when everything is there. Needs no root.
 #
 #   scripts/setup.sh         for `weir dev`
 #   scripts/setup.sh test    for the tests as well
@@ -61,14 +61,32 @@ redis() {
         say "installing redis-server"
         apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null
     fi
-    if command -v redis-server >/dev/null; then
-        return
-    fi
+    command -v redis-server >/dev/null || absent redis-server "apt install redis-server"
+}
+
+# absent WHAT HOW: what a developer may go without, CI may not.
+absent() {
+    local what=$1 how=$2
     if [[ ${CI:-} == true ]]; then
-        say "redis-server is missing, and CI does not go without it"
+        say "$what is missing, and CI does not go without it ($how)"
         exit 1
     fi
-    say "NO redis-server: tests that need a real Redis ARE SKIPPED (apt install redis-server)"
+    say "NO $what: its tests ARE SKIPPED ($how)"
+}
+
+# The packages of crates/e2e/node, as locked.
+node_packages() {
+    local folder=crates/e2e/node
+    if ! source scripts/node.sh; then
+        absent "Node 20 or newer with npm" "https://nodejs.org"
+        return
+    fi
+    if cmp -s $folder/package-lock.json $folder/node_modules/.installed; then
+        return
+    fi
+    say "installing the packages of $folder"
+    npm ci --prefix $folder --ignore-scripts --loglevel error --cache "$PWD/.weir/npm" >/dev/null
+    cp $folder/package-lock.json $folder/node_modules/.installed
 }
 
 check_prerequisites
@@ -78,6 +96,7 @@ case ${1:-} in
     test)
         environment .weir/test-venv scripts/requirements-test.txt
         redis
+        node_packages
         ;;
     *)
         say "usage: scripts/setup.sh [test]"

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Runs tests and ends with a summary of every step: what it ran, how long it took, what passed.
 #
-#   scripts/test.sh [unit|integration|e2e|chaos]     all but chaos when nothing is named
+#   scripts/test.sh [unit|integration|e2e|clients|repository|chaos|STEP]     all but chaos when nothing is named
+#
+# A step is a command, or a script of its own below. Such a script ends with 77 when a tool it needs isn't there, and its
+# last line says which: the step counts as SKIPPED, and in CI, where every tool has to be there, as failed.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,52 +17,107 @@ trap 'rm -f "$log"' EXIT
 
 # step NAME COMMAND...: runs it, keeps its figures for the summary, goes on when it fails.
 step() {
-    local name=$1 began=$SECONDS status=passed
+    local name=$1 began=$SECONDS code verdict=passed said
     shift
     printf '\n== %s: %s\n' "$name" "$*"
-    if ! "$@" 2>&1 | tee "$log"; then
-        status=FAILED
-        failed=1
+    "$@" 2>&1 | tee "$log"
+    code=${PIPESTATUS[0]}
+    said=$(figures)
+    if [[ $code == 77 && ${CI:-} != true ]]; then
+        verdict=SKIPPED said=$(tail -n 1 "$log")
+    elif [[ $code == 77 ]]; then
+        verdict=FAILED failed=1 said="CI does not skip: $(tail -n 1 "$log")"
+    elif [[ $code != 0 ]]; then
+        verdict=FAILED failed=1
     fi
-    outcomes+=("$(printf '%-12s %-7s %5d s  %s' "$name" "$status" $((SECONDS - began)) "$(figures)")")
+    outcomes+=("$(printf '%-15s %-7s %5d s  %s' "$name" "$verdict" $((SECONDS - began)) "$said")")
 }
 
-# Adds up the result lines of `cargo test`, or reads the one of Python's unittest.
+# Adds up the result lines of `cargo test` and of Node's test runner, or reads the ones of Python's unittest.
 figures() {
     awk '
-        /^test result:/ { for (i = 1; i <= NF; i++) {
+        /^test result:/ { rust = 1; for (i = 1; i <= NF; i++) {
             if ($i ~ /^passed/) passed += $(i-1)
             if ($i ~ /^failed/) failed += $(i-1)
             if ($i ~ /^ignored/) ignored += $(i-1) } }
+        /^(ℹ|#) pass [0-9]+$/ { rust = 1; passed += $3 }
+        /^(ℹ|#) fail [0-9]+$/ { failed += $3 }
+        /^(ℹ|#) skipped [0-9]+$/ { ignored += $3 }
         /^Ran [0-9]+ tests? in / { python = $0 }
         /^(OK|FAILED)( \(.*\))?$/ { verdict = $0 }
+        NF { last = $0 }
         END {
             if (python != "") print python ": " verdict
-            else printf "%d passed, %d failed, %d ignored", passed, failed, ignored
+            else if (rust) printf "%d passed, %d failed, %d ignored", passed, failed, ignored
+            else print substr(last, 1, 100)
         }' "$log"
 }
 
-clients() { step clients "$PYTHON" -m unittest discover --start-directory "$CLIENTS" --verbose; }
+# script NAME FILE: a step that is a script of its own.
+script() {
+    if [[ -e $2 ]]; then
+        step "$1" "$2"
+    else
+        step "$1" bash -c 'echo "SKIPPED: $0 is not there"; exit 77' "$2"
+    fi
+}
+
+rust() { step rust cargo test --workspace --no-fail-fast; }
+# The services as processes of their own.
+split() { script split scripts/test-split.sh; }
+# A gateway of this version with services of the last, and the other way round.
+skew() { script skew scripts/test-skew.sh; }
+# Official SDKs, unmodified.
+clients-python() { step clients-python "$PYTHON" -m unittest discover --start-directory "$CLIENTS" --verbose; }
+clients-node() { script clients-node crates/e2e/node/run.sh; }
+# The REST API against its own description.
+openapi() { script openapi scripts/test-openapi.sh; }
+# Prometheus, alert rules, dashboards.
+monitoring() { script monitoring scripts/test-monitoring.sh; }
+# Chart, image, compose files.
+deploy() { script deploy scripts/test-deploy.sh; }
+# Workflows, links, owners, lock files: what the compiler does not see.
+repository() { script repository scripts/test-repository.sh; }
+
+readonly SCRIPTED=(split skew clients-node openapi monitoring deploy repository)
 
 case ${1:-all} in
     all)
-        step rust cargo test --workspace --no-fail-fast
-        clients
+        repository
+        rust
+        split
+        skew
+        clients-python
+        clients-node
+        openapi
+        monitoring
+        deploy
         ;;
     unit) step unit cargo test --workspace --lib --no-fail-fast ;;
     integration) step integration cargo test --workspace --exclude weir-e2e --test '*' --no-fail-fast ;;
     e2e)
         step e2e cargo test -p weir-e2e --no-fail-fast
-        clients
+        split
+        skew
+        clients-python
+        clients-node
+        ;;
+    clients)
+        clients-python
+        clients-node
         ;;
     # One after the other: each is a load of its own.
     chaos)
         export WEIR_E2E_REQUESTS=${WEIR_E2E_REQUESTS:-10000} WEIR_E2E_KILLS=${WEIR_E2E_KILLS:-20}
         step chaos cargo test -p weir-e2e --no-fail-fast -- --nocapture metering:: killed:: outages::
         ;;
+    rust | clients-python) "$1" ;;
     *)
-        echo "usage: scripts/test.sh [unit|integration|e2e|chaos]" >&2
-        exit 2
+        if [[ " ${SCRIPTED[*]} " != *" $1 "* ]]; then
+            echo "usage: scripts/test.sh [unit|integration|e2e|clients|chaos|rust|clients-python|$(IFS='|'; echo "${SCRIPTED[*]}")]" >&2
+            exit 2
+        fi
+        "$1"
         ;;
 esac
 

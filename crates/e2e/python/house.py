@@ -1,4 +1,7 @@
-"""A running Weir for tests of real clients: the one WEIR_DEV_JSON names, else one of our own."""
+"""A running Weir for tests of real clients: the one WEIR_DEV_JSON names, else one of our own.
+
+`house.py COMMAND...` runs a command that finds such a house in WEIR_DEV_JSON.
+"""
 
 import json
 import os
@@ -6,6 +9,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -25,7 +29,8 @@ class House:
         self._folder = None
         named = os.environ.get("WEIR_DEV_JSON")
         if named:
-            self.dev = json.loads(pathlib.Path(named).read_text())
+            self.path = pathlib.Path(named)
+            self.dev = json.loads(self.path.read_text())
         else:
             self.dev = self._start()
 
@@ -37,6 +42,7 @@ class House:
         program = pathlib.Path(json.loads(metadata.stdout)["target_directory"]) / "debug" / "weir"
         self._folder = tempfile.TemporaryDirectory(prefix="weir-clients-")
         data = pathlib.Path(self._folder.name)
+        self.path = data / "dev.json"
         # A provider's key in the surroundings would bring a real provider in.
         names = ("PATH", "HOME", "WEIR_PG_BIN", "WEIR_NATS_BIN", "WEIR_REDIS_BIN")
         env = {name: os.environ[name] for name in names if name in os.environ}
@@ -49,7 +55,7 @@ class House:
             if self._process.poll() is not None:
                 raise RuntimeError(f"weir dev ended: {self._process.stderr.read().decode()}")
             try:
-                return json.loads((data / "dev.json").read_text())
+                return json.loads(self.path.read_text())
             except (FileNotFoundError, json.JSONDecodeError):
                 time.sleep(0.05)
         raise RuntimeError("weir dev was not ready in time")
@@ -128,3 +134,15 @@ def until(what, condition):
             return found
         time.sleep(0.05)
     raise AssertionError(f"never came: {what}")
+
+
+def main(command):
+    house = House()
+    try:
+        return subprocess.run(command, env={**os.environ, "WEIR_DEV_JSON": str(house.path)}).returncode
+    finally:
+        house.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
