@@ -21,9 +21,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={}", root.display());
     let mut files = Vec::new();
     protos(&root, &mut files)?;
-    let descriptors = protox::compile(&files, [&root])?;
+    let mut compiler = protox::Compiler::new([&root])?;
+    compiler.include_imports(true).include_source_info(true).open_files(&files)?;
+    // As the compiler encodes them: only that keeps our own options.
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
+    std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    let mut descriptors = compiler.file_descriptor_set();
+    // Annotations are read from the descriptors; nobody needs them as Rust types.
+    descriptors.file.retain(|f| f.package().starts_with("weir.") && f.package() != "weir.api.v1");
     // Their `Debug` is written by hand: it must not show secrets.
     let secretive = ["weir.control.v1.CreateApiKeyResponse"];
     tonic_prost_build::configure().bytes(".").skip_debug(secretive).compile_fds(descriptors)?;
