@@ -8,6 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 declare -A package=(
     [actionlint]=github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+    [compose]=github.com/compose-spec/compose-go/v2/cmd@v2.16.2
     [gitleaks]=github.com/zricethezav/gitleaks/v8@v8.30.1
     [helm]=helm.sh/helm/v4/cmd/helm@v4.3.1
     [kubeconform]=github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
@@ -33,6 +34,8 @@ if ! command -v go >/dev/null; then
 fi
 echo "building $wanted" >&2
 mkdir -p "$(dirname "$tool")"
+built=$(dirname "$tool")/$(basename "${wanted%@*}")
 GOBIN=$(dirname "$tool") GOFLAGS=-trimpath go install "$wanted" >&2
+[[ $built == "$tool" ]] || mv "$built" "$tool"
 echo "$wanted" >"$stamp"
 echo "$tool"

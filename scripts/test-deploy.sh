@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Chart, compose files, image: rendered and checked, nothing is started but NATS. Needs Python; helm, kubeconform and a
+# reader of compose files are built with Go. Without Go the chart is not checked, and this ends with 77.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly VENV=.weir/deploy-venv REQUIREMENTS=scripts/requirements-deploy.txt
+readonly SCHEMAS=.weir/deploy-schemas VERSIONS=(v1.29.0 v1.37.0)
+
+if ! cmp -s $REQUIREMENTS $VENV/installed; then
+    python3 -m venv --clear $VENV
+    $VENV/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps \
+        --requirement $REQUIREMENTS
+    rm -rf $SCHEMAS
+    cp $REQUIREMENTS $VENV/installed
+fi
+
+# Kubernetes' schemas, in the oldest and the newest version we run on, with references that stay within their folder.
+for version in "${VERSIONS[@]}"; do
+    [[ -d $SCHEMAS/$version ]] && continue
+    from=($VENV/lib/python3*/site-packages/kubernetes_validate/kubernetes-json-schema/"$version"-local-strict)
+    rm -rf $SCHEMAS/new && mkdir -p $SCHEMAS
+    cp -r "${from[0]}" $SCHEMAS/new
+    sed -i 's#/api/_definitions\.json#_definitions.json#; s#^  "$id":#  "$comment":#' $SCHEMAS/new/*.json
+    mv $SCHEMAS/new "$SCHEMAS/$version"
+done
+
+# tool NAME: its path, or nothing without Go.
+tool() {
+    local path code=0
+    path=$(scripts/go-tool.sh "$1") || code=$?
+    [[ $code == 0 || $code == 77 ]] || exit "$code"
+    echo "$path"
+}
+HELM=$(tool helm)
+KUBECONFORM=$(tool kubeconform)
+COMPOSE=$(tool compose)
+export HELM KUBECONFORM COMPOSE
+
+# The programs that the chart and the compose files start.
+WEIR=${WEIR:-$PWD/target/debug/weir}
+[[ -x $WEIR ]] || cargo build --quiet -p weir
+NATS_SERVER=$(find .weir/venv -type f -name 'nats-server*' -perm -u+x | head -n 1)
+export WEIR NATS_SERVER
+
+$VENV/bin/python -m unittest discover --locals --start-directory deploy/tests
+if [[ -z $HELM ]]; then
+    echo "SKIPPED: no Go here, and helm is built with it: the chart was not checked, the rest was (https://go.dev/dl)"
+    exit 77
+fi
