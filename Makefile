@@ -12,14 +12,17 @@ WEIR := cargo run --quiet -p weir --
 # Settings of your own go into .env (see .env.example); what the environment has already counts for more.
 ENV := if [[ -f .env ]]; then before=$$(export -p); set -a; source ./.env; set +a; eval "$$before"; fi
 
-.PHONY: help setup dev dev-stop health build test test-unit test-integration test-e2e test-chaos bench \
-	lint format format-check type-check security db-migrate db-reset all ci clean
+.PHONY: help setup dev-setup dev dev-stop dev-logs health build keys test test-unit test-integration test-e2e \
+	test-clients test-repository test-chaos bench perf-test lint format format-check type-check docs docs-serve security \
+	security-deny security-audit security-secrets chart db-migrate db-reset update-deps all ci clean clean-logs clean-cache
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing under .weir/ (PostgreSQL, NATS)
 	@scripts/setup.sh
+
+dev-setup: setup ## The same as setup
 
 dev: setup ## Run the whole platform here: ARGS="--port N --data DIR --reset"
 	@cargo build -p weir
@@ -28,11 +31,17 @@ dev: setup ## Run the whole platform here: ARGS="--port N --data DIR --reset"
 dev-stop: ## Stop it, or what a killed one left behind
 	@$(ENV); $(WEIR) dev stop $(ARGS)
 
+dev-logs: ## Follow the services' log
+	@tail -n 100 -F "$${WEIR_DATA:-.weir}/logs/weir.log"
+
 health: ## Say which services of the running platform are ready
 	@$(ENV); $(WEIR) dev status $(ARGS)
 
 build: ## Build the release binaries into target/release
 	@cargo build --release --workspace --bins --exclude weir-bench --exclude weir-e2e
+
+keys: ## Make the keys services that run apart know each other by: ARGS="--format env|kubernetes"
+	@$(WEIR) keys $(ARGS)
 
 test: ## Set up and run every test but chaos
 	@scripts/setup.sh test
@@ -50,12 +59,21 @@ test-e2e: ## Tests of the whole platform
 	@scripts/setup.sh test
 	@scripts/test.sh e2e
 
+test-clients: ## The official SDKs (Python, Node) before the platform
+	@scripts/setup.sh test
+	@scripts/test.sh clients
+
+test-repository: ## Shell scripts, workflows, links in documents, owners, lock files
+	@scripts/test-repository.sh
+
 test-chaos: ## The platform's tests at full size: 10,000 requests, 20 kills
 	@scripts/setup.sh test
 	@scripts/test.sh chaos
 
 bench: ## CPU per request, layer by layer: BENCH="--requests N --json FILE"
 	@cargo run --profile dist -p weir-bench --bin profile -- $(BENCH)
+
+perf-test: bench ## The same as bench
 
 lint: ## clippy, warnings are errors
 	@cargo clippy --workspace --all-targets -- -D warnings
@@ -69,15 +87,36 @@ format-check: ## Fail on unformatted sources
 type-check: ## Check that everything compiles
 	@cargo check --workspace --all-targets
 
-security: ## Licences, sources, bans and advisories of the dependencies (needs cargo-deny)
-	@if command -v cargo-deny >/dev/null; then cargo deny check; \
-	else echo "cargo-deny is not installed: https://github.com/EmbarkStudios/cargo-deny" >&2; exit 1; fi
+docs: ## The crates' documentation into target/doc, warnings are errors
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+docs-serve: docs ## The same, on http://127.0.0.1:8090/weir/
+	@python3 -m http.server --bind 127.0.0.1 --directory target/doc 8090
+
+security: security-deny security-audit security-secrets ## All of the three below
+
+security-deny: ## Licences, sources, bans and advisories of the dependencies (needs cargo-deny)
+	@scripts/cargo-tool.sh cargo-deny check
+
+security-audit: ## Known vulnerabilities of the locked dependencies (needs cargo-audit)
+	@scripts/cargo-tool.sh cargo-audit audit
+
+security-secrets: ## Secrets in the history (needs Go)
+	@$$(scripts/go-tool.sh gitleaks) git --no-banner --redact .
+
+chart: ## Lint the Helm chart, render every profile and check the result
+	@scripts/test-deploy.sh
 
 db-migrate: ## Migrate the database of DATABASE_URL; the services' role gets WEIR_APP_PASSWORD
 	@$(ENV); $(WEIR) migrate
 
 db-reset: ## Stop the platform here and wipe its data
 	@$(ENV); $(WEIR) dev reset $(ARGS)
+
+update-deps: ## Move every lock file to the newest versions its manifest allows
+	@cargo update
+	@scripts/lock-python.sh --upgrade
+	@npm update --prefix crates/e2e/node --ignore-scripts --cache "$$PWD/.weir/npm"
 
 all: format-check lint test build ## Everything a change should pass, and the release binaries
 
@@ -86,3 +125,9 @@ ci: ## What CI runs
 
 clean: ## Remove build products; data stays (see db-reset)
 	@cargo clean
+
+clean-logs: ## Empty the log files of the platform here
+	@for log in "$${WEIR_DATA:-.weir}"/logs/*.log; do if [[ -e $$log ]]; then : >"$$log"; fi; done
+
+clean-cache: ## Remove the tests' packages and tools; setup brings them back
+	@rm -rf .weir/npm .weir/test-venv .weir/toolchains .weir/tools .weir/uv crates/e2e/node/node_modules

@@ -6,7 +6,7 @@
 # A step is a command, or a script of its own below. Such a script ends with 77 when a tool it needs isn't there, and its
 # last line says which: the step counts as SKIPPED, and in CI, where every tool has to be there, as failed.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 readonly PYTHON=.weir/test-venv/bin/python
 readonly CLIENTS=crates/e2e/python
