@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs tests and ends with a summary of every step: what it ran, how long it took, what passed.
 #
-#   scripts/test.sh [unit|integration|e2e|clients|repository|chaos|STEP]     all but chaos when nothing is named
+#   scripts/test.sh [all|e2e|clients|STEP]...     all (which is all but chaos) when nothing is named
 #
 # A step is a command, or a script of its own below. Such a script ends with 77 when a tool it needs isn't there, and its
 # last line says which: the step counts as SKIPPED, and in CI, where every tool has to be there, as failed.
@@ -63,6 +63,10 @@ script() {
 }
 
 rust() { step rust cargo test --workspace --no-fail-fast; }
+unit() { step unit cargo test --workspace --lib --no-fail-fast; }
+integration() { step integration cargo test --workspace --exclude weir-e2e --test '*' --no-fail-fast; }
+# The whole platform in one process.
+fused() { step fused cargo test -p weir-e2e --no-fail-fast; }
 # The services as processes of their own.
 split() { script split scripts/test-split.sh; }
 # A gateway of this version with services of the last, and the other way round.
@@ -78,48 +82,30 @@ monitoring() { script monitoring scripts/test-monitoring.sh; }
 deploy() { script deploy scripts/test-deploy.sh; }
 # Workflows, links, owners, lock files: what the compiler does not see.
 repository() { script repository scripts/test-repository.sh; }
+# One after the other: each is a load of its own.
+chaos() {
+    export WEIR_E2E_REQUESTS=${WEIR_E2E_REQUESTS:-10000} WEIR_E2E_KILLS=${WEIR_E2E_KILLS:-20}
+    step chaos cargo test -p weir-e2e --no-fail-fast -- --nocapture metering:: killed:: outages::
+}
 
-readonly SCRIPTED=(split skew clients-node openapi monitoring deploy repository)
+readonly STEPS="rust unit integration fused split skew clients-python clients-node openapi monitoring deploy repository chaos"
 
-case ${1:-all} in
-    all)
-        repository
-        rust
-        split
-        skew
-        clients-python
-        clients-node
-        openapi
-        monitoring
-        deploy
-        ;;
-    unit) step unit cargo test --workspace --lib --no-fail-fast ;;
-    integration) step integration cargo test --workspace --exclude weir-e2e --test '*' --no-fail-fast ;;
-    e2e)
-        step e2e cargo test -p weir-e2e --no-fail-fast
-        split
-        skew
-        clients-python
-        clients-node
-        ;;
-    clients)
-        clients-python
-        clients-node
-        ;;
-    # One after the other: each is a load of its own.
-    chaos)
-        export WEIR_E2E_REQUESTS=${WEIR_E2E_REQUESTS:-10000} WEIR_E2E_KILLS=${WEIR_E2E_KILLS:-20}
-        step chaos cargo test -p weir-e2e --no-fail-fast -- --nocapture metering:: killed:: outages::
-        ;;
-    rust | clients-python) "$1" ;;
-    *)
-        if [[ " ${SCRIPTED[*]} " != *" $1 "* ]]; then
-            echo "usage: scripts/test.sh [unit|integration|e2e|clients|chaos|rust|clients-python|$(IFS='|'; echo "${SCRIPTED[*]}")]" >&2
-            exit 2
-        fi
-        "$1"
-        ;;
-esac
+steps=()
+for name in "${@:-all}"; do
+    case $name in
+        all) steps+=(repository rust split skew clients-python clients-node openapi monitoring deploy) ;;
+        e2e) steps+=(fused split skew clients-python clients-node) ;;
+        clients) steps+=(clients-python clients-node) ;;
+        *)
+            if [[ " $STEPS " != *" $name "* ]]; then
+                echo "usage: scripts/test.sh [all|e2e|clients|${STEPS// /|}]..." >&2
+                exit 2
+            fi
+            steps+=("$name")
+            ;;
+    esac
+done
+for name in "${steps[@]}"; do "$name"; done
 
 printf '\n== summary (%d s)\n' "$SECONDS"
 printf '%s\n' "${outcomes[@]}"
