@@ -27,8 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     let mut descriptors = compiler.file_descriptor_set();
-    // Annotations are read from the descriptors; nobody needs them as Rust types.
-    descriptors.file.retain(|f| f.package().starts_with("weir.") && f.package() != "weir.api.v1");
+    descriptors.file.retain(|f| f.package() != "google.protobuf");
     // Their `Debug` is written by hand: it must not show secrets.
     let secretive = ["weir.control.v1.CreateApiKeyResponse"];
     tonic_prost_build::configure().bytes(".").skip_debug(secretive).compile_fds(descriptors)?;

@@ -92,9 +92,21 @@ impl House {
     /// too much is under way already.
     pub(crate) async fn read_body(&self, grant: &Grant, body: Body) -> Result<(Bytes, Upload), Error> {
         let mut upload = self.uploads.begin(grant.tenant())?;
-        let limit = self.config.max_body.as_usize();
         let body = within(self.config.body_timeout, read(body, limit, &mut upload)).await?;
         upload.arrived();
+        self.read_body_within(grant, body, self.config.max_body.as_usize()).await
+    }
+
+    /// The same with a bound of its own.
+    ///
+    /// # Errors
+    /// As [`House::read_body`].
+    pub(crate) async fn read_body_within(
+        &self,
+        grant: &Grant,
+        body: Body,
+        limit: usize,
+    ) -> Result<(Bytes, Upload), Error> {
         Ok((body, upload))
     }
 }

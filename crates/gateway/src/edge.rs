@@ -95,27 +95,18 @@ impl House {
             (Endpoint::Models, _) => models::list(self, asked).await,
             (Endpoint::Model, _) => models::get(self, asked, id).await,
             // These are not on the hot path: boxing keeps the future of the one that is small.
-            (endpoint, _) => Box::pin(self.answer_rest(endpoint, id, asked, body)).await,
+            (endpoint, _) => Box::pin(self.answer_rest(endpoint, asked, body)).await,
         }
     }
 
-    async fn answer_rest(&self, endpoint: Endpoint, id: &str, asked: &Asked, body: Body) -> Answer {
+    async fn answer_rest(&self, endpoint: Endpoint, asked: &Asked, body: Body) -> Answer {
         if endpoint == Endpoint::ChatSocket {
             return websocket::hand_over(self, asked).await;
         }
         let _slot = self.access.enter()?;
-        match (endpoint, &asked.method) {
-            (Endpoint::Tenants, &Method::POST) => rest::tenants::create(self, asked, body).await,
-            (Endpoint::Tenants, _) => rest::tenants::list(self, asked).await,
-            (Endpoint::Tenant, _) => rest::tenants::get(self, asked, id).await,
-            (Endpoint::ApiKeys, &Method::POST) => rest::api_keys::create(self, asked, body).await,
-            (Endpoint::ApiKeys, _) => rest::api_keys::list(self, asked).await,
-            (Endpoint::ApiKey, _) => rest::api_keys::revoke(self, asked, id).await,
-            (Endpoint::MyUsage, _) => rest::usage::mine(self, asked).await,
-            (Endpoint::HourlyKpis, _) => rest::kpis::hourly(self, asked).await,
-            (Endpoint::Decide, _) => rest::decide::decide(self, asked, body).await,
-            (Endpoint::Ingestion, _) => rest::ingestion::documents(self, asked, body, id).await,
-            (Endpoint::Index, _) => index(),
+        match endpoint {
+            Endpoint::Rest(route) => rest::serve(self, asked, route, body).await,
+            Endpoint::Index => index(),
             _ => Err(Error::new(Code::NotImplemented, "this endpoint is not there yet")),
         }
     }

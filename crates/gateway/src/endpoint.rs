@@ -1,6 +1,7 @@
 //! Every path the gateway knows, in one table.
 
 use http::Method;
+use weir_rest::Route;
 
 /// The shape errors are answered in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,15 +19,9 @@ pub(crate) enum Endpoint {
     ChatCompletions,
     Models,
     Model,
-    Tenants,
-    Tenant,
-    ApiKeys,
-    ApiKey,
-    MyUsage,
-    HourlyKpis,
-    Decide,
-    Ingestion,
     ChatSocket,
+    /// Described in `/proto`.
+    Rest(&'static Route),
     Index,
     /// Known to clients, not there yet.
     Absent(Dialect),
@@ -42,20 +37,17 @@ pub(crate) struct Found<'a> {
 
 const GET: &[Method] = &[Method::GET, Method::HEAD];
 const POST: &[Method] = &[Method::POST];
-const DELETE: &[Method] = &[Method::DELETE];
-const GET_POST: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
 const ANY: &[Method] = &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 impl Endpoint {
     /// `HEAD` where there is `GET`: the connection leaves the body out.
     pub(crate) fn methods(self) -> &'static [Method] {
         match self {
-            Self::ChatCompletions | Self::Decide => POST,
-            Self::Models | Self::Model | Self::Tenant | Self::MyUsage | Self::HourlyKpis | Self::Index => GET,
-            Self::Tenants | Self::ApiKeys => GET_POST,
-            Self::ApiKey => DELETE,
+            Self::ChatCompletions => POST,
+            Self::Models | Self::Model | Self::Index => GET,
             Self::ChatSocket => &[Method::GET],
-            Self::Ingestion | Self::Absent(_) => ANY,
+            Self::Rest(route) => route.methods(),
+            Self::Absent(_) => ANY,
         }
     }
 
@@ -75,22 +67,12 @@ const ROOT: &[(&str, Endpoint)] = &[
     ("/openapi.json", Endpoint::Absent(Dialect::Problem)),
 ];
 
-/// Below `/v1`, and below `/api/v1` alike. A trailing `{id}` takes one segment, `{*id}` any number.
+/// Written by hand, below `/v1`, and below `/api/v1` alike; the rest is what `/proto` says. A trailing `{id}` takes one
+/// segment, `{*id}` any number.
 const TABLE: &[(&str, Endpoint)] = &[
     ("/v1/chat/completions", Endpoint::ChatCompletions),
     ("/v1/models", Endpoint::Models),
     ("/v1/models/{*id}", Endpoint::Model),
-    ("/v1/tenants", Endpoint::Tenants),
-    ("/v1/tenants/{id}", Endpoint::Tenant),
-    ("/v1/api-keys", Endpoint::ApiKeys),
-    ("/v1/api-keys/{id}", Endpoint::ApiKey),
-    ("/v1/users/me/api-keys", Endpoint::ApiKeys),
-    ("/v1/users/me/api-keys/{id}", Endpoint::ApiKey),
-    ("/v1/users/me/usage", Endpoint::MyUsage),
-    ("/v1/analytics/kpis/hourly", Endpoint::HourlyKpis),
-    ("/v1/router/decide", Endpoint::Decide),
-    ("/v1/ingestion", Endpoint::Ingestion),
-    ("/v1/ingestion/{*id}", Endpoint::Ingestion),
     ("/v1/chat/ws", Endpoint::ChatSocket),
     ("/v1/ws/chat", Endpoint::ChatSocket),
     ("/v1/completions", Endpoint::Absent(Dialect::OpenAi)),
@@ -98,6 +80,11 @@ const TABLE: &[(&str, Endpoint)] = &[
     ("/v1/responses", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/responses/{*id}", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/moderations", Endpoint::Absent(Dialect::OpenAi)),
+];
+
+/// Known to clients, not there yet: looked at after everything else, below `/v1` and `/api/v1`.
+const ABSENT: &[(&str, Endpoint)] = &[
+    ("/v1/ingestion/{*id}", Endpoint::Absent(Dialect::Problem)),
     ("/v1/images/{*id}", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/audio/{*id}", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/files", Endpoint::Absent(Dialect::OpenAi)),
@@ -114,11 +101,9 @@ const GEMINI: &str = "/v1beta/models/";
 
 /// What stands behind a path, if anything.
 pub(crate) fn find(path: &str) -> Option<Found<'_>> {
-    let path = path.strip_prefix("/api").filter(|below| below.starts_with("/v1/")).unwrap_or(path);
+    let path = canonical(path);
     if path.starts_with("/v1/") {
-        return TABLE.iter().find_map(|&(pattern, endpoint)| {
-            matches(pattern, path).map(|id| Found { endpoint, id, route: pattern })
-        });
+        return in_table(TABLE, path).or_else(|| in_contract(path)).or_else(|| in_table(ABSENT, path));
     }
     if let Some(id) = path.strip_prefix(GEMINI) {
         let endpoint = Endpoint::Absent(Dialect::Gemini);
@@ -133,6 +118,22 @@ fn matches<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     if let Some(stem) = pattern.strip_suffix("{*id}") {
         return path.strip_prefix(stem).filter(|rest| !rest.is_empty());
     }
+/// Without the `/api` that may stand before `/v1`.
+pub(crate) fn canonical(path: &str) -> &str {
+    path.strip_prefix("/api").filter(|below| below.starts_with("/v1/")).unwrap_or(path)
+}
+
+fn in_table<'a>(table: &[(&'static str, Endpoint)], path: &'a str) -> Option<Found<'a>> {
+    table.iter().find_map(|&(pattern, endpoint)| {
+        matches(pattern, path).map(|id| Found { endpoint, id, route: pattern })
+    })
+}
+
+fn in_contract(path: &str) -> Option<Found<'_>> {
+    let route = weir_rest::api().ok()?.find(path)?;
+    Some(Found { endpoint: Endpoint::Rest(route), id: "", route: route.pattern() })
+}
+
     match pattern.strip_suffix("{id}") {
         Some(stem) => path.strip_prefix(stem).filter(|rest| !rest.is_empty() && !rest.contains('/')),
         None => (pattern == path).then_some(""),
@@ -154,9 +155,10 @@ mod tests {
             assert_eq!(at("/chat/completions"), Some((Endpoint::ChatCompletions, String::new())));
             assert_eq!(at("/models"), Some((Endpoint::Models, String::new())));
             assert_eq!(at("/models/meta/llama:3"), Some((Endpoint::Model, "meta/llama:3".into())));
-            assert_eq!(at("/api-keys/7"), Some((Endpoint::ApiKey, "7".into())));
-            assert_eq!(at("/users/me/api-keys"), Some((Endpoint::ApiKeys, String::new())));
-            assert_eq!(at("/ingestion/documents/7"), Some((Endpoint::Ingestion, "documents/7".into())));
+            for rest in ["/api-keys/7", "/users/me/api-keys", "/ingestion/documents"] {
+                assert!(matches!(at(rest), Some((Endpoint::Rest(_), _))), "{rest}");
+            }
+            assert_eq!(at("/ingestion/documents/7").map(|f| f.0), Some(Endpoint::Absent(Dialect::Problem)));
             assert_eq!(at("/chat/ws"), Some((Endpoint::ChatSocket, String::new())));
             assert_eq!(at("/messages/count_tokens").map(|f| f.0), Some(Endpoint::Absent(Dialect::Anthropic)));
         }

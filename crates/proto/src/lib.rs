@@ -10,15 +10,17 @@ macro_rules! package {
 }
 
 package!(analytics, "weir.analytics.v1");
+package!(api, "weir.api.v1");
 package!(billing, "weir.billing.v1");
 package!(chat, "weir.chat.v1");
 package!(control, "weir.control.v1");
 package!(events, "weir.events.v1");
+package!(http, "google.api");
 package!(ingestion, "weir.ingestion.v1");
 package!(realtime, "weir.realtime.v1");
 package!(router, "weir.router.v1");
 
-/// The `FileDescriptorSet` of everything above.
+/// The `FileDescriptorSet` of everything above, with comments and what it imports.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 impl std::fmt::Debug for control::CreateApiKeyResponse {

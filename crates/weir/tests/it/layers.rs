@@ -8,7 +8,7 @@ use serde_json::Value;
 const LAYERS: [&[&str]; 5] = [
     &["types", "proto"],
     &["error", "config", "telemetry", "runtime", "rpc", "db", "events", "kv", "testkit"],
-    &["llm", "access", "projection", "embedding"],
+    &["service", "llm", "access", "projection", "outbox", "rest", "embedding"],
     &[
         "gateway",
         "control",

@@ -1,0 +1,1 @@
+//! Whether a contract can replace another without breaking who uses it.
