@@ -28,6 +28,7 @@ use weir_error::{Code, Error};
 use weir_events::Bus;
 use weir_rpc::Transport;
 use weir_runtime::{OnFailure, Tasks};
+use weir_service::{Name, Site};
 use weir_types::{Clock, KeyId, RequestId, TenantId, api_key};
 
 use crate::{
@@ -81,6 +82,26 @@ impl std::fmt::Debug for Access {
 }
 
 impl Access {
+    /// The one of a process: the first service that asks makes it, the others share it.
+    ///
+    /// # Errors
+    /// A setting that cannot be used.
+    pub async fn of(site: &Site) -> anyhow::Result<Self> {
+        let build = async {
+            let deps = Deps {
+                service: site.name().as_str(),
+                control: site.peer(Name::Control)?,
+                bus: Some(site.bus().await?),
+                clock: site.clock(),
+                metrics: site.metrics(),
+            };
+            let access = Self::build(site.section("access")?, deps);
+            access.spawn(site.tasks());
+            Ok(access)
+        };
+        site.once(build).await
+    }
+
     #[must_use]
     pub fn build(config: Config, deps: Deps) -> Self {
         Self::with_ticker(config, deps, Ticker::system())

@@ -4,6 +4,7 @@ mod app;
 mod config;
 mod grpc;
 mod histogram;
+mod start;
 mod store;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use weir_types::Clock;
 pub use config::Config;
 
 pub use weir_events::ANALYTICS_CONSUMER as CONSUMER;
+pub use start::SERVICE;
 
 /// What analytics is given.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 mod app;
 mod config;
 mod grpc;
+mod start;
 mod store;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use weir_types::Clock;
 pub use config::Config;
 
 pub use weir_events::BILLING_CONSUMER as CONSUMER;
+pub use start::SERVICE;
 
 /// What billing is given.
 #[derive(Clone)]

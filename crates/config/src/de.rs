@@ -82,9 +82,9 @@ fn kind(found: Unexpected<'_>) -> &'static str {
     }
 }
 
-/// Reads the whole tree.
-pub(crate) fn read<T: de::DeserializeOwned>(root: &Node) -> Result<T, Error> {
-    T::deserialize(Cursor { node: root, key: Cow::Borrowed("") })
+/// Reads the tree from a node on; `key` is the node's own.
+pub(crate) fn read<T: de::DeserializeOwned>(node: &Node, key: &str) -> Result<T, Error> {
+    T::deserialize(Cursor { node, key: Cow::Borrowed(key) })
 }
 
 /// A value and its dotted key.

@@ -15,5 +15,5 @@ mod tree;
 mod units;
 
 pub use error::{ConfigError, Invalid};
-pub use source::{Alias, Loaded, Sources, load, load_checked};
+pub use source::{Alias, Loaded, Override, Settings, Sources, load, load_checked};
 pub use units::{ByteSize, Ranged, duration};

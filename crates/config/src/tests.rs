@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use crate::{Alias, ByteSize, ConfigError, Invalid, Ranged, Sources, load, load_checked};
+use crate::{Alias, ByteSize, ConfigError, Invalid, Ranged, Settings, Sources, load, load_checked};
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -95,7 +95,7 @@ fn sources(file: Option<&str>, env: &[(&str, &str)]) -> (Sources, Option<tempfil
     });
     let env = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     let file = folder.as_ref().map(|f| f.path().join("weir.toml"));
-    (Sources { file, env, aliases: ALIASES }, folder)
+    (Sources { file, env, aliases: ALIASES.to_vec(), ..Sources::default() }, folder)
 }
 
 fn loaded(file: Option<&str>, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -283,4 +283,21 @@ fn the_fingerprint_follows_settings_from_any_source_and_no_secrets() {
     assert_eq!(file, of(None, &[("WEIR_REDIS__PORT", "1")]));
     assert_ne!(file, of(None, &[("WEIR_REDIS__PORT", "2")]));
     assert_eq!(of(None, &[("REDIS_URL", "a")]), of(None, &[("REDIS_URL", "b")]));
+}
+
+#[test]
+fn sections_are_read_apart_and_name_key_and_source_all_the_same() {
+    let (sources, _folder) =
+        sources(Some("[redis]\nport = 1\n[stranger]\nx = 1\n"), &[("WEIR_LOG__LEVEL", "info")]);
+    let settings = Settings::load(&sources.with("redis.port", "70000", "--port")).unwrap();
+    assert_eq!(settings.section::<Log>("log").unwrap().level, "info");
+    assert_eq!(settings.section::<Cors>("cors").unwrap(), Cors::default());
+    let wrong = settings.section::<Redis>("redis").unwrap_err().to_string();
+    assert!(wrong.starts_with("--port: `redis.port` has a value out of range"), "{wrong}");
+    let unknown = settings.only(&["log", "redis"]).unwrap_err().to_string();
+    assert!(
+        unknown.ends_with("weir.toml:3: `stranger` is not a known section: expected one of log, redis"),
+        "{unknown}"
+    );
+    assert_eq!(settings.refuse("log.level", "is odd").to_string(), "WEIR_LOG__LEVEL: `log.level` is odd");
 }

@@ -92,7 +92,7 @@ impl Node {
 }
 
 /// Last parts of keys whose values are, or hold, secrets.
-const SECRET: [&str; 7] = ["url", "password", "secret", "token", "key", "api_key", "credential"];
+const SECRET: [&str; 8] = ["url", "password", "secret", "token", "key", "api_key", "credential", "identity"];
 
 impl Node {
     /// 16 hexadecimal digits over keys and values, but for [`SECRET`] ones: a digest could be searched for those.

@@ -4,6 +4,7 @@ mod app;
 mod config;
 mod grpc;
 mod metrics;
+mod start;
 mod store;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use weir_types::Clock;
 
 use app::{App, Pusher};
 pub use config::Config;
+pub use start::SERVICE;
 
 /// What the service works with.
 pub struct Deps {

@@ -1,7 +1,6 @@
 //! A house as a process of its own, to be killed: `weir dev` on databases that outlive it.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -13,11 +12,9 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use weir_testkit::{Database, Nats};
 
-use crate::wait::until;
+use crate::{ports, wait::until};
 
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Ports below those that systems hand out to outgoing connections, so that nothing takes one between two starts.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const SERVICES: u16 = 8;
 
 /// What `dev.json` says.
@@ -54,7 +51,7 @@ impl ChildHouse {
         Ok(Self {
             program: program.to_owned(),
             data: TempDir::with_prefix("weir-house-")?,
-            port: free_ports()?,
+            port: ports::free(SERVICES)?,
             env,
             child: None,
         })
@@ -102,17 +99,4 @@ fn log_end(data: &Path) -> String {
     let text = std::fs::read_to_string(data.join("logs/weir.log")).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
-}
-
-/// The first of eight ports that are free now.
-fn free_ports() -> Result<u16> {
-    // Where to begin differs between processes, so that two test runs rarely meet.
-    let span = PORTS.end - PORTS.start - SERVICES;
-    let begin = u16::try_from(std::process::id() % u32::from(span))?;
-    let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    (0..span)
-        .step_by(usize::from(SERVICES))
-        .map(|step| PORTS.start + (begin + step) % span)
-        .find(|&first| (first..first + SERVICES).all(free))
-        .context("no eight free ports in a row")
 }

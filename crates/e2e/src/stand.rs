@@ -1,7 +1,9 @@
-//! A house in this process, on a database and a NATS of its own, with every service on a port of its own.
+//! A house on a database and a NATS of its own, every service on a port of its own: all in this process, or each in
+//! one of its own (`WEIR_E2E=split`).
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -12,14 +14,56 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use weir::{Addresses, House, HouseConfig, Listeners, Settings};
+use weir_config::Sources;
+use weir_runtime::{ListenConfig, OnFailure, Tasks, serve};
+use weir_service::{Doors, House, Name};
+use weir_simulator::Simulator;
 use weir_testkit::{APP_PASSWORD, APP_ROLE, Database, Nats, Postgres};
 use weir_types::{KeyId, api_key};
 
-use crate::http::Http;
+use crate::{
+    http::Http,
+    split::{self, Split},
+};
 
 /// Longer than any stop takes.
 const GRACE: Duration = Duration::from_secs(60);
+
+/// How the services of a stand run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// In the tests' own process.
+    Fused,
+    /// As eight processes.
+    Split,
+}
+
+impl Mode {
+    /// What `WEIR_E2E` asks for.
+    ///
+    /// # Panics
+    /// It asks for something else.
+    #[must_use]
+    pub fn wished() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "how tests run is their caller's wish")]
+        let wish = std::env::var("WEIR_E2E");
+        match wish.as_deref() {
+            Err(_) | Ok("" | "fused") => Self::Fused,
+            Ok("split") => Self::Split,
+            Ok(other) => panic!("WEIR_E2E is {other:?}, expected fused or split"),
+        }
+    }
+
+    /// Whether tests run this way; says so and why when they don't.
+    #[must_use]
+    pub fn is_wished(self, why: &str) -> bool {
+        let wished = Self::wished() == self;
+        if !wished {
+            println!("SKIPPED: in mode {self:?} only: {why}");
+        }
+        wished
+    }
+}
 
 /// A running house and what it stands on.
 pub struct Stand {
@@ -27,9 +71,29 @@ pub struct Stand {
     pub nats: Arc<Nats>,
     pub addresses: Addresses,
     pub admin_key: String,
-    house: Option<House>,
-    settings: Settings,
-    spool: TempDir,
+    house: Running,
+    settings: Vec<(String, String)>,
+    provider: SocketAddr,
+    provider_tasks: Tasks,
+    _spool: TempDir,
+}
+
+enum Running {
+    Fused(Option<House>),
+    Split(Split),
+}
+
+/// Where everything listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub gateway: SocketAddr,
+    pub realtime: SocketAddr,
+    pub router: SocketAddr,
+    pub orchestrator: SocketAddr,
+    pub analytics: SocketAddr,
+    pub billing: SocketAddr,
+    pub ingestion: SocketAddr,
+    pub control: SocketAddr,
 }
 
 /// A tenant and one of its keys.
@@ -72,55 +136,120 @@ impl Stand {
     /// # Errors
     /// Something did not start.
     pub async fn start() -> Result<Self> {
-        Self::start_with(Postgres::shared().await?, Settings::default()).await
+        Self::start_with(Postgres::shared().await?, &[]).await
     }
 
+    /// With these settings, by their dotted keys.
+    ///
     /// # Errors
     /// Something did not start.
-    pub async fn start_with(postgres: &Postgres, settings: Settings) -> Result<Self> {
+    pub async fn start_with(postgres: &Postgres, settings: &[(&str, &str)]) -> Result<Self> {
+        match Mode::wished() {
+            Mode::Fused => Self::build(postgres, settings, async |settings| fused(&settings).await).await,
+            Mode::Split => Self::start_split(postgres, settings, |_, this| this).await,
+        }
+    }
+
+    /// As eight processes, whatever the wish; `program` may choose another one than this build's for a service.
+    ///
+    /// # Errors
+    /// Something did not start.
+    pub async fn start_split(
+        postgres: &Postgres,
+        settings: &[(&str, &str)],
+        program: impl Fn(Name, PathBuf) -> PathBuf,
+    ) -> Result<Self> {
+        let this = split::this_program()?;
+        let start = async |settings: Vec<(String, String)>| {
+            Ok(Running::Split(Split::start(&settings, |name| program(name, this.clone())).await?))
+        };
+        Self::build(postgres, settings, start).await
+    }
+
+    async fn build(
+        postgres: &Postgres,
+        more: &[(&str, &str)],
+        start: impl AsyncFnOnce(Vec<(String, String)>) -> Result<Running>,
+    ) -> Result<Self> {
         let role = weir_db::AppRole::new(APP_ROLE, SecretString::from(APP_PASSWORD));
         let migrate = |url: String| async move { weir_db::migrate(&url, &role).await };
         let database = postgres.database(&weir_db::fingerprint(), migrate).await?;
         let nats = Arc::new(Nats::start().await?);
         let admin_key = api_key::assemble(api_key::KeyKind::Admin, KeyId::new(), &[42; 32]);
         let spool = TempDir::with_prefix("weir-spool-")?;
-        let listeners = listeners().await?;
-        let config = house_config(&database, &nats, &admin_key, &spool, settings.clone(), listeners);
-        let house = Box::pin(House::start(config)).await.context("starting the house")?;
+        let provider_tasks = Tasks::new();
+        let provider = provider(&provider_tasks).await?;
+        let admin_key_sha256: String =
+            Sha256::digest(&admin_key).iter().map(|b| format!("{b:02x}")).collect();
+        let mut settings: Vec<(String, String)> = [
+            ("database.url", database.app_url.clone()),
+            ("nats.url", nats.url()),
+            ("nats.monitor_url", nats.monitor_url()),
+            ("control.admin_key_sha256", admin_key_sha256),
+            ("orchestrator.spool_dir", spool.path().join("spool").display().to_string()),
+            ("orchestrator.providers.simulator.base_url", format!("http://{provider}/v1")),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into();
+        settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let house = Box::pin(start(settings.clone())).await.context("starting the house")?;
+        let addresses = house.addresses()?;
         Ok(Self {
             database,
             nats,
-            addresses: house.addresses,
+            addresses,
             admin_key,
-            house: Some(house),
+            house,
             settings,
-            spool,
+            provider,
+            provider_tasks,
+            _spool: spool,
         })
     }
 
-    /// Stops the house in good order and starts it again, on other ports, with the same data.
+    /// Stops the house in good order and starts it again, fused on other ports, with the same data.
     ///
     /// # Errors
     /// It did not stop or start.
     pub async fn restart(&mut self) -> Result<()> {
-        self.stop().await?;
-        let listeners = listeners().await?;
-        let settings = self.settings.clone();
-        let config =
-            house_config(&self.database, &self.nats, &self.admin_key, &self.spool, settings, listeners);
-        let house = Box::pin(House::start(config)).await.context("starting the house again")?;
-        self.addresses = house.addresses;
-        self.house = Some(house);
+        self.stop_services().await?;
+        match &self.house {
+            Running::Fused(_) => self.house = Box::pin(fused(&self.settings)).await?,
+            Running::Split(split) => split.start_all().await?,
+        }
+        self.addresses = self.house.addresses()?;
         Ok(())
     }
 
     /// # Errors
     /// A part had to be ended by force.
     pub async fn stop(&mut self) -> Result<()> {
-        if let Some(house) = self.house.take() {
-            ensure!(house.stop(GRACE).await, "a part of the house had to be ended by force");
-        }
+        self.stop_services().await?;
+        ensure!(self.provider_tasks.stop(GRACE).await, "the provider had to be ended by force");
         Ok(())
+    }
+
+    async fn stop_services(&mut self) -> Result<()> {
+        match &mut self.house {
+            Running::Fused(house) => {
+                let house = house.take().context("the house does not run")?;
+                ensure!(house.stop(GRACE).await, "a part of the house had to be ended by force");
+                Ok(())
+            }
+            Running::Split(split) => split.stop().await,
+        }
+    }
+
+    /// The processes, to kill them one by one.
+    ///
+    /// # Panics
+    /// The services run in this process.
+    #[must_use]
+    pub fn split(&self) -> &Split {
+        match &self.house {
+            Running::Split(split) => split,
+            Running::Fused(_) => panic!("the services of this stand run in the tests' own process"),
+        }
     }
 
     /// The gateway, without a key. Made anew for each test: connections belong to a runtime.
@@ -138,7 +267,7 @@ impl Stand {
     /// The simulated provider.
     #[must_use]
     pub fn simulator(&self) -> Http {
-        Http::new(self.addresses.simulator)
+        Http::new(self.provider)
     }
 
     /// Every service and where it listens.
@@ -205,36 +334,47 @@ fn text(value: &Value, name: &str) -> Result<String> {
     value[name].as_str().map(str::to_owned).with_context(|| format!("no {name} in {value}"))
 }
 
-fn house_config(
-    database: &Database,
-    nats: &Nats,
-    admin_key: &str,
-    spool: &TempDir,
-    settings: Settings,
-    listeners: Listeners,
-) -> HouseConfig {
-    HouseConfig {
-        settings,
-        listeners,
-        database_url: database.app_url.clone().into(),
-        nats_url: nats.url().into(),
-        redis_url: None,
-        admin_key_sha256: Sha256::digest(admin_key).iter().map(|b| format!("{b:02x}")).collect(),
-        spool_dir: spool.path().join("spool"),
+impl Running {
+    fn addresses(&self) -> Result<Addresses> {
+        let of = |name: Name| match self {
+            Self::Fused(house) => {
+                house.as_ref().and_then(|house| house.address(name)).context("the house does not run")
+            }
+            Self::Split(split) => Ok(split.address(name)),
+        };
+        Ok(Addresses {
+            gateway: of(Name::Gateway)?,
+            realtime: of(Name::Realtime)?,
+            router: of(Name::Router)?,
+            orchestrator: of(Name::Orchestrator)?,
+            analytics: of(Name::Analytics)?,
+            billing: of(Name::Billing)?,
+            ingestion: of(Name::Ingestion)?,
+            control: of(Name::Control)?,
+        })
     }
 }
 
-async fn listeners() -> Result<Listeners> {
-    let free = || TcpListener::bind("127.0.0.1:0");
-    Ok(Listeners {
-        gateway: free().await?,
-        realtime: free().await?,
-        router: free().await?,
-        orchestrator: free().await?,
-        analytics: free().await?,
-        billing: free().await?,
-        ingestion: free().await?,
-        control: free().await?,
-        simulator: free().await?,
-    })
+async fn fused(settings: &[(String, String)]) -> Result<Running> {
+    let mut sources = Sources::default();
+    for (key, value) in settings {
+        sources.set(key, value, "the test");
+    }
+    let mut services = Vec::new();
+    for service in weir::SERVICES {
+        services.push((service, Doors::one(TcpListener::bind("127.0.0.1:0").await?)));
+    }
+    let house = Box::pin(House::start(weir_service::load(&sources)?, services)).await?;
+    house.ready().await;
+    Ok(Running::Fused(Some(house)))
+}
+
+/// The simulator outlives the house: what it counted is what the house is measured by.
+async fn provider(tasks: &Tasks) -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let simulator = Simulator::new(weir_simulator::Config::default());
+    let serving = serve(listener, simulator.router(), ListenConfig::default(), tasks.shutdown());
+    tasks.spawn("provider", OnFailure::Log, serving);
+    Ok(address)
 }

@@ -14,6 +14,7 @@ mod linger;
 mod models;
 mod reply;
 mod rest;
+mod start;
 #[cfg(test)]
 mod tests;
 mod uploads;
@@ -30,6 +31,7 @@ use weir_telemetry::{ActiveStreams, Errors, HttpMetrics, Metrics};
 use weir_types::Clock;
 
 pub use crate::config::Config;
+pub use start::SERVICE;
 use crate::{cors::Cors, linger::Lingering, models::ModelList, uploads::Uploads, websocket::Realtime};
 
 /// What the gateway works with.

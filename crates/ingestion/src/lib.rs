@@ -1,12 +1,15 @@
 //! Documents to knowledge. Nothing is stored yet: the service answers in shape and says so.
 
 mod grpc;
+mod start;
 
 use serde::{Deserialize, Serialize};
 use tonic::service::Routes;
 use weir_error::Error;
 use weir_proto::ingestion::ingestion_server::IngestionServer;
 use weir_runtime::Tasks;
+
+pub use start::SERVICE;
 
 /// Section `ingestion`; empty so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

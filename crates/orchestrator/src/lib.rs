@@ -6,8 +6,10 @@ mod config;
 mod grpc;
 mod metrics;
 mod service;
+mod start;
 #[cfg(test)]
 mod tests;
 
 pub use config::{Config, ConfigError, Endpoint, ProviderConfig};
 pub use service::{Deps, Service, build};
+pub use start::SERVICE;

@@ -47,9 +47,6 @@ pub struct Config {
     pub session_ttl: Duration,
     /// Origins browsers may connect from. Empty: any, since a key is never sent by a browser on its own.
     pub allowed_origins: Vec<String>,
-    /// Take a client's address from `X-Forwarded-For`, as the gateway writes it. False where clients reach this port
-    /// themselves, so that none can choose whose unknown keys its own are counted among.
-    pub trust_forwarded_for: bool,
 }
 
 impl Default for Config {
@@ -70,7 +67,6 @@ impl Default for Config {
             close_timeout: Duration::from_secs(2),
             session_ttl: Duration::from_secs(90),
             allowed_origins: Vec::new(),
-            trust_forwarded_for: true,
         }
     }
 }

@@ -3,25 +3,24 @@
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
-    Extension, Router,
+    Router,
     extract::{State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
     response::{IntoResponse, Response},
     routing::any,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
 use weir_error::{Code, Error};
-use weir_runtime::{OnFailure, PeerAddr};
+use weir_runtime::OnFailure;
 use weir_types::{RequestId, TraceContext};
 
 use crate::{
-    Config, Shared,
+    Shared,
     caller::{Caller, Credential},
     session::{self, Greeting},
 };
 
 const TENANT: HeaderName = HeaderName::from_static("x-tenant-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Most connections are idle most of the time: small buffers, grown when used.
@@ -39,12 +38,12 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 
 async fn upgrade(
     State(shared): State<Arc<Shared>>,
-    peer: Option<Extension<PeerAddr>>,
+    extensions: Extensions,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let request_id = text(&headers, &REQUEST_ID).and_then(RequestId::parse).unwrap_or_default();
-    let address = address(&shared.config, &headers).or(peer.map(|Extension(PeerAddr(peer))| peer.ip()));
+    let address = weir_runtime::client_ip(&extensions);
     match greet(&shared, &headers, address, &request_id).await {
         Ok(greeting) => match upgrade {
             Ok(upgrade) => hand_over(shared, upgrade, greeting),
@@ -105,13 +104,6 @@ fn check_origin(allowed: &[String], headers: &HeaderMap) -> Result<(), Error> {
     Err(Error::new(Code::PermissionDenied, "pages of this origin may not connect").with_param("Origin"))
 }
 
-/// The client's address as the gateway says it: the last one, which the gateway wrote.
-fn address(config: &Config, headers: &HeaderMap) -> Option<IpAddr> {
-    let forwarded =
-        headers.get_all(&FORWARDED_FOR).iter().next_back().filter(|_| config.trust_forwarded_for)?;
-    forwarded.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
-}
-
 /// `Authorization: Bearer …`, else `x-api-key`.
 fn presented(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
@@ -161,16 +153,6 @@ mod tests {
         assert!(check_origin(&allowed, &headers(header::ORIGIN, "https://app.example")).is_ok());
         assert_eq!(check_origin(&allowed, &other).unwrap_err().code(), Code::PermissionDenied);
         assert!(check_origin(&allowed, &headers(header::ORIGIN, "https://app.example.evil")).is_err());
-    }
-
-    #[test]
-    fn the_address_is_the_one_the_gateway_wrote() {
-        let (trusting, direct) =
-            (Config::default(), Config { trust_forwarded_for: false, ..Config::default() });
-        let forged = headers(FORWARDED_FOR, "10.0.0.1, 192.0.2.7");
-        assert_eq!(address(&trusting, &forged), "192.0.2.7".parse().ok());
-        assert_eq!(address(&direct, &forged), None);
-        assert_eq!(address(&trusting, &HeaderMap::new()), None);
     }
 
     #[test]

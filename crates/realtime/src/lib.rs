@@ -8,6 +8,7 @@ mod metrics;
 mod protocol;
 mod registry;
 mod session;
+mod start;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use weir_telemetry::Metrics;
 use weir_types::Clock;
 
 pub use config::Config;
+pub use start::SERVICE;
 
 /// What realtime works with.
 pub struct Deps {

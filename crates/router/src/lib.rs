@@ -6,6 +6,7 @@ mod app;
 mod config;
 mod grpc;
 mod metrics;
+mod start;
 
 use tonic::service::Routes;
 use weir_error::Error;
@@ -15,6 +16,7 @@ use weir_telemetry::Metrics;
 
 pub use app::{Decision, MAX_NAME_CHARS};
 pub use config::{AliasTarget, Config, ConfigError};
+pub use start::SERVICE;
 
 /// What the router is given.
 #[derive(Clone)]

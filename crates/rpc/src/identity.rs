@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use ed25519_dalek::{SigningKey, pkcs8::EncodePrivateKey as _};
+use ed25519_dalek::{SigningKey, VerifyingKey, pkcs8::EncodePrivateKey as _};
 use http::HeaderValue;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use quick_cache::sync::Cache;
@@ -21,6 +21,8 @@ const FRESH_S: i64 = 15;
 /// Clocks of two machines may differ this much.
 const SKEW_S: i64 = 5;
 const CACHED: usize = 16_384;
+/// Of the key's encoded point: 96 bits, which tell the few keys of a house apart.
+const KID_CHARS: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -34,6 +36,10 @@ pub enum IdentityError {
     Malformed(&'static str),
     #[error("could not make a signing key")]
     Key(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("not the public key of an Ed25519 pair")]
+    NotAKey,
+    #[error("{0} and {1} are given the same key: each service has one of its own")]
+    Shared(String, String),
 }
 
 /// A service's public half, as it is handed to the others.
@@ -44,6 +50,20 @@ pub struct PublicKey {
     pub kid: String,
     /// The Ed25519 point, base64url, as `x` in RFC 8037.
     pub x: String,
+}
+
+impl PublicKey {
+    /// # Errors
+    /// The bytes are no point that a key could have.
+    pub fn new(service: &str, point: &[u8; 32]) -> Result<Self, IdentityError> {
+        VerifyingKey::from_bytes(point).map_err(|_| IdentityError::NotAKey)?;
+        Ok(Self::of(service, point))
+    }
+
+    fn of(service: &str, point: &[u8; 32]) -> Self {
+        let x = URL_SAFE_NO_PAD.encode(point);
+        Self { service: service.to_owned(), kid: x.chars().take(KID_CHARS).collect(), x }
+    }
 }
 
 /// Whom a verified token speaks for.
@@ -115,12 +135,10 @@ impl Identity {
     pub fn from_seed(name: &str, seed: &[u8; 32], clock: Arc<dyn Clock>) -> Result<Self, IdentityError> {
         let signing = SigningKey::from_bytes(seed);
         let der = signing.to_pkcs8_der().map_err(|e| IdentityError::Key(e.into()))?;
-        let x = URL_SAFE_NO_PAD.encode(signing.verifying_key().as_bytes());
-        let kid = x.chars().take(16).collect::<String>();
-        let public = PublicKey { service: name.to_owned(), kid: kid.clone(), x };
+        let public = PublicKey::of(name, signing.verifying_key().as_bytes());
         let identity = Self {
             name: name.to_owned(),
-            kid,
+            kid: public.kid.clone(),
             public: public.clone(),
             key: EncodingKey::from_ed_der(der.as_bytes()),
             trusted: ArcSwap::default(),
@@ -140,12 +158,17 @@ impl Identity {
     /// Replaces the set of services whose tokens are accepted.
     ///
     /// # Errors
-    /// When a key is malformed; the old set stays.
+    /// When a key is malformed, or two services share one; the old set stays.
     pub fn trust(&self, keys: &[PublicKey]) -> Result<(), IdentityError> {
-        let mut trusted = HashMap::new();
+        let mut trusted: Trusted = HashMap::new();
         for key in keys {
             let decoding = DecodingKey::from_ed_components(&key.x).map_err(IdentityError::Invalid)?;
-            trusted.insert(key.kid.clone(), Signer { service: key.service.clone(), key: decoding });
+            let signer = Signer { service: key.service.clone(), key: decoding };
+            if let Some(other) = trusted.insert(key.kid.clone(), signer)
+                && other.service != key.service
+            {
+                return Err(IdentityError::Shared(other.service, key.service.clone()));
+            }
         }
         self.trusted.store(Arc::new(trusted));
         self.verified.clear();
@@ -310,6 +333,22 @@ mod tests {
         let posing = caller.token(&posing, "control").unwrap();
         assert!(matches!(callee.verify(Some(&posing)), Err(IdentityError::Malformed("kind"))));
     }
+
+    #[test]
+    fn a_service_signs_with_any_of_its_keys_and_with_none_of_another_s() {
+        let clock = ManualClock::at(1_000_000_000_000);
+        let (old, callee) = pair(&clock);
+        let new = Identity::generate("gateway", Arc::new(clock)).unwrap();
+        callee.trust(&[old.public().clone(), new.public().clone()]).unwrap();
+        for signer in [&old, &new] {
+            callee.verify(Some(&signer.token(&ctx(), "control").unwrap())).unwrap();
+        }
+        let shared = PublicKey { service: "billing".into(), ..old.public().clone() };
+        let refused = callee.trust(&[old.public().clone(), shared]).unwrap_err();
+        assert!(matches!(refused, IdentityError::Shared(..)), "{refused}");
+        assert!(callee.verify(Some(&new.token(&ctx(), "control").unwrap())).is_ok(), "the old set stays");
+    }
+
     #[test]
     fn only_who_sees_credentials_speaks_for_others() {
         let clock = ManualClock::at(1_000_000_000_000);

@@ -17,6 +17,6 @@ mod transport;
 pub use context::{context, request};
 pub use identity::{Identity, IdentityError, PublicKey};
 pub use server::{Server, server};
-pub use transport::Transport;
+pub use transport::{Slot, Transport};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

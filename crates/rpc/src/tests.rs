@@ -21,7 +21,7 @@ use weir_proto::chat::{
 };
 use weir_types::{Deadline, KeyId, Principal, RequestContext, SystemClock, TenantId, UserId};
 
-use crate::{Identity, Transport, context, request, server};
+use crate::{Identity, Slot, Transport, context, request, server};
 
 /// Behaves as the request's `model` says; `ListModels` answers who asked.
 #[derive(Clone, Default)]
@@ -206,4 +206,14 @@ async fn an_absent_service_is_unavailable() {
     let mut client = ChatClient::new(Transport::absent("orchestrator"));
     let error = Error::from(client.complete(request(&caller(), ask("x"))).await.err().unwrap());
     assert_eq!(error.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_service_that_is_still_built_is_unavailable_until_it_is_there() {
+    let slot = Slot::new("orchestrator");
+    let mut client = ChatClient::new(slot.transport());
+    let error = Error::from(client.complete(request(&caller(), ask("x"))).await.err().unwrap());
+    assert_eq!(error.code(), Code::Unavailable);
+    slot.fill(Routes::new(ChatServer::new(Fake::default())));
+    assert!(client.complete(request(&caller(), ask("x"))).await.is_ok());
 }

@@ -4,7 +4,10 @@ use std::{
     error::Error as _,
     future::{Ready, ready},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -26,6 +29,8 @@ use crate::{
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// To one service: a connection carries a bounded number of calls at once, and stays with one replica.
+const CONNECTIONS: usize = 4;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,30 +40,84 @@ pub struct Transport(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Local(Room),
-    Remote { channel: Channel, audience: &'static str, identity: Arc<Identity> },
+    Local(Slot),
+    Remote(Remote),
     Absent(&'static str),
+}
+
+/// The place of a service in this process. Transports to it can be had before it is built, so that services may be
+/// built in any order. Cheap to clone.
+#[derive(Clone)]
+pub struct Slot {
+    name: &'static str,
+    room: Arc<OnceLock<Room>>,
+}
+
+impl Slot {
+    #[must_use]
+    pub fn new(name: &'static str) -> Self {
+        Self { name, room: Arc::default() }
+    }
+
+    /// From now on calls arrive; until now they were answered `UNAVAILABLE`. The first routes stay.
+    pub fn fill(&self, routes: Routes) {
+        self.room.get_or_init(|| Room::new(self.name, routes));
+    }
+
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        Transport(Kind::Local(self.clone()))
+    }
+}
+
+/// Connections to one service, taken in turns.
+struct Remote {
+    pool: Arc<Pool>,
+    /// The one for the next call.
+    channel: Channel,
+}
+
+struct Pool {
+    channels: Vec<Channel>,
+    next: AtomicUsize,
+    audience: &'static str,
+    identity: Arc<Identity>,
+}
+
+impl Pool {
+    fn next(&self) -> Channel {
+        self.channels[self.next.fetch_add(1, Ordering::Relaxed) % self.channels.len()].clone()
+    }
+}
+
+impl Clone for Remote {
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone(), channel: self.pool.next() }
+    }
 }
 
 impl Transport {
     /// To a service in this process.
     #[must_use]
     pub fn local(name: &'static str, routes: Routes) -> Self {
-        Self(Kind::Local(Room::new(name, routes)))
+        let slot = Slot::new(name);
+        slot.fill(routes);
+        slot.transport()
     }
 
     /// To a service over the network. Connects when first used, and again after it was lost.
     #[must_use]
     pub fn remote(uri: Uri, audience: &'static str, identity: Arc<Identity>) -> Self {
-        let channel = Endpoint::from(uri)
+        let endpoint = Endpoint::from(uri)
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
-            .http2_adaptive_window(true)
-            .connect_lazy();
-        Self(Kind::Remote { channel, audience, identity })
+            .http2_adaptive_window(true);
+        let channels: Vec<_> = (0..CONNECTIONS).map(|_| endpoint.connect_lazy()).collect();
+        let pool = Arc::new(Pool { channels, next: AtomicUsize::new(0), audience, identity });
+        Self(Kind::Remote(Remote { channel: pool.next(), pool }))
     }
 
     /// To a service that is not there: every call answers `UNAVAILABLE`.
@@ -71,8 +130,8 @@ impl Transport {
 impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
-            Kind::Local(room) => write!(f, "Transport::local({})", room.name),
-            Kind::Remote { audience, .. } => write!(f, "Transport::remote({audience})"),
+            Kind::Local(slot) => write!(f, "Transport::local({})", slot.name),
+            Kind::Remote(remote) => write!(f, "Transport::remote({})", remote.pool.audience),
             Kind::Absent(name) => write!(f, "Transport::absent({name})"),
         }
     }
@@ -87,19 +146,23 @@ impl Service<Request<Body>> for Transport {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match &mut self.0 {
-            Kind::Remote { channel, .. } => channel.poll_ready(cx).map_err(Into::into),
+            Kind::Remote(remote) => remote.channel.poll_ready(cx).map_err(Into::into),
             Kind::Local(_) | Kind::Absent(_) => Poll::Ready(Ok(())),
         }
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Call {
         match &mut self.0 {
-            Kind::Local(room) => Call::Local(room.call(request)),
-            Kind::Remote { channel, audience, identity } => {
+            Kind::Local(slot) => match slot.room.get() {
+                Some(room) => Call::Local(room.call(request)),
+                None => unavailable(slot.name, "is still starting"),
+            },
+            Kind::Remote(Remote { pool, channel }) => {
                 if let Some(ctx) = request.extensions_mut().remove::<RequestContext>() {
-                    write_headers(&ctx, identity, audience, request.headers_mut());
+                    write_headers(&ctx, &pool.identity, pool.audience, request.headers_mut());
                 }
-                let call = channel.call(request);
+                // The next call over this handle takes another connection.
+                let call = std::mem::replace(channel, pool.next()).call(request);
                 Call::Remote(Box::pin(async move {
                     match call.await {
                         // tonic's own client would call this CANCELLED.
@@ -108,12 +171,13 @@ impl Service<Request<Body>> for Transport {
                     }
                 }))
             }
-            Kind::Absent(name) => {
-                let status = Status::unavailable(format!("{name} is not configured"));
-                Call::Absent(ready(Ok(status.into_http())))
-            }
+            Kind::Absent(name) => unavailable(name, "is not configured"),
         }
     }
+}
+
+fn unavailable(name: &str, why: &str) -> Call {
+    Call::Absent(ready(Ok(Status::unavailable(format!("{name} {why}")).into_http())))
 }
 
 /// Whether the channel gave up at the call's deadline before the service answered.

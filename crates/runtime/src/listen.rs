@@ -2,7 +2,12 @@
 //!
 //! Our own, because `axum::serve` installs no timer and so leaves slow clients unbounded.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::Router;
 use hyper_util::{rt::TokioExecutor, server::conn::auto::Builder};
@@ -35,6 +40,14 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListenConfig {
+    /// The address to listen on; what is not set follows from the command (127.0.0.1 for `weir dev`, 0.0.0.0 for
+    /// services that run apart).
+    pub host: Option<IpAddr>,
+    /// The port, where a process has one service; otherwise each has its own.
+    pub port: Option<u16>,
+    /// `host:port`, or a port: where `/metrics`, `/info` and `/health` go, so that the other port shows nothing of the
+    /// inside.
+    pub ops: Option<OpsAddr>,
     /// From the first byte of a request's head (the first time: from the connection) to its last.
     #[serde(with = "weir_config::duration")]
     pub header_timeout: Duration,
@@ -71,6 +84,9 @@ pub struct ListenConfig {
 impl Default for ListenConfig {
     fn default() -> Self {
         Self {
+            host: None,
+            port: None,
+            ops: None,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             body_idle_timeout: Duration::from_secs(30),
@@ -85,6 +101,34 @@ impl Default for ListenConfig {
             lame_duck: Duration::ZERO,
             drain: Duration::from_secs(25),
         }
+    }
+}
+
+/// Where operators look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct OpsAddr {
+    host: Option<IpAddr>,
+    port: u16,
+}
+
+impl OpsAddr {
+    /// `host` is where the other port listens.
+    #[must_use]
+    pub fn at(self, host: IpAddr) -> SocketAddr {
+        SocketAddr::new(self.host.unwrap_or(host), self.port)
+    }
+}
+
+impl TryFrom<String> for OpsAddr {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let text = text.trim();
+        let whole = text.parse::<SocketAddr>().map(|a| Self { host: Some(a.ip()), port: a.port() });
+        whole.or_else(|_| text.parse().map(|port| Self { host: None, port })).map_err(|_| {
+            "expected an address and a port such as \"0.0.0.0:9000\", or a port"
+        })
     }
 }
 

@@ -1,11 +1,16 @@
 //! The command line, as `--help` shows it.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser as _},
+};
+use weir_service::{ConfigFile, Name, ServeArgs};
 
 /// Eight services listen on consecutive ports, so the first one is bounded.
 const LAST_FIRST_PORT: i64 = 65_535 - 7;
@@ -17,19 +22,29 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
-    /// Settings file (TOML). Variables named WEIR_<SECTION>__<KEY> override it.
-    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", global = true)]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigFile,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run all eight services in one process, with a PostgreSQL, a NATS and a Redis of their own.
     Dev(DevArgs),
+    /// Run services in this process: those named call each other without a network hop, the others over it.
+    Serve(ServeCommand),
+    /// Make the keys that services which run apart know each other by.
+    Keys(KeysArgs),
     /// Bring a database's schema up to date and create the role the services log in as.
     Migrate(MigrateArgs),
     /// Run the model provider simulator alone.
     Simulator(SimulatorArgs),
+}
+
+const DATA: &str = ".weir";
+
+/// A variable that is set but empty counts as unset.
+fn data(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(PathBuf::from(if text.is_empty() { DATA } else { text }))
 }
 
 #[derive(Debug, Args)]
@@ -38,7 +53,7 @@ pub struct DevArgs {
     pub action: Option<DevAction>,
 
     /// Folder of everything this house keeps: databases, logs, keys, dev.json.
-    #[arg(long, value_name = "DIR", default_value = ".weir", env = "WEIR_DATA", global = true)]
+    #[arg(long, value_name = "DIR", default_value = DATA, env = "WEIR_DATA", value_parser = data, global = true)]
     pub data: PathBuf,
 
     /// The gateway's port; the other services take the seven after it, in the order realtime, router,
@@ -84,15 +99,15 @@ pub struct StoreArgs {
     pub redis_url: Option<String>,
 
     /// Folder with PostgreSQL's postgres and initdb.
-    #[arg(long, value_name = "DIR", env = "WEIR_PG_BIN")]
+    #[arg(long, value_name = "DIR", env = "WEIR_PG_BIN", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub pg_bin: Option<PathBuf>,
 
     /// The nats-server program.
-    #[arg(long, value_name = "FILE", env = "WEIR_NATS_BIN")]
+    #[arg(long, value_name = "FILE", env = "WEIR_NATS_BIN", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub nats_bin: Option<PathBuf>,
 
     /// The redis-server program.
-    #[arg(long, value_name = "FILE", env = "WEIR_REDIS_BIN")]
+    #[arg(long, value_name = "FILE", env = "WEIR_REDIS_BIN", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub redis_bin: Option<PathBuf>,
 }
 
@@ -107,6 +122,52 @@ impl StoreArgs {
         }
         self
     }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_HELP)]
+pub struct ServeCommand {
+    /// Services to run here.
+    #[arg(value_name = "SERVICE", required = true, value_enum)]
+    pub services: Vec<Name>,
+
+    #[command(flatten)]
+    pub listen: ServeArgs,
+}
+
+const SERVE_HELP: &str = "\
+Settings, in the file or as WEIR_<SECTION>__<KEY>:
+  database.url                DATABASE_URL: a login of the role that `weir migrate` made
+  nats.url, redis.url         NATS_URL, REDIS_URL; without Redis, memory
+  peers.<service>             where a service of another process is [default: http://127.0.0.1:<its port>]
+  identity.keys.<service>     the signing key of a service of this process
+  identity.trusted.<service>  public keys of callers in other processes (`weir keys` makes a set of both)
+  listen.ops                  host:port for /metrics, /info and /health instead (METRICS_PORT: the port alone)
+  orchestrator.spool_dir      a folder that outlives the process, one for each instance
+  control.admin_key_sha256    SHA-256 of the platform operator's key
+
+Services that cannot be reached yet, and NATS, are waited for while serving. Migrations that are pending, or a database
+login that could see every tenant, are refused. SIGTERM ends requests under way, then the process; a second one does
+not wait.";
+
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    /// Services to make keys for; all when none is named.
+    #[arg(value_name = "SERVICE", value_enum)]
+    pub services: Vec<Name>,
+
+    /// What to print.
+    #[arg(long, value_enum, default_value_t = KeysFormat::Env)]
+    pub format: KeysFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KeysFormat {
+    /// Lines of an environment file: WEIR_IDENTITY__KEYS__… are secret, each for its service alone;
+    /// WEIR_IDENTITY__TRUSTED__… are public, for all.
+    Env,
+    /// The manifest of a Secret weir-identity whose keys are the names of those variables.
+    Kubernetes,
 }
 
 #[derive(Debug, Args)]
@@ -170,8 +231,22 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_is_no_address() {
-        let stores = dev(&["--nats-url", "", "--redis-url", "redis://x"]).unwrap().stores.without_blanks();
+    fn an_empty_variable_is_no_address_no_file_and_no_folder() {
+        let dev = dev(&["--nats-url", "", "--redis-url", "redis://x", "--pg-bin", "", "--data", ""]).unwrap();
+        assert_eq!(dev.data, PathBuf::from(DATA));
+        let stores = dev.stores.without_blanks();
         assert_eq!((stores.nats_url, stores.redis_url.as_deref()), (None, Some("redis://x")));
+        assert_eq!(stores.pg_bin, None);
+        assert_eq!(Cli::try_parse_from(["weir", "--config", "", "keys"]).unwrap().config.path(), None);
+    }
+
+    #[test]
+    fn serve_needs_a_service() {
+        let serve = |args: &[&str]| Cli::try_parse_from(["weir", "serve"].iter().chain(args));
+        assert!(serve(&[]).is_err() && serve(&["nobody"]).is_err());
+        match serve(&["gateway", "control", "--port", "9"]).unwrap().command {
+            Command::Serve(args) => assert_eq!(args.services, [Name::Gateway, Name::Control]),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -1,109 +1,104 @@
-//! The command line: the whole platform in one process for development, migrations, the simulator.
+//! The command line: the whole platform in one process for development, services that run apart, their keys,
+//! migrations, the simulator.
 
 mod child;
 mod cli;
 mod dev;
-mod house;
-mod settings;
 
 use std::{
     io::Write as _,
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 pub use cli::Cli;
-pub use house::{Addresses, House, HouseConfig, Listeners};
-pub use settings::{ALIASES, Settings};
 
-use cli::{Command, MigrateArgs, SimulatorArgs};
+use cli::{Command, KeysArgs, KeysFormat, MigrateArgs, ServeCommand, SimulatorArgs};
 use weir_config::Sources;
-use weir_runtime::{OnFailure, Tasks, serve};
-use weir_telemetry::LogConfig;
+use weir_runtime::{ListenConfig, OnFailure, Signals, Tasks, serve};
+use weir_service::{Keys, Name, Service};
+use weir_telemetry::Format;
+use weir_types::{Clock, SystemClock};
 
-/// How long blocking work may hold up the end of the process.
-const RUNTIME_GRACE: Duration = Duration::from_secs(2);
-/// What says nothing that our own lines don't say is left out.
-const LOG_LEVEL: &str = "info,async_nats=warn,sqlx::postgres::notice=warn";
+const PROGRAM: &str = "weir";
 const SIMULATOR_DRAIN: Duration = Duration::from_secs(5);
+
+/// Every service, in the order of their ports.
+pub const SERVICES: [Service; 8] = [
+    weir_gateway::SERVICE,
+    weir_realtime::SERVICE,
+    weir_router::SERVICE,
+    weir_orchestrator::SERVICE,
+    weir_analytics::SERVICE,
+    weir_billing::SERVICE,
+    weir_ingestion::SERVICE,
+    weir_control::SERVICE,
+];
 
 /// Does what the command line says. Exit codes: 0 done, 1 failed, 2 wrong arguments (clap's), 130 forced to stop.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let began = Instant::now();
-    let outcome = runtime().and_then(|runtime| {
-        let outcome = runtime.block_on(Box::pin(command(cli, began)));
-        runtime.shutdown_timeout(RUNTIME_GRACE);
-        outcome
-    });
-    outcome.unwrap_or_else(|error| {
-        // The whole chain, once, where the person at the terminal sees it.
-        let _ = writeln!(std::io::stderr(), "weir: {error:#}");
-        ExitCode::FAILURE
-    })
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")
+    weir_service::block_on(PROGRAM, Box::pin(command(cli, began)))
 }
 
 async fn command(cli: Cli, began: Instant) -> Result<ExitCode> {
+    let file = cli.config.path();
     match cli.command {
-        Command::Dev(args) => {
-            let settings = settings(cli.config, weir_telemetry::Format::Pretty)?;
-            Box::pin(dev::run(args, settings, began)).await
-        }
-        Command::Migrate(args) => migrate(args, &settings(cli.config, weir_telemetry::Format::Json)?).await,
-        Command::Simulator(args) => {
-            simulator(&args, settings(cli.config, weir_telemetry::Format::Json)?).await
-        }
+        Command::Dev(args) => Box::pin(dev::run(args, weir_service::sources(file), began)).await,
+        Command::Serve(args) => serve_services(args, file).await,
+        Command::Keys(args) => keys(&args),
+        Command::Migrate(args) => migrate(args, weir_service::sources(file)).await,
+        Command::Simulator(args) => simulator(&args, weir_service::sources(file)).await,
     }
 }
 
-/// `format` is how lines look when nothing says otherwise.
-fn settings(file: Option<PathBuf>, format: weir_telemetry::Format) -> Result<Settings> {
-    let sources = Sources { file, ..Sources::from_process() }.with_aliases(ALIASES);
-    let loaded = weir_config::load_checked::<Settings>(&sources, |_| Ok(()))?;
-    let mut settings = loaded.config;
-    if !loaded.origins.contains_key("log.format") {
-        settings.log.format = format;
-    }
-    if !loaded.origins.contains_key("log.level") {
-        settings.log.level = LOG_LEVEL.to_owned();
-    }
-    Ok(settings)
+async fn serve_services(args: ServeCommand, file: Option<PathBuf>) -> Result<ExitCode> {
+    let named = |service: &Service| args.services.contains(&service.name);
+    let services: Vec<Service> = SERVICES.into_iter().filter(named).collect();
+    weir_service::serve(&services, file, &args.listen).await
 }
 
-/// `file`: where lines are kept when nothing says otherwise.
-fn start_log(config: &LogConfig, file: Option<PathBuf>) -> Result<()> {
-    let config = LogConfig { file: config.file.clone().or(file), ..config.clone() };
-    Ok(weir_telemetry::init(&config)?)
+fn keys(args: &KeysArgs) -> Result<ExitCode> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let names = if args.services.is_empty() { &Name::ALL[..] } else { &args.services };
+    let keys = Keys::generate(names, &clock)?;
+    let text = match args.format {
+        KeysFormat::Env => keys.env(),
+        KeysFormat::Kubernetes => keys.kubernetes(),
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The simulator as a server of its own, until a signal.
-async fn simulator(args: &SimulatorArgs, settings: Settings) -> Result<ExitCode> {
-    start_log(&settings.log, None)?;
+async fn simulator(args: &SimulatorArgs, sources: Sources) -> Result<ExitCode> {
+    let mut signals = Signals::install()?;
+    let settings = weir_service::load(&sources)?;
+    weir_service::start_telemetry(&settings, Format::Json, None)?;
     let listener = weir_runtime::bind(SocketAddr::new(args.host, args.port))?;
     // Programs that asked for a free port read it here.
     let _ = writeln!(std::io::stdout(), "simulator http://{}", listener.local_addr()?);
     let tasks = Tasks::new();
-    let router = weir_simulator::Simulator::new(settings.simulator).router();
-    tasks.spawn("simulator", OnFailure::Shutdown, serve(listener, router, settings.listen, tasks.shutdown()));
+    let router = weir_simulator::Simulator::new(settings.section("simulator")?).router();
+    let listen: ListenConfig = settings.section("listen")?;
+    tasks.spawn("simulator", OnFailure::Shutdown, serve(listener, router, listen, tasks.shutdown()));
     let stopping = tasks.shutdown();
     tokio::select! {
-        _ = weir_runtime::stop_signal() => {}
+        _ = signals.next() => {}
         () = stopping.cancelled() => {}
     }
     tasks.stop(SIMULATOR_DRAIN).await;
     Ok(if tasks.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn migrate(args: MigrateArgs, settings: &Settings) -> Result<ExitCode> {
-    start_log(&settings.log, None)?;
+async fn migrate(args: MigrateArgs, sources: Sources) -> Result<ExitCode> {
+    weir_service::start_telemetry(&weir_service::load(&sources)?, Format::Json, None)?;
     let role = weir_db::AppRole::new(args.app_role, args.app_password);
     weir_db::migrate(&args.database_url, &role).await?;
     Ok(ExitCode::SUCCESS)

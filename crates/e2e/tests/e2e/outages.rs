@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use weir::Settings;
 use weir_e2e::{http::Http, stand::Stand, wait::until};
 use weir_testkit::Postgres;
 
@@ -42,7 +41,7 @@ async fn health(stand: &Stand, service: &str) -> Value {
 #[tokio::test]
 async fn without_postgresql_a_key_seen_before_still_gets_answers() {
     let postgres = Postgres::private().await.unwrap();
-    let mut stand = Stand::start_with(&postgres, Settings::default()).await.unwrap();
+    let mut stand = Stand::start_with(&postgres, &[]).await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     let client = stand.gateway().with_key(&tenant.key);
     chats(&client).await;

@@ -75,6 +75,21 @@ impl Folder {
         self.join("dev.json")
     }
 
+    /// # Errors
+    /// It is there and cannot be removed.
+    pub(crate) fn remove_dev_json(&self) -> Result<()> {
+        let path = self.dev_json();
+        if !self.children_json().exists() {
+            return Ok(());
+        }
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn children_json(&self) -> PathBuf {
         self.join(PROOF)
     }
@@ -115,6 +130,7 @@ impl Folder {
             .with_context(|| format!("opening {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => {
+                self.refuse_stranger_s_lock(&mut file)?;
                 file.set_len(0)?;
                 file.seek(SeekFrom::Start(0))?;
                 writeln!(file, "{}", process::id())?;
@@ -129,6 +145,18 @@ impl Folder {
                 Err(error).with_context(|| format!("locking {}", path.display()))
             }
         }
+    }
+
+    /// A lock of ours is empty while nobody holds it, or in a folder that a house made.
+    fn refuse_stranger_s_lock(&self, file: &mut File) -> Result<()> {
+        let mut first = [0];
+        ensure!(
+            self.children_json().exists() || file.read(&mut first)? == 0,
+            "{} has something in it and there is no {PROOF}, so `weir dev` did not write it; move it away, or give it \
+             another folder with --data",
+            self.lock_path().display(),
+        );
+        Ok(())
     }
 
     /// Makes the folder a house's before anything else is put there, and the folder of its logs, which no other
@@ -235,6 +263,19 @@ mod tests {
         assert_eq!(fs::metadata(folder.join("logs")).unwrap().permissions().mode() & 0o777, 0o700);
         folder.wipe().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_stranger_s_lock_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        fs::write(folder.lock_path(), "1234\n").unwrap();
+        let refused = folder.lock().unwrap_err().to_string();
+        assert!(refused.contains("lock has something in it"), "{refused}");
+        assert_eq!(fs::read_to_string(folder.lock_path()).unwrap(), "1234\n");
+        // What a killed launcher of ours leaves is not a stranger's.
+        fs::write(folder.children_json(), "{}").unwrap();
+        folder.lock().unwrap();
     }
 
     #[test]

@@ -11,13 +11,12 @@ mod programs;
 mod redis;
 mod remote;
 mod report;
-mod signals;
 mod state;
 mod stores;
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     process::{self, ExitCode},
     time::{Duration, Instant},
 };
@@ -25,7 +24,11 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use rand::RngCore as _;
 use sha2::{Digest as _, Sha256};
-use weir_runtime::Tasks;
+use weir_config::{Settings, Sources};
+use weir_runtime::{ListenConfig, OnFailure, Signals, Tasks, serve};
+use weir_service::{House, Name};
+use weir_simulator::Simulator;
+use weir_telemetry::Format;
 use weir_types::{KeyId, api_key};
 
 pub(crate) use {
@@ -36,11 +39,9 @@ pub(crate) use {
 use crate::{
     child::{http_status, until},
     cli::{DevAction, DevArgs},
-    house::{House, HouseConfig},
-    settings::Settings,
 };
 use report::{DevJson, Figures, say};
-use signals::Signals;
+use stores::Stores;
 
 /// How long requests in flight may take to end after the first signal.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -51,7 +52,7 @@ const READY_PATIENCE: Duration = Duration::from_secs(60);
 const FORCED: u8 = 130;
 
 /// Runs until a signal or a failure. A clean stop is a success.
-pub(crate) async fn run(args: DevArgs, settings: Settings, began: Instant) -> Result<ExitCode> {
+pub(crate) async fn run(args: DevArgs, sources: Sources, began: Instant) -> Result<ExitCode> {
     let folder = match args.action {
         Some(DevAction::Status) => return remote::status(&args.data).await,
         Some(DevAction::Stop) => return remote::stop(&args.data, false).await,
@@ -65,10 +66,11 @@ pub(crate) async fn run(args: DevArgs, settings: Settings, began: Instant) -> Re
         folder.wipe()?;
     }
     folder.claim()?;
-    crate::start_log(&settings.log, Some(folder.log("weir")))?;
+    let settings = weir_service::load(&sources)?;
+    weir_service::start_telemetry(&settings, Format::Pretty, Some(folder.log("weir")))?;
     let children = Tasks::new();
     let mut house = None;
-    let lived = Box::pin(live(&folder, args, settings, &children, &mut house, &mut signals, began)).await;
+    let lived = Box::pin(live(&folder, args, sources, &children, &mut house, &mut signals, began)).await;
     let end = async {
         if let Some(house) = house {
             house.stop(DRAIN).await;
@@ -95,7 +97,7 @@ pub(crate) async fn run(args: DevArgs, settings: Settings, began: Instant) -> Re
 async fn live(
     folder: &Folder,
     args: DevArgs,
-    settings: Settings,
+    sources: Sources,
     children: &Tasks,
     slot: &mut Option<House>,
     signals: &mut Signals,
@@ -110,7 +112,7 @@ async fn live(
             tracing::info!(signal, "stopping before it was ready");
             return Ok(());
         }
-        up = Box::pin(start(folder, args, settings, children, slot, began)) => say(&up?),
+        up = Box::pin(start(folder, args, sources, children, slot, began)) => say(&up?),
     }
     let Some(house) = slot else { return Ok(()) };
     tokio::select! {
@@ -126,29 +128,23 @@ async fn live(
 async fn start(
     folder: &Folder,
     args: DevArgs,
-    settings: Settings,
+    sources: Sources,
     children: &Tasks,
     slot: &mut Option<House>,
     began: Instant,
 ) -> Result<String> {
-    let listeners = ports::bind(args.host, args.port)?;
+    let doors = ports::bind(args.host, args.port)?;
     let state = StateFile::load(&folder.children_json())?;
     let admin_key = state.secret(|state| &mut state.admin_key, new_admin_key)?;
     let stores = stores::up(folder, &state, &args.stores.without_blanks(), children).await?;
     let databases_up = Instant::now();
-    let config = HouseConfig {
-        settings,
-        listeners,
-        database_url: stores.app_url.into(),
-        nats_url: stores.nats_url.clone().into(),
-        redis_url: stores.redis_url.clone().map(Into::into),
-        admin_key_sha256: hex(&Sha256::digest(&admin_key)),
-        spool_dir: folder.make("services")?.join("spool"),
-    };
-    let house = slot.insert(Box::pin(House::start(config)).await.context("starting the services")?);
-    let addresses = ports::reachable(&house.addresses);
+    let simulator = simulator(&weir_service::load(&sources)?, children)?;
+    let settings = house_settings(sources, folder, &stores, &admin_key, &simulator)?;
+    let house = slot.insert(Box::pin(House::start(settings, doors)).await.context("starting the services")?);
+    let addresses = reachable(house);
     all_ready(&addresses, house).await?;
-    let demo = demo::ensure(&house.control(), &state).await?;
+    let control = house.transport(Name::Control).context("control is not in the house")?;
+    let demo = demo::ensure(&control, &state).await?;
     let figures = Figures {
         total: began.elapsed(),
         services: databases_up.elapsed(),
@@ -162,7 +158,7 @@ async fn start(
         database_url: stores.database_url,
         nats_url: stores.nats_url,
         redis_url: stores.redis_url,
-        simulator: format!("http://{}", house.addresses.simulator),
+        simulator,
         pid: process::id(),
     };
     dev.write(&folder.dev_json())?;
@@ -173,6 +169,51 @@ async fn start(
         "ready"
     );
     Ok(report::ready(&dev, &addresses, figures, &folder.dev_json()))
+}
+
+/// The model provider of a house without any: a server in this process. Gives its URL.
+fn simulator(settings: &Settings, children: &Tasks) -> Result<String> {
+    let listener = weir_runtime::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let router = Simulator::new(settings.section("simulator")?).router();
+    let listen: ListenConfig = settings.section("listen")?;
+    children.spawn("simulator", OnFailure::Shutdown, serve(listener, router, listen, children.shutdown()));
+    Ok(url)
+}
+
+/// The settings with what only the launcher knows.
+fn house_settings(
+    mut sources: Sources,
+    folder: &Folder,
+    stores: &Stores,
+    admin_key: &str,
+    simulator: &str,
+) -> Result<Settings> {
+    const ORIGIN: &str = "weir dev";
+    let spool = folder.make("services")?.join("spool").display().to_string();
+    let mut set = |key: &str, value: &str| sources.set(key, value, ORIGIN);
+    set("database.url", &stores.app_url);
+    set("nats.url", &stores.nats_url);
+    set("control.admin_key_sha256", &hex(&Sha256::digest(admin_key)));
+    set("orchestrator.spool_dir", &spool);
+    if let Some(url) = &stores.redis_url {
+        set("redis.url", url);
+    }
+    if let Some(url) = &stores.nats_monitor {
+        set("nats.monitor_url", url);
+    }
+    let settings = weir_service::load(&sources)?;
+    let orchestrator: weir_orchestrator::Config = settings.section("orchestrator")?;
+    if !orchestrator.endpoints()?.is_empty() {
+        return Ok(settings);
+    }
+    sources.set("orchestrator.providers.simulator.base_url", format!("{simulator}/v1"), ORIGIN);
+    Ok(weir_service::load(&sources)?)
+}
+
+/// Where each service can be reached from this machine, in the order of their ports.
+fn reachable(house: &House) -> Vec<(&'static str, SocketAddr)> {
+    Name::ALL.iter().filter_map(|&name| Some((name.as_str(), house.address(name)?))).collect()
 }
 
 /// Waits until every service says so itself.

@@ -76,6 +76,11 @@ fn choose_ports(state: &StateFile) -> Result<(Login, u16)> {
     Ok((login, monitor))
 }
 
+/// Where it tells about itself.
+pub(crate) fn monitor_url(state: &StateFile) -> Option<String> {
+    state.get().nats.monitor_port.map(|port| format!("http://127.0.0.1:{port}"))
+}
+
 fn url(login: &Login) -> String {
     format!("nats://{USER}:{}@127.0.0.1:{}", login.password, login.port)
 }

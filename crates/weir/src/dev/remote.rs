@@ -15,7 +15,9 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Folder, StateFile, leftovers, ports::SERVICES, report::say};
+use weir_service::Name;
+
+use super::{Folder, StateFile, leftovers, report::say};
 use crate::child::{http_status, until};
 
 /// Longer than a house may take to drain and to end its children.
@@ -48,6 +50,8 @@ pub(crate) async fn stop(data: &Path, wipe: bool) -> Result<ExitCode> {
         }
     };
     let left = leftovers::stop(&folder, false).await;
+    // A launcher that was killed could not.
+    folder.remove_dev_json()?;
     if wipe {
         folder.wipe()?;
         folder.refuse_strangers()?;
@@ -108,9 +112,9 @@ pub(crate) async fn status(data: &Path) -> Result<ExitCode> {
 
 /// The others stand on loopback, on the ports after the gateway's.
 fn addresses(gateway: SocketAddr) -> impl Iterator<Item = (&'static str, SocketAddr)> {
-    (gateway.port()..).zip(SERVICES).map(move |(port, name)| {
-        let address = if name == SERVICES[0] { gateway } else { (Ipv4Addr::LOCALHOST, port).into() };
-        (name, address)
+    (gateway.port()..).zip(Name::ALL).map(move |(port, name)| {
+        let address = if name == Name::Gateway { gateway } else { (Ipv4Addr::LOCALHOST, port).into() };
+        (name.as_str(), address)
     })
 }
 

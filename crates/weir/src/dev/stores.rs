@@ -25,6 +25,8 @@ pub(crate) struct Stores {
     /// The role's that the services use.
     pub(crate) app_url: String,
     pub(crate) nats_url: String,
+    /// Of a NATS of our own.
+    pub(crate) nats_monitor: Option<String>,
     /// `None`: memory.
     pub(crate) redis_url: Option<String>,
 }
@@ -58,11 +60,11 @@ pub(crate) async fn up(
     let nats = async {
         if let Some(url) = &args.nats_url {
             leftovers::stop_unneeded(folder, nats::NAME).await;
-            return Ok(url.clone());
+            return Ok((url.clone(), None));
         }
         let (child, url) = Box::pin(nats::up(folder, state, args)).await.context("starting NATS")?;
         watch(nats::NAME, child)?;
-        anyhow::Ok(url)
+        anyhow::Ok((url, nats::monitor_url(state)))
     };
     let redis = async {
         if let Some(url) = &args.redis_url {
@@ -76,8 +78,9 @@ pub(crate) async fn up(
         watch(redis::NAME, child)?;
         anyhow::Ok(Some(url))
     };
-    let ((database_url, app_url), nats_url, redis_url) = tokio::try_join!(database, nats, redis)?;
-    Ok(Stores { database_url, app_url, nats_url, redis_url })
+    let ((database_url, app_url), (nats_url, nats_monitor), redis_url) =
+        tokio::try_join!(database, nats, redis)?;
+    Ok(Stores { database_url, app_url, nats_url, nats_monitor, redis_url })
 }
 
 /// Gives the URL the services use.

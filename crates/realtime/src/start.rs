@@ -1,0 +1,33 @@
+//! Realtime in a process.
+
+use weir_access::Access;
+use weir_runtime::Network;
+use weir_service::{Name, Room, Service, Site};
+
+use crate::{Deps, build};
+
+pub const SERVICE: Service = Service::new(Name::Realtime, |site| Box::pin(start(site)));
+
+async fn start(site: Site) -> anyhow::Result<Room> {
+    let deps = Deps {
+        access: Access::of(&site).await?,
+        chat: site.peer(Name::Orchestrator)?,
+        kv: site.kv()?,
+        tasks: site.edge().clone(),
+        metrics: site.metrics(),
+        clock: site.clock(),
+    };
+    let realtime = build(site.config()?, deps)?;
+    realtime.spawn(site.tasks());
+    Ok(Room { routes: Some(realtime.routes()), http: realtime.http(), proxies: proxies(&site)? })
+}
+
+/// A gateway in this process hands connections over from this machine.
+fn proxies(site: &Site) -> anyhow::Result<Vec<Network>> {
+    let loopback = ["127.0.0.0/8", "::1"].map(str::parse);
+    if site.is_here(Name::Gateway) {
+        Ok(loopback.into_iter().collect::<Result<_, _>>()?)
+    } else {
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,94 @@
+//! The sections that are every service's, and the well-known variables.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, anyhow};
+use http::Uri;
+use secrecy::SecretString;
+use serde::Deserialize;
+use weir_config::{ConfigError, Settings, Sources};
+
+use crate::Name;
+
+/// Sections that belong to no service alone.
+const SHARED: [&str; 10] =
+    ["access", "database", "identity", "listen", "log", "nats", "peers", "redis", "simulator", "telemetry"];
+
+/// Well-known variables, and the settings they stand for.
+pub const ALIASES: &[(&str, &str)] = &[
+    ("ANTHROPIC_API_KEY", "orchestrator.anthropic_api_key"),
+    ("ANTHROPIC_BASE_URL", "orchestrator.anthropic_base_url"),
+    ("CORS_ORIGINS", "gateway.cors_origins"),
+    ("DATABASE_URL", "database.url"),
+    ("LITELLM_MASTER_KEY", "orchestrator.litellm_master_key"),
+    ("LITELLM_URL", "orchestrator.litellm_url"),
+    ("LLAMA_API_ENDPOINT", "orchestrator.llama_api_endpoint"),
+    ("LOG_LEVEL", "log.level"),
+    ("MAX_CONCURRENT_REQUESTS", "access.max_concurrent_requests"),
+    ("NATS_URL", "nats.url"),
+    ("OPENAI_API_KEY", "orchestrator.openai_api_key"),
+    ("OPENAI_BASE_URL", "orchestrator.openai_base_url"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+    ("REDIS_ENABLED", "redis.enabled"),
+    ("REDIS_URL", "redis.url"),
+    ("STREAM_TIMEOUT", "orchestrator.idle_timeout_s"),
+];
+
+/// Section `peers`: where services listen that are not in this process. `http://host:port`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct PeersConfig(BTreeMap<Name, String>);
+
+/// Section `identity`: how services that run apart know each other.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct IdentityConfig {
+    /// The signing keys of services in this process: seeds of Ed25519 keys, 32 bytes in base64.
+    pub(crate) keys: BTreeMap<Name, SecretString>,
+    /// The public keys that callers in other processes sign with, in base64. Several for one service, so that its key
+    /// can be changed.
+    pub(crate) trusted: BTreeMap<Name, Vec<String>>,
+}
+
+/// Merges the sources, whose sections all must be ones that some service reads: one file may serve them all.
+///
+/// # Errors
+/// A file that cannot be read, a variable that is not of its form, an unknown section.
+pub fn load(sources: &Sources) -> Result<Settings, ConfigError> {
+    let settings = Settings::load(sources)?;
+    let mut known: Vec<&str> = SHARED.into_iter().chain(Name::ALL.map(Name::as_str)).collect();
+    known.sort_unstable();
+    settings.only(&known)?;
+    Ok(settings)
+}
+
+/// Names the key and the source of what a service found wrong with its section.
+pub(crate) fn explain(settings: &Settings, service: Name, error: anyhow::Error) -> anyhow::Error {
+    let Some(param) = error.downcast_ref::<weir_error::Error>().and_then(weir_error::Error::param) else {
+        return error;
+    };
+    let section = service.as_str();
+    let within = param.strip_prefix(section).and_then(|rest| rest.strip_prefix('.')).unwrap_or(param);
+    // A key that is named from the top is of another section.
+    let key = if settings.origin(param).is_some() { param.to_owned() } else { format!("{section}.{within}") };
+    let text = error.to_string();
+    let message = [param, within].into_iter().find_map(|key| text.strip_prefix(key)).unwrap_or(&text);
+    anyhow!(settings.refuse(&key, message.trim_start_matches(':').trim()))
+}
+
+impl PeersConfig {
+    /// Where a service of another process is.
+    pub(crate) fn uri(&self, settings: &Settings, name: Name) -> Result<Uri, ConfigError> {
+        let default = || format!("http://127.0.0.1:{}", name.port());
+        let text = self.0.get(&name).cloned().unwrap_or_else(default);
+        let uri = text.parse::<Uri>().ok().filter(|uri| {
+            uri.scheme_str() == Some("http")
+                && uri.host().is_some_and(|host| !host.is_empty())
+                && uri.path() == "/"
+                && uri.query().is_none()
+        });
+        let bad = "must be of the form http://host:port (encryption between services is the network's)";
+        uri.ok_or_else(|| settings.refuse(&format!("peers.{name}"), bad))
+    }
+}

@@ -1,0 +1,1 @@
+//! What a process decides before it serves.
