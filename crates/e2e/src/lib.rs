@@ -5,7 +5,7 @@ pub mod books;
 pub mod child;
 pub mod http;
 pub mod load;
-mod ports;
+pub mod ports;
 pub mod split;
 pub mod stand;
 pub mod wait;
