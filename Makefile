@@ -9,12 +9,13 @@ ARGS ?=
 # Arguments for the bench.
 BENCH ?=
 WEIR := cargo run --quiet -p weir --
+MONITORING := docker compose -f docker-compose.yml -f docker-compose.monitoring.yml
 # Settings of your own go into .env (see .env.example); what the environment has already counts for more.
 ENV := if [[ -f .env ]]; then before=$$(export -p); set -a; source ./.env; set +a; eval "$$before"; fi
 
 .PHONY: help setup dev-setup dev dev-stop dev-logs health build keys test test-unit test-integration test-e2e \
-	test-clients test-repository test-chaos bench perf-test lint format format-check type-check docs docs-serve security \
-	security-deny security-audit security-secrets chart db-migrate db-reset update-deps all ci clean clean-logs clean-cache
+	test-clients test-repository test-chaos bench perf-test lint format proto format-check type-check docs docs-serve security \
+	security-deny security-audit security-secrets chart images monitor monitor-stop db-migrate db-reset update-deps all ci clean clean-logs clean-cache
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +33,7 @@ dev-stop: ## Stop it, or what a killed one left behind
 	@$(ENV); $(WEIR) dev stop $(ARGS)
 
 dev-logs: ## Follow the services' log
-	@tail -n 100 -F "$${WEIR_DATA:-.weir}/logs/weir.log"
+	@tail -n 100 -F "$${WEIR_DATA:-.weir}/logs/app.log"
 
 health: ## Say which services of the running platform are ready
 	@$(ENV); $(WEIR) dev status $(ARGS)
@@ -75,6 +76,9 @@ bench: ## CPU per request, layer by layer: BENCH="--requests N --json FILE"
 
 perf-test: bench ## The same as bench
 
+proto: ## Take what /proto has grown as the contract others rely on (BREAKING=1: also what breaks them)
+	@cargo run --quiet -p weir-rest --bin weir-contract -- $(if $(BREAKING),--breaking)
+
 lint: ## clippy, warnings are errors
 	@cargo clippy --workspace --all-targets -- -D warnings
 
@@ -106,6 +110,15 @@ security-secrets: ## Secrets in the history (needs Go)
 
 chart: ## Lint the Helm chart, render every profile and check the result
 	@scripts/test-deploy.sh
+
+images: ## Build the container image `weir` (needs Docker)
+	@docker build --tag weir --build-arg WEIR_GIT_SHA="$$(git rev-parse HEAD)" .
+
+monitor: ## Start Prometheus, Grafana and Jaeger beside `docker compose up` (needs Docker)
+	@$(MONITORING) up --detach prometheus grafana jaeger
+
+monitor-stop: ## Stop them
+	@$(MONITORING) rm --stop --force prometheus grafana jaeger
 
 db-migrate: ## Migrate the database of DATABASE_URL; the services' role gets WEIR_APP_PASSWORD
 	@$(ENV); $(WEIR) migrate

@@ -1,7 +1,7 @@
 //! One way to call a service: a generated client over a [`Transport`] that is either another service's `Routes`
 //! in this process or a network channel.
 //!
-//! The caller's [`RequestContext`] travels with each call: typed in one process, as a signed identity token and a
+//! The caller's [`RequestContext`](weir_types::RequestContext) travels with each call: typed in one process, as a signed identity token and a
 //! few headers over the network. Deadline, panic catching, span and concurrency limit wrap the `Routes` in both
 //! modes, so both behave the same.
 

@@ -39,7 +39,7 @@ impl ServeArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfigFile {
     /// Settings file (TOML), with a section a service; one file may serve them all. Variables named
-    /// WEIR_<SECTION>__<KEY> override it.
+    /// `WEIR_<SECTION>__<KEY>` override it.
     #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", global = true)]
     config: Option<OsString>,
 }
