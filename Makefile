@@ -14,8 +14,9 @@ MONITORING := docker compose -f docker-compose.yml -f docker-compose.monitoring.
 ENV := if [[ -f .env ]]; then before=$$(export -p); set -a; source ./.env; set +a; eval "$$before"; fi
 
 .PHONY: help setup dev-setup dev dev-stop dev-logs health build keys test test-unit test-integration test-e2e \
-	test-clients test-repository test-chaos bench perf-test lint format proto format-check type-check docs docs-serve security \
-	security-deny security-audit security-secrets chart images monitor monitor-stop db-migrate db-reset update-deps all ci clean clean-logs clean-cache
+	test-clients test-repository test-chaos bench perf-test lint format proto format-check type-check docs docs-serve \
+	security security-deny security-audit security-secrets chart images monitor monitor-stop db-migrate db-reset \
+	update-deps all ci clean clean-logs clean-cache
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
