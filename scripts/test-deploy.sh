@@ -18,6 +18,7 @@ fi
 # Kubernetes' schemas, in the oldest and the newest version we run on, with references that stay within their folder.
 for version in "${VERSIONS[@]}"; do
     [[ -d $SCHEMAS/$version ]] && continue
+    # shellcheck disable=SC2206  # the pattern is one folder
     from=($VENV/lib/python3*/site-packages/kubernetes_validate/kubernetes-json-schema/"$version"-local-strict)
     rm -rf $SCHEMAS/new && mkdir -p $SCHEMAS
     cp -r "${from[0]}" $SCHEMAS/new
