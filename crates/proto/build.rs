@@ -18,7 +18,9 @@ fn protos(dir: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
 #[expect(clippy::disallowed_methods, reason = "cargo tells build scripts where to write by environment")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-    println!("cargo:rerun-if-changed={}", root.display());
+    for sources in ["google", "weir"] {
+        println!("cargo:rerun-if-changed={}", root.join(sources).display());
+    }
     let mut files = Vec::new();
     protos(&root, &mut files)?;
     let mut compiler = protox::Compiler::new([&root])?;
@@ -26,6 +28,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // As the compiler encodes them: only that keeps our own options.
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    let mut bare = protox::Compiler::new([&root])?;
+    bare.include_imports(true).include_source_info(false).open_files(&files)?;
+    std::fs::write(out.join("contract.bin"), bare.encode_file_descriptor_set())?;
     let mut descriptors = compiler.file_descriptor_set();
     descriptors.file.retain(|f| f.package() != "google.protobuf");
     // Their `Debug` is written by hand: it must not show secrets.

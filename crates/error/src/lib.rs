@@ -4,11 +4,13 @@
 //! logged once where the error is handled and never crosses the wire.
 
 mod code;
+mod registry;
 mod status;
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
 pub use code::Code;
+pub use registry::{Explanation, Retry};
 use weir_types::{RequestContext, TenantId};
 
 type Source = Box<dyn StdError + Send + Sync>;
@@ -20,12 +22,20 @@ pub struct Error {
     message: String,
     param: Option<String>,
     retry_after: Option<Duration>,
+    violations: Vec<(String, String)>,
     source: Option<Source>,
 }
 
 impl Error {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, retry_after: None, source: None }
+        Self {
+            code,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            violations: Vec::new(),
+            source: None,
+        }
     }
 
     /// `InvalidArgument` for the named field.
@@ -47,6 +57,13 @@ impl Error {
     #[must_use]
     pub fn with_param(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
+        self
+    }
+
+    /// One of several fields that are to blame, with what is wrong with it.
+    #[must_use]
+    pub fn with_violation(mut self, param: impl Into<String>, message: impl Into<String>) -> Self {
+        self.violations.push((param.into(), message.into()));
         self
     }
 
@@ -78,6 +95,24 @@ impl Error {
         self.param.as_deref()
     }
 
+    /// Fields that are to blame, where there may be more than one.
+    #[must_use]
+    pub fn violations(&self) -> &[(String, String)] {
+        &self.violations
+    }
+
+    /// The same with every named field called otherwise: as whoever is answered knows it.
+    #[must_use]
+    pub fn renamed(mut self, name: impl Fn(&str) -> Option<String>) -> Self {
+        let named = self.param.iter_mut().chain(self.violations.iter_mut().map(|(param, _)| param));
+        for param in named {
+            if let Some(renamed) = name(param) {
+                *param = renamed;
+            }
+        }
+        self
+    }
+
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
@@ -100,7 +135,7 @@ impl Error {
     #[must_use]
     pub fn problem(&self, request_id: &str) -> serde_json::Value {
         let mut body = serde_json::json!({
-            "type": format!("https://weir.dev/errors/{}", self.code.as_str()),
+            "type": format!("/errors/{}", self.code.as_str()),
             "title": self.code.title(),
             "status": self.code.http().as_u16(),
             "detail": self.message,
@@ -109,6 +144,11 @@ impl Error {
         });
         if let Some(param) = &self.param {
             body["param"] = param.as_str().into();
+        }
+        if !self.violations.is_empty() {
+            let all = self.violations.iter();
+            let all = all.map(|(param, detail)| serde_json::json!({ "param": param, "detail": detail }));
+            body["errors"] = all.collect();
         }
         body
     }

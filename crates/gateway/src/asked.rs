@@ -91,9 +91,6 @@ impl House {
     /// `PayloadTooLarge`, `RequestTimeout`, `InvalidArgument` when it broke off; `RateLimited` and `Overloaded` when
     /// too much is under way already.
     pub(crate) async fn read_body(&self, grant: &Grant, body: Body) -> Result<(Bytes, Upload), Error> {
-        let mut upload = self.uploads.begin(grant.tenant())?;
-        let body = within(self.config.body_timeout, read(body, limit, &mut upload)).await?;
-        upload.arrived();
         self.read_body_within(grant, body, self.config.max_body.as_usize()).await
     }
 
@@ -107,6 +104,9 @@ impl House {
         body: Body,
         limit: usize,
     ) -> Result<(Bytes, Upload), Error> {
+        let mut upload = self.uploads.begin(grant.tenant())?;
+        let body = within(self.config.body_timeout, read(body, limit, &mut upload)).await?;
+        upload.arrived();
         Ok((body, upload))
     }
 }

@@ -75,16 +75,16 @@ const TABLE: &[(&str, Endpoint)] = &[
     ("/v1/models/{*id}", Endpoint::Model),
     ("/v1/chat/ws", Endpoint::ChatSocket),
     ("/v1/ws/chat", Endpoint::ChatSocket),
-    ("/v1/completions", Endpoint::Absent(Dialect::OpenAi)),
-    ("/v1/embeddings", Endpoint::Absent(Dialect::OpenAi)),
-    ("/v1/responses", Endpoint::Absent(Dialect::OpenAi)),
-    ("/v1/responses/{*id}", Endpoint::Absent(Dialect::OpenAi)),
-    ("/v1/moderations", Endpoint::Absent(Dialect::OpenAi)),
 ];
 
 /// Known to clients, not there yet: looked at after everything else, below `/v1` and `/api/v1`.
 const ABSENT: &[(&str, Endpoint)] = &[
     ("/v1/ingestion/{*id}", Endpoint::Absent(Dialect::Problem)),
+    ("/v1/completions", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/embeddings", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/responses", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/responses/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/moderations", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/images/{*id}", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/audio/{*id}", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/files", Endpoint::Absent(Dialect::OpenAi)),
@@ -113,12 +113,7 @@ pub(crate) fn find(path: &str) -> Option<Found<'_>> {
     root.map(|&(route, endpoint)| Found { endpoint, id: "", route })
 }
 
-/// The part of the path that the pattern leaves open: empty when it leaves nothing open.
-fn matches<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
-    if let Some(stem) = pattern.strip_suffix("{*id}") {
-        return path.strip_prefix(stem).filter(|rest| !rest.is_empty());
-    }
-/// Without the `/api` that may stand before `/v1`.
+/// Without what may stand before `/v1`: `/api`, or the name of a vendor whose SDK is to need another base URL only.
 pub(crate) fn canonical(path: &str) -> &str {
     path.strip_prefix("/api").filter(|below| below.starts_with("/v1/")).unwrap_or(path)
 }
@@ -134,6 +129,11 @@ fn in_contract(path: &str) -> Option<Found<'_>> {
     Some(Found { endpoint: Endpoint::Rest(route), id: "", route: route.pattern() })
 }
 
+/// The part of the path that the pattern leaves open: empty when it leaves nothing open.
+fn matches<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
+    if let Some(stem) = pattern.strip_suffix("{*id}") {
+        return path.strip_prefix(stem).filter(|rest| !rest.is_empty());
+    }
     match pattern.strip_suffix("{id}") {
         Some(stem) => path.strip_prefix(stem).filter(|rest| !rest.is_empty() && !rest.contains('/')),
         None => (pattern == path).then_some(""),

@@ -60,18 +60,13 @@ impl Api {
         let codec = DynamicCodec(operation.method.output());
         let request = weir_rpc::request(ctx, message);
         let answered = client.unary(request, operation.path.clone(), codec).await;
-        let message = answered.map_err(|status| self.named(binding, status.into()))?.into_inner();
+        let message = answered
+            .map_err(|status| Error::from(status).renamed(|named| self.param(binding, named)))?
+            .into_inner();
         let shown = write::Object { shapes: &self.shapes, shape: operation.output, message: Some(&message) };
         let body = serde_json::to_vec(&shown).map_err(Error::internal)?.into();
         let location = location(&operation.rules.location, &message);
         Ok(Answer { status: operation.status, location, body, message })
-    }
-
-    fn named(&self, binding: &Binding, error: Error) -> Error {
-        match error.param().and_then(|param| self.param(binding, param)) {
-            Some(param) => error.with_param(param),
-            None => error,
-        }
     }
 }
 

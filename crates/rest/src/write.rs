@@ -30,10 +30,7 @@ impl Serialize for Object<'_> {
                 object.serialize_entry(&field.name, &())?;
                 continue;
             }
-            let value = match &value {
-                Some(value) => Some(value.as_ref()),
-                None => None,
-            };
+            let value = value.as_deref();
             object.serialize_entry(&field.name, &Slot { shapes: self.shapes, field, value })?;
         }
         object.end()

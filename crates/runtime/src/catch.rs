@@ -22,7 +22,7 @@ pub fn catch_panic(respond: fn() -> Response<Body>) -> CatchPanic {
 /// 500 as `application/problem+json`, saying nothing about the inside.
 #[must_use]
 pub fn internal_problem() -> Response<Body> {
-    const BODY: &str = r#"{"type":"https://weir.dev/errors/internal_error","title":"Internal error","status":500,"detail":"internal error","code":"internal_error"}"#;
+    const BODY: &str = r#"{"type":"/errors/internal_error","title":"Internal error","status":500,"detail":"internal error","code":"internal_error"}"#;
     let mut response = Response::new(Body::from(BODY));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     let headers = response.headers_mut();

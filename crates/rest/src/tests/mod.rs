@@ -1,6 +1,7 @@
 //! The transcoder over a contract that has everything, and what contracts may not say.
 
 mod broken;
+mod compat;
 mod reading;
 mod writing;
 
