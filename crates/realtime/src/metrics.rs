@@ -41,6 +41,8 @@ struct Policy {
     policy: &'static str,
 }
 
+const DISCONNECT: Policy = Policy { policy: "disconnect_slow" };
+
 #[derive(Clone, Default)]
 pub(crate) struct RealtimeMetrics {
     pub(crate) active: Gauge,
@@ -53,6 +55,8 @@ pub(crate) struct RealtimeMetrics {
 impl RealtimeMetrics {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let this = Self::default();
+        // There from the start: an absent series looks like an absent service.
+        drop(this.drops.get_or_create(&DISCONNECT));
         metrics.register("ws_active_connections", "WebSocket connections now open", this.active.clone());
         metrics.register("ws_backpressure_drops", "Readers given up as too slow", this.drops.clone());
         metrics.register(
@@ -65,7 +69,7 @@ impl RealtimeMetrics {
     }
 
     pub(crate) fn dropped(&self) {
-        self.drops.get_or_create(&Policy { policy: "disconnect_slow" }).inc();
+        self.drops.get_or_create(&DISCONNECT).inc();
     }
 
     pub(crate) fn closed(&self, code: u16) {

@@ -17,6 +17,8 @@ pub(crate) struct Guarded {
     pub(crate) inner: Body,
     pub(crate) deadline: Option<Pin<Box<Sleep>>>,
     pub(crate) span: tracing::Span,
+    /// Ends with the body.
+    pub(crate) trace: weir_telemetry::Span,
     pub(crate) _permit: OwnedSemaphorePermit,
     pub(crate) ended: bool,
 }
@@ -24,6 +26,7 @@ pub(crate) struct Guarded {
 impl Guarded {
     fn end(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.ended = true;
+        crate::room::note_code(&mut self.trace, i64::from(status.code() as i32));
         self.inner = Body::empty();
         let mut trailers = HeaderMap::new();
         Poll::Ready(Some(match status.add_header(&mut trailers) {

@@ -3,12 +3,13 @@
 use std::{any::Any, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use futures_util::{FutureExt as _, future};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Status, body::Body, service::Routes};
 use tower::Service as _;
 use tracing::Instrument as _;
 use weir_error::{Code, Error};
+use weir_telemetry::{Span, SpanKind};
 use weir_types::RequestContext;
 
 use crate::body::Guarded;
@@ -31,9 +32,10 @@ impl Room {
     /// Answers with a status instead of failing, whatever happens inside.
     pub(crate) fn call(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + 'static>> {
-        let Some(ctx) = request.extensions().get::<RequestContext>() else {
+        let path = request.uri().path().to_owned();
+        let Some(ctx) = request.extensions_mut().get_mut::<RequestContext>() else {
             return Box::pin(future::ready(
                 Status::unauthenticated("a call without a request context").into_http(),
             ));
@@ -44,11 +46,15 @@ impl Room {
             return Box::pin(future::ready(Status::from(full).into_http()));
         };
         let deadline = ctx.deadline.map(|d| Instant::from_std(d.0));
+        let trace = self.trace(ctx, &path);
         let span = tracing::info_span!(
             "rpc",
-            rpc.service = self.name,
-            rpc.method = request.uri().path(),
-            request_id = %ctx.request_id,
+            service = self.name,
+            op = path,
+            request_id = ctx.request_id.as_str(),
+            tenant = ctx.tenant.map(tracing::field::display),
+            trace_id = ctx.trace.map(|t| t.trace_id),
+            span_id = ctx.trace.map(|t| t.span_id),
         );
         let mut routes = self.routes.clone();
         let work = AssertUnwindSafe(async move { routes.call(request).await }.instrument(span.clone()))
@@ -59,16 +65,59 @@ impl Room {
                 None => Ok(work.await),
             };
             match finished {
-                Ok(Ok(Ok(response))) => response.map(|inner| {
-                    let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
-                    Body::new(Guarded { inner, deadline, span, _permit: permit, ended: false })
-                }),
+                Ok(Ok(Ok(response))) => {
+                    let mut trace = trace;
+                    if trace.is_recorded() {
+                        note_status(&mut trace, response.headers());
+                    }
+                    response.map(|inner| {
+                        let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
+                        Body::new(Guarded { inner, deadline, span, trace, _permit: permit, ended: false })
+                    })
+                }
                 Ok(Ok(Err(never))) => match never {},
-                Ok(Err(panic)) => panicked(&*panic).into_http(),
-                Err(_) => deadline_passed().into_http(),
+                Ok(Err(panic)) => failed(trace, panicked(&*panic)),
+                Err(_) => failed(trace, deadline_passed()),
             }
         })
     }
+
+    /// A span of this service for the call, which what it calls in turn is below.
+    fn trace(&self, ctx: &mut RequestContext, path: &str) -> Span {
+        let mut span = Span::start(self.name, SpanKind::Server, "rpc", ctx.trace);
+        ctx.trace = span.context();
+        if span.is_recorded() {
+            let path = path.trim_start_matches('/');
+            let (service, method) = path.split_once('/').unwrap_or((path, ""));
+            span.rename(path.to_owned());
+            span.set("rpc.system.name", "grpc");
+            span.set("rpc.service", service.to_owned());
+            span.set("rpc.method", method.to_owned());
+            span.set("weir.request.id", ctx.request_id.to_string());
+            if let Some(tenant) = ctx.tenant {
+                span.set("weir.tenant.id", tenant.to_string());
+            }
+        }
+        span
+    }
+}
+
+/// What is known of the outcome with the head: an error that came at once.
+fn note_status(trace: &mut Span, headers: &HeaderMap) {
+    let code = headers.get("grpc-status").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<i64>().ok());
+    note_code(trace, code.unwrap_or(0));
+}
+
+pub(crate) fn note_code(trace: &mut Span, code: i64) {
+    trace.set("rpc.grpc.status_code", code);
+    if code != 0 {
+        trace.fail(tonic::Code::from_i32(i32::try_from(code).unwrap_or(2)).description());
+    }
+}
+
+fn failed(mut trace: Span, status: Status) -> Response<Body> {
+    note_code(&mut trace, i64::from(status.code() as i32));
+    status.into_http()
 }
 
 pub(crate) fn deadline_passed() -> Status {

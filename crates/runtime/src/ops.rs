@@ -13,6 +13,7 @@ use crate::{Health, Info, Status};
 
 /// All of them. Not for the public port of a deployment: see [`probe_router`].
 pub fn ops_router(health: Health, metrics: Metrics, info: Info) -> Router {
+    metrics.process(info.service, info.version, info.git_sha);
     probe_router(health.clone())
         .merge(Router::new().route("/health", get(report)).with_state(health))
         .merge(Router::new().route("/metrics", get(scrape)).with_state(metrics))

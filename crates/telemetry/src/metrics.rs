@@ -7,6 +7,7 @@ use std::{any::Any, collections::HashMap, fmt, sync::Arc};
 
 use parking_lot::Mutex;
 use prometheus_client::{
+    collector::Collector,
     encoding::{EncodeLabelSet, text},
     metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge},
     registry::{Metric, Registry},
@@ -91,6 +92,23 @@ impl Metrics {
         ActiveStreams(self.gauge("active_streams_current", "Streamed answers in flight"))
     }
 
+    /// `cache_operations_total{cache,result}`.
+    pub fn cache_operations(&self) -> CacheOperations {
+        CacheOperations(self.shared(
+            "cache_operations_total",
+            "Look-ups in caches, by whether what was asked for was there",
+            Family::default,
+        ))
+    }
+
+    /// Values that are read when asked for. Once a name.
+    pub(crate) fn collect(&self, name: &'static str, collector: Box<dyn Collector>) {
+        let mut inner = self.0.lock();
+        if inner.named.insert(name, Box::new(())).is_none() {
+            inner.registry.register_collector(collector);
+        }
+    }
+
     /// OpenMetrics text, exemplars included; see [`crate::OPENMETRICS`].
     #[must_use]
     pub fn encode(&self) -> String {
@@ -145,6 +163,26 @@ impl Errors {
     #[must_use]
     pub fn get(&self, code: &'static str) -> u64 {
         self.0.get(&ErrorLabels { code }).map_or(0, |c| c.get())
+    }
+}
+
+/// Which cache, and whether it had what was asked for: `hit` or `miss`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CacheLabels {
+    cache: &'static str,
+    result: &'static str,
+}
+
+/// `cache_operations_total{cache,result}`.
+#[derive(Debug, Clone)]
+pub struct CacheOperations(Family<CacheLabels, Counter>);
+
+impl CacheOperations {
+    /// The counters of hits and misses of a cache, to be kept: counting is one addition.
+    #[must_use]
+    pub fn of(&self, cache: &'static str) -> (Counter, Counter) {
+        let counter = |result| self.0.get_or_create_owned(&CacheLabels { cache, result });
+        (counter("hit"), counter("miss"))
     }
 }
 

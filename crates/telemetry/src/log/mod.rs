@@ -1,16 +1,37 @@
 //! Sets up logging for a binary: JSON or readable lines on standard output, JSON lines in a file.
 
+mod access;
+mod layer;
+mod redact;
+mod writer;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
 };
 
-use parking_lot::Mutex;
 use serde::Deserialize;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::layer::{Line, LogLayer, Sink};
+use self::{
+    layer::{Line, LogLayer, Sink},
+    writer::{Output, Writer},
+};
+
+pub(crate) use self::writer::lines_dropped;
+pub use self::{
+    access::{Access, access},
+    redact::redact,
+};
+
+/// How long the end of the process, or a panic, waits for the last lines to be written.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// The process's log, which `access` and `flush` find without being handed it, as `tracing`'s macros do theirs.
+static LOG: OnceLock<Log> = OnceLock::new();
 
 /// How lines on standard output look. The file is always JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -28,6 +49,8 @@ pub struct LogConfig {
     pub format: Format,
     /// A level (`info`, `DEBUG`), or directives as `tracing` has them (`info,weir_router=debug`).
     pub level: String,
+    /// One line for each request answered at the edge. They are of level `info`.
+    pub access: bool,
     /// Lines are appended here as well; the folder is made if need be.
     pub file: Option<PathBuf>,
     /// Bytes after which the file is moved to `<file>.1`, replacing the one before.
@@ -36,7 +59,13 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: Format::Json, level: "info".to_owned(), file: None, file_max_bytes: 256 << 20 }
+        Self {
+            format: Format::Json,
+            level: "info".to_owned(),
+            access: true,
+            file: None,
+            file_max_bytes: 256 << 20,
+        }
     }
 }
 
@@ -48,20 +77,52 @@ pub enum InitError {
     Level { given: String, source: tracing_subscriber::filter::ParseError },
     #[error("cannot open the log file {}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("cannot start the thread {name}")]
+    Thread { name: &'static str, source: io::Error },
+    #[error("telemetry.sample_ratio is {0}, expected 0 to 1")]
+    Ratio(f64),
+    #[error("telemetry.otlp_endpoint {given:?} cannot be used")]
+    Endpoint { given: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("logging is set up already")]
     Twice,
 }
 
-/// Installs the process's subscriber, and a panic hook that logs instead of printing. Only binaries call this.
-///
-/// # Errors
-/// A level that cannot be read, a file that cannot be opened, or a second call.
-pub fn init(config: &LogConfig) -> Result<(), InitError> {
+struct Log {
+    targets: Vec<Target>,
+    /// Whether requests answered at the edge get a line.
+    access: bool,
+}
+
+/// One place lines go to, and how they look there.
+#[derive(Clone)]
+struct Target {
+    writer: Writer,
+    pretty: bool,
+    colour: bool,
+}
+
+/// Installs the process's subscriber, and a panic hook that logs instead of printing.
+pub(crate) fn install(config: &LogConfig) -> Result<(), InitError> {
     let filter = filter(&config.level)?;
-    let layer = LogLayer::new(sinks(config)?);
-    tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|_| InitError::Twice)?;
+    // Only bare levels switch them off: directives speak of modules, which access lines have none of.
+    let access = config.access && filter.max_level_hint().is_none_or(|max| max >= tracing::Level::INFO);
+    let targets = targets(config)?;
+    let sinks = targets.iter().map(|t| Box::new(t.clone()) as Box<dyn Sink>).collect();
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(LogLayer::new(sinks))
+        .try_init()
+        .map_err(|_| InitError::Twice)?;
+    drop(LOG.set(Log { targets, access }));
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// Waits a moment for lines that are not written yet: before the process ends.
+pub(crate) fn flush() {
+    for target in LOG.get().map(|log| log.targets.as_slice()).unwrap_or_default() {
+        target.writer.flush(FLUSH);
+    }
 }
 
 fn log_panic(info: &std::panic::PanicHookInfo<'_>) {
@@ -80,29 +141,35 @@ fn filter(level: &str) -> Result<EnvFilter, InitError> {
     EnvFilter::try_new(level).map_err(fail)
 }
 
-fn sinks(config: &LogConfig) -> Result<Vec<Box<dyn Sink>>, InitError> {
-    let mut sinks: Vec<Box<dyn Sink>> = vec![match config.format {
-        Format::Json => Box::new(Stdout { pretty: None }),
-        Format::Pretty => Box::new(Stdout { pretty: Some(io::stdout().is_terminal()) }),
-    }];
+fn targets(config: &LogConfig) -> Result<Vec<Target>, InitError> {
+    let start = |name, output: Box<dyn Output>| {
+        Writer::start(name, output).map_err(|source| InitError::Thread { name, source })
+    };
+    let pretty = config.format == Format::Pretty;
+    let colour = pretty && io::stdout().is_terminal();
+    let mut targets = vec![Target { writer: start("log-stdout", Box::new(Stdout))?, pretty, colour }];
     if let Some(path) = &config.file {
         let file = LogFile::open(path, config.file_max_bytes)
             .map_err(|source| InitError::File { path: path.clone(), source })?;
-        sinks.push(Box::new(Mutex::new(file)));
+        targets.push(Target { writer: start("log-file", Box::new(file))?, pretty: false, colour: false });
     }
-    Ok(sinks)
+    Ok(targets)
 }
 
-struct Stdout {
-    /// Readable lines, with or without colour.
-    pretty: Option<bool>,
-}
-
-impl Sink for Stdout {
+impl Sink for Target {
     fn write(&self, line: &Line<'_>) {
-        let text = self.pretty.map_or_else(|| line.json(), |colour| line.pretty(colour));
+        let text = if self.pretty { line.pretty(self.colour) } else { line.json() };
+        self.writer.push(text.as_bytes());
+    }
+}
+
+struct Stdout;
+
+impl Output for Stdout {
+    fn write(&mut self, lines: &[u8]) {
         // A closed pipe is no reason to fail.
-        let _ = io::stdout().lock().write_all(text.as_bytes());
+        let mut out = io::stdout().lock();
+        let _ = out.write_all(lines).and_then(|()| out.flush());
     }
 }
 
@@ -122,34 +189,41 @@ impl LogFile {
         Ok(Self { path: path.to_owned(), written: file.metadata()?.len(), file, max: max.max(1) })
     }
 
-    fn append(&mut self, text: &str) -> io::Result<()> {
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.written >= self.max {
             let mut older = self.path.clone().into_os_string();
             older.push(".1");
             fs::rename(&self.path, older)?;
             *self = Self::open(&self.path, self.max)?;
         }
-        self.file.write_all(text.as_bytes())?;
-        self.written += text.len() as u64;
+        self.file.write_all(lines)?;
+        self.written += lines.len() as u64;
         Ok(())
     }
 }
 
-impl Sink for Mutex<LogFile> {
-    fn write(&self, line: &Line<'_>) {
-        // A full disk must not fail requests; standard output still has the line.
-        let _ = self.lock().append(&line.json());
+impl Output for LogFile {
+    fn write(&mut self, lines: &[u8]) {
+        // A full disk must not fail requests; standard output still has the lines.
+        let _ = self.append(lines);
+    }
+}
+
+impl Output for Box<dyn Output> {
+    fn write(&mut self, lines: &[u8]) {
+        self.as_mut().write(lines);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
+    use parking_lot::Mutex;
     use serde_json::Value;
     use tracing::{debug, error, info, info_span};
 
     use super::*;
+
+    use std::sync::Arc;
 
     #[derive(Clone, Default)]
     struct Seen(Arc<Mutex<(Vec<String>, Vec<String>)>>);
@@ -192,6 +266,7 @@ mod tests {
         assert_eq!((&line["tenant_id"], &line["n"]), (&"t1".into(), &2.into()));
         assert_eq!(line["request_id"], "req_inner", "the nearest span wins");
         assert!(line["target"].as_str().unwrap().starts_with("weir_telemetry"));
+        assert_eq!(line["service"], "telemetry", "whose code it is, when no span says whose work");
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
         assert_eq!(pretty[0].matches('\n').count(), 1, "a logged text cannot forge a line: {:?}", pretty[0]);
     }
@@ -215,6 +290,18 @@ mod tests {
     }
 
     #[test]
+    fn traces_are_named_as_the_wire_names_them() {
+        let (json, _) = logged("info", || {
+            let _in =
+                info_span!("rpc", service = "router", trace_id = 0xab_u128, span_id = 0xcd_u64).entered();
+            info!("x");
+        });
+        let line = parse(&json[0]);
+        assert_eq!(line["trace_id"], "000000000000000000000000000000ab");
+        assert_eq!((&line["span_id"], &line["service"]), (&"00000000000000cd".into(), &"router".into()));
+    }
+
+    #[test]
     fn levels_are_read_as_people_write_them() {
         let count = |level: &str| {
             logged(level, || {
@@ -235,7 +322,7 @@ mod tests {
         let path = folder.path().join("logs/app.log");
         let mut file = LogFile::open(&path, 100).unwrap();
         for _ in 0..5 {
-            file.append(&"x".repeat(60)).unwrap();
+            file.append("x".repeat(60).as_bytes()).unwrap();
         }
         let size = |p: &Path| fs::metadata(p).unwrap().len();
         assert_eq!((size(&path), size(&folder.path().join("logs/app.log.1"))), (60, 120));

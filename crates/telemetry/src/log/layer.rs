@@ -18,7 +18,11 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::redact::{is_secret_field, redact};
+use super::redact::{is_secret_field, redact};
+
+/// Recorded as numbers, shown in hex as `traceparent` does.
+const TRACE_ID: &str = "trace_id";
+const SPAN_ID: &str = "span_id";
 
 /// Where lines go. Errors are the sink's to swallow: logging must not fail a request.
 pub(crate) trait Sink: Send + Sync + 'static {
@@ -79,6 +83,12 @@ impl Visit for Fields {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
+        let value = if field.name() == SPAN_ID { format!("{value:016x}").into() } else { value.into() };
+        self.set(field.name(), value);
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        let value = if field.name() == TRACE_ID { format!("{value:032x}") } else { value.to_string() };
         self.set(field.name(), value.into());
     }
 
@@ -141,14 +151,15 @@ impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for LogLayer {
 }
 
 impl Line<'_> {
-    /// One JSON object and a line feed: timestamp, level, target, message, then the fields.
+    /// One JSON object and a line feed: timestamp, level, service, target, message, then the fields.
     pub(crate) fn json(&self) -> String {
         let mut out = String::with_capacity(256);
         let _ = write!(
             out,
-            "{{\"timestamp\":\"{}\",\"level\":\"{}\",\"target\":{},\"message\":{}",
+            "{{\"timestamp\":\"{}\",\"level\":\"{}\",\"service\":{},\"target\":{},\"message\":{}",
             self.timestamp,
             self.level,
+            self.service(),
             Value::from(self.target),
             self.message().unwrap_or(&Value::String(String::new())),
         );
@@ -191,8 +202,18 @@ impl Line<'_> {
         self.fields.0.iter().find(|(name, _)| *name == "message").map(|(_, value)| value)
     }
 
+    /// Whose work it is, as a span around it says; else whose code: `weir_router::app` is the router's.
+    fn service(&self) -> Cow<'_, Value> {
+        if let Some((_, service)) = self.fields.0.iter().find(|(name, _)| *name == "service") {
+            return Cow::Borrowed(service);
+        }
+        let krate = self.target.split("::").next().unwrap_or_default();
+        Cow::Owned(krate.strip_prefix("weir_").unwrap_or("weir").into())
+    }
+
     fn others(&self) -> impl Iterator<Item = (&'static str, &Value)> {
-        self.fields.0.iter().filter(|(name, _)| *name != "message").map(|(name, value)| (*name, value))
+        let fields = self.fields.0.iter().filter(|(name, _)| !matches!(*name, "message" | "service"));
+        fields.map(|(name, value)| (*name, value))
     }
 }
 
