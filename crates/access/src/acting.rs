@@ -16,7 +16,7 @@ use weir_types::{Deadline, RequestId, TenantId};
 
 use crate::{
     Config, Grant,
-    limit::{Limits, Registry, Tenant},
+    limit::{Registry, Tenant, Terms},
     ticker::{Ticker, nanos},
 };
 
@@ -66,8 +66,8 @@ impl Acting {
             return Ok(platform.acting(tenant, known.limits.clone()));
         }
         match self.ask(platform, tenant, request_id).await {
-            Ok(limits) => {
-                let limits = registry.tenant(tenant, limits)?;
+            Ok(terms) => {
+                let limits = registry.tenant(tenant, terms)?;
                 let confirmed = AtomicU64::new(self.ticker.now());
                 self.known.insert(tenant, Arc::new(Known { limits: limits.clone(), confirmed }));
                 Ok(platform.acting(tenant, limits))
@@ -88,7 +88,7 @@ impl Acting {
         }
     }
 
-    async fn ask(&self, platform: &Grant, tenant: TenantId, request_id: &RequestId) -> Result<Limits, Error> {
+    async fn ask(&self, platform: &Grant, tenant: TenantId, request_id: &RequestId) -> Result<Terms, Error> {
         let mut ctx = platform.context(request_id.clone());
         ctx.deadline = Some(Deadline::after(self.timeout));
         let message = GetTenantRequest { id: tenant.to_string() };
@@ -99,6 +99,7 @@ impl Acting {
         let answer = tokio::time::timeout(self.timeout, call)
             .await
             .map_err(|e| Error::unavailable("the control plane did not answer").with_source(e))??;
-        Ok(answer.into_inner().rate_limits.into())
+        let tenant = answer.into_inner();
+        Ok(Terms { version: tenant.version, limits: tenant.rate_limits.into(), suspended: tenant.suspended })
     }
 }

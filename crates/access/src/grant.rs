@@ -6,7 +6,7 @@ use weir_error::Error;
 use weir_proto::control::KeyGrant;
 use weir_types::{KeyId, Principal, RequestContext, RequestId, TenantId, UserId, api_key::KeyKind, scope};
 
-use crate::limit::{Limits, Registry, Tenant};
+use crate::limit::{Limits, Registry, Tenant, Terms};
 
 /// A checked credential; cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,7 +42,13 @@ impl Grant {
                     "" => None,
                     user => Some(user.parse::<UserId>().map_err(Error::internal)?),
                 };
-                let limits = registry.tenant(tenant, answer.rate_limits.into())?;
+                // Keys of suspended tenants are not known.
+                let terms = Terms {
+                    version: answer.tenant_version,
+                    limits: answer.rate_limits.into(),
+                    suspended: false,
+                };
+                let limits = registry.tenant(tenant, terms)?;
                 (Principal::Key { id, user }, Some(tenant), Some(limits))
             }
             KeyKind::Admin | KeyKind::Live => {
@@ -76,6 +82,11 @@ impl Grant {
 
     pub(crate) fn limiter(&self) -> Option<&Arc<Tenant>> {
         self.0.limits.as_ref()
+    }
+
+    /// Whether its tenant's keys are refused.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.0.limits.as_ref().is_some_and(|tenant| tenant.is_suspended())
     }
 
     pub(crate) fn is_expired(&self, now_ms: i64) -> bool {

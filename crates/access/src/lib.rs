@@ -53,7 +53,7 @@ pub struct Deps {
     /// The name that questions to the control plane are asked under.
     pub service: &'static str,
     pub control: Transport,
-    /// For pushed revocations; without it they are seen within `trust_for`.
+    /// For pushed revocations, limits and suspensions; without it they are seen within `trust_for`.
     pub bus: Option<Bus>,
     pub clock: Arc<dyn Clock>,
     pub metrics: weir_telemetry::Metrics,
@@ -122,7 +122,7 @@ impl Access {
         }))
     }
 
-    /// Starts checking remembered keys again and following revocations. Once per `Access`; later calls do nothing.
+    /// Starts checking remembered keys again and following what is pushed. Once per `Access`; later calls do nothing.
     pub fn spawn(&self, tasks: &Tasks) {
         let Some(queue) = self.0.refresh_queue.lock().take() else { return };
         let (lookup, shutdown) = (self.0.lookup.clone(), tasks.shutdown());
@@ -135,9 +135,10 @@ impl Access {
         let Some(bus) = self.0.bus.clone() else { return };
         let (lookup, shutdown, trust) =
             (self.0.lookup.clone(), tasks.shutdown(), nanos(self.0.config.trust_for));
-        tasks.spawn("access-revocations", OnFailure::Shutdown, async move {
+        tasks.spawn("access-pushes", OnFailure::Shutdown, async move {
             tokio::select! {
-                never = background::follow(lookup, bus, trust) => match never {},
+                never = background::follow_keys(&lookup, &bus, trust) => match never {},
+                never = background::follow_tenants(&lookup, &bus) => match never {},
                 () = shutdown.cancelled() => {}
             }
         });
@@ -173,11 +174,12 @@ impl Access {
         if let Some(entry) = lookup.memory.get(&key) {
             let age = entry.age(now);
             if age < nanos(config.trust_for) || (lookup.is_down(now) && age < nanos(config.keep_for)) {
-                if age >= nanos(config.refresh_after) && entry.claim_refresh(now) {
+                let due = age >= nanos(config.refresh_after) || lookup.memory.is_doubted(&entry);
+                if due && entry.claim_refresh(now) {
                     self.queue_refresh(key);
                 }
                 lookup.metrics.remembered.inc();
-                return self.unexpired(entry.grant.clone());
+                return self.usable(entry.grant.clone());
             }
             return Box::pin(self.recheck(&key, &entry, now, request_id)).await;
         }
@@ -190,7 +192,7 @@ impl Access {
             lookup.metrics.flooded.inc();
         })?;
         match answer {
-            Answer::Known(grant) => self.unexpired(grant),
+            Answer::Known(grant) => self.usable(grant),
             Answer::Unknown => Err(invalid_key()),
             Answer::Unreachable => Err(unavailable()),
         }
@@ -213,11 +215,11 @@ impl Access {
             self.queue_refresh(*key);
         }
         match asked {
-            Ok(Ok(Answer::Known(grant))) => self.unexpired(grant),
+            Ok(Ok(Answer::Known(grant))) => self.usable(grant),
             Ok(Ok(Answer::Unknown)) => Err(invalid_key()),
             Ok(Ok(Answer::Unreachable) | Err(_)) | Err(_) if age < nanos(self.0.config.keep_for) => {
                 self.0.lookup.metrics.remembered.inc();
-                self.unexpired(entry.grant.clone())
+                self.usable(entry.grant.clone())
             }
             _ => Err(unavailable()),
         }
@@ -229,9 +231,13 @@ impl Access {
         }
     }
 
-    fn unexpired(&self, grant: Grant) -> Result<Grant, Error> {
+    fn usable(&self, grant: Grant) -> Result<Grant, Error> {
         if grant.is_expired(self.0.clock.now_ms()) {
             self.0.lookup.metrics.expired.inc();
+            return Err(invalid_key());
+        }
+        if grant.is_suspended() {
+            self.0.lookup.metrics.suspended.inc();
             return Err(invalid_key());
         }
         Ok(grant)

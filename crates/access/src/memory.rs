@@ -66,6 +66,8 @@ pub(crate) struct Memory {
     unknown: Cache<[u8; 32], u64>,
     revoked: Cache<KeyId, ()>,
     unknown_for: u64,
+    /// Whatever was confirmed before this may have changed unnoticed.
+    doubted: AtomicU64,
 }
 
 impl Memory {
@@ -75,6 +77,7 @@ impl Memory {
             unknown: Cache::new(config.max_unknown_keys),
             revoked: Cache::new(MAX_REVOKED),
             unknown_for: nanos(config.unknown_for),
+            doubted: AtomicU64::new(0),
         }
     }
 
@@ -113,6 +116,20 @@ impl Memory {
     pub(crate) fn revoke(&self, id: KeyId) {
         self.revoked.insert(id, ());
         self.entries.remove(&id);
+    }
+
+    /// Changes may have been missed: every key is checked again beside its next use.
+    pub(crate) fn doubt_all(&self, now: u64) {
+        self.doubted.fetch_max(now, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_doubted(&self, entry: &Entry) -> bool {
+        entry.confirmed.load(Ordering::Relaxed) < self.doubted.load(Ordering::Relaxed)
+    }
+
+    /// Keys that were unknown may be known again.
+    pub(crate) fn forget_unknown(&self) {
+        self.unknown.clear();
     }
 
     /// Something about the key changed: treats it as last confirmed at `then`.

@@ -12,6 +12,7 @@ enum CheckResult {
     Unknown,
     Malformed,
     Expired,
+    Suspended,
     Unavailable,
     Flooded,
 }
@@ -42,6 +43,7 @@ pub(crate) struct Metrics {
     pub(crate) unknown: Counter,
     pub(crate) malformed: Counter,
     pub(crate) expired: Counter,
+    pub(crate) suspended: Counter,
     pub(crate) unavailable: Counter,
     pub(crate) flooded: Counter,
     pub(crate) over_requests: Counter,
@@ -70,6 +72,7 @@ impl Metrics {
             unknown: check(CheckResult::Unknown),
             malformed: check(CheckResult::Malformed),
             expired: check(CheckResult::Expired),
+            suspended: check(CheckResult::Suspended),
             unavailable: check(CheckResult::Unavailable),
             flooded: check(CheckResult::Flooded),
             over_requests: limit(Limit::Requests),

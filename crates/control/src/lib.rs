@@ -1,4 +1,5 @@
-//! The control plane: tenants and their API keys. PostgreSQL is the truth; revocations are pushed to gateways.
+//! The control plane: tenants and their API keys. PostgreSQL is the truth; changes are pushed to gateways and told to
+//! the audit log through an outbox.
 
 mod app;
 mod config;
@@ -10,15 +11,16 @@ mod store;
 use std::sync::Arc;
 
 use tonic::service::Routes;
-use weir_db::Db;
+use weir_db::{Db, Outbox};
 use weir_error::Error;
-use weir_events::Bus;
+use weir_events::{Bucket, Bus};
+use weir_outbox::Relay;
 use weir_proto::control::{api_keys_server::ApiKeysServer, tenants_server::TenantsServer};
-use weir_runtime::{OnFailure, Tasks};
+use weir_runtime::Tasks;
 use weir_telemetry::Metrics;
 use weir_types::Clock;
 
-use app::{App, Pusher};
+use app::App;
 pub use config::Config;
 pub use start::SERVICE;
 
@@ -34,8 +36,7 @@ pub struct Deps {
 #[derive(Clone)]
 pub struct Service {
     app: Arc<App>,
-    pusher: Arc<Pusher>,
-    bus: Bus,
+    relay: Relay,
 }
 
 /// # Errors
@@ -43,9 +44,10 @@ pub struct Service {
 pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
     let admin_key = config.admin_key()?;
     let metrics = metrics::ControlMetrics::new(&deps.metrics);
-    let pusher = Arc::new(Pusher::new(metrics.clone()));
-    let app = App::new(deps.db, deps.clock, pusher.clone(), admin_key, metrics);
-    Ok(Service { app: Arc::new(app), pusher, bus: deps.bus })
+    let buckets = [Bucket::KEYS, Bucket::TENANTS];
+    let relay = Relay::new(Outbox::Control, "control", &buckets, (deps.db.clone(), deps.bus), &deps.metrics);
+    let app = App::new(deps.db, deps.clock, admin_key, metrics);
+    Ok(Service { app: Arc::new(app), relay })
 }
 
 impl Service {
@@ -56,10 +58,16 @@ impl Service {
             .add_service(ApiKeysServer::new(grpc::ApiKeys(self.app.clone())))
     }
 
-    /// Starts pushing revocations.
+    /// Starts telling of changes.
     pub fn spawn(&self, tasks: &Tasks) {
-        let (pusher, push) = (self.pusher.clone(), self.bus.key_changes());
-        let shutdown = tasks.shutdown();
-        tasks.spawn("control-key-push", OnFailure::Shutdown, async move { pusher.run(push, shutdown).await });
+        self.relay.spawn("control-outbox", tasks);
+    }
+
+    /// For `/health`: whether changes go out in time.
+    ///
+    /// # Errors
+    /// How many wait, and since when.
+    pub fn check(&self) -> Result<(), String> {
+        self.relay.check()
     }
 }

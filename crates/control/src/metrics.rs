@@ -2,16 +2,13 @@
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family},
 };
 use weir_telemetry::Metrics;
 
 #[derive(Clone)]
 pub(crate) struct ControlMetrics {
     lookups: Family<LookupLabels, Counter>,
-    pub(crate) push_failures: Counter,
-    pub(crate) push_dropped: Counter,
-    pub(crate) push_waiting: Gauge,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -35,13 +32,6 @@ impl ControlMetrics {
                 "Presented keys looked up for gateways, by outcome",
                 Family::default,
             ),
-            push_failures: metrics
-                .counter("control_key_push_failures_total", "Tries to push a key's revocation that failed"),
-            push_dropped: metrics.counter(
-                "control_key_push_dropped_total",
-                "Revocations not pushed because too many waited; gateways see them when they check again",
-            ),
-            push_waiting: metrics.gauge("control_key_push_waiting_current", "Revocations not yet pushed"),
         }
     }
 

@@ -9,7 +9,7 @@ use sqlx::{
 use tokio::time::{Instant, timeout_at};
 use weir_types::{Principal, RequestContext, TenantId};
 
-use crate::{BatchTx, DbConfig, DbError, LookupTx, TenantTx, error::is_transient, tx, verify};
+use crate::{BatchTx, DbConfig, DbError, Listener, LookupTx, TenantTx, error::is_transient, tx, verify};
 
 /// A connection unused for this long is tried before it is trusted.
 const STALE: Duration = Duration::from_secs(30);
@@ -119,6 +119,18 @@ impl Db {
     /// `Unavailable`; `DeadlineExceeded`.
     pub async fn lookup(&self, ctx: &RequestContext) -> Result<LookupTx, DbError> {
         Ok(LookupTx { tx: self.begin(ctx, None).await? })
+    }
+
+    /// Follows what PostgreSQL notifies on a channel, over a connection of its own. `None` behind a pooler, whose
+    /// sessions cannot listen.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn listen(&self, channel: &str) -> Result<Option<Listener>, DbError> {
+        if self.0.config.pooler {
+            return Ok(None);
+        }
+        Listener::new(&self.0.config, channel).await.map(Some)
     }
 
     /// For metrics.

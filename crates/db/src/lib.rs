@@ -5,13 +5,16 @@
 //! - [`BatchTx`]: one tenant after another within one transaction, for consumers.
 //! - [`LookupTx`]: no tenant's rows, only narrow functions, for before a tenant is known.
 //!
-//! Dropping one rolls it back, wherever its future was cancelled. [`Inbox`] makes the effects of events happen once.
+//! Dropping one rolls it back, wherever its future was cancelled. [`Inbox`] makes the effects of events happen once;
+//! [`Outbox`] holds what a change has to tell until it is told.
 
 mod config;
 mod db;
 mod error;
 mod inbox;
+mod listen;
 mod migrate;
+mod outbox;
 mod scram;
 mod tx;
 mod verify;
@@ -20,6 +23,8 @@ pub use config::DbConfig;
 pub use db::{Db, PoolUsage};
 pub use error::DbError;
 pub use inbox::{Effect, Inbox, Item};
+pub use listen::Listener;
 pub use migrate::{AppRole, SCHEMAS, fingerprint, migrate};
+pub use outbox::{Letter, Outbox, OutboxState, Scoped, Taken};
 pub use tx::{BatchTx, LookupTx, TenantTx};
 pub use verify::Refusal;

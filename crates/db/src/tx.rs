@@ -1,11 +1,12 @@
 //! The three kinds of transaction. Read committed, like PostgreSQL's default.
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Postgres, Transaction};
-use weir_types::{RequestContext, TenantId};
+use weir_types::{Principal, RequestContext, TenantId};
 
 use crate::{DbConfig, DbError};
 
-/// One round trip opens the transaction with everything it needs. All values are ours: a UUID and numbers.
+/// One round trip opens the transaction with everything it needs. All values are ours: a UUID, numbers, and what kind
+/// of principal acts, which functions over several tenants' rows ask for.
 ///
 /// The tenant is always set, to nothing where there is none, so that no session's past can show through.
 pub(crate) fn begin_sql(config: &DbConfig, ctx: &RequestContext, tenant: Option<TenantId>) -> String {
@@ -14,10 +15,15 @@ pub(crate) fn begin_sql(config: &DbConfig, ctx: &RequestContext, tenant: Option<
     // No statement outlives its caller.
     let statement = ctx.deadline.map_or(bound, |d| d.remaining().as_millis().clamp(1, bound));
     let idle = config.idle_in_transaction_timeout_ms;
+    let principal = match ctx.principal {
+        Principal::Key { .. } => "key",
+        Principal::Platform => "platform",
+        Principal::Service(_) => "service",
+    };
     let begin = begin(config);
     format!(
         "{begin}; SET LOCAL app.open = 'yes'; SET LOCAL app.tenant_id = '{tenant}'; \
-         SET LOCAL statement_timeout = {statement}; SET LOCAL idle_in_transaction_session_timeout = {idle}"
+         SET LOCAL app.principal = '{principal}'; SET LOCAL statement_timeout = {statement}; SET LOCAL idle_in_transaction_session_timeout = {idle}"
     )
 }
 

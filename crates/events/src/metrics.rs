@@ -23,6 +23,12 @@ pub struct EventMetrics {
     pub(crate) consumer_batches: Family<ConsumerLabel, Counter>,
     pub(crate) consumer_stalls: Family<ConsumerLabel, Counter>,
     pub(crate) consumer_messages: Family<MessageLabel, Counter>,
+    push_undecodable: Family<BucketLabel, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BucketLabel {
+    bucket: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,6 +44,11 @@ pub(crate) struct MessageLabel {
 }
 
 impl EventMetrics {
+    /// A value in this bucket was skipped because it makes no sense.
+    pub fn undecodable(&self, bucket: &'static str) {
+        self.push_undecodable.get_or_create(&BucketLabel { bucket }).inc();
+    }
+
     /// The process's one set: several services in one process share it.
     #[must_use]
     pub fn new(r: &Metrics) -> Self {
@@ -98,6 +109,11 @@ impl EventMetrics {
             consumer_messages: r.shared(
                 "weir_consumer_messages_total",
                 "Messages by outcome",
+                Family::default,
+            ),
+            push_undecodable: r.shared(
+                "weir_push_undecodable_total",
+                "Pushed values skipped because they could not be decoded, by bucket",
                 Family::default,
             ),
         }

@@ -14,9 +14,35 @@ use weir_runtime::retry::Backoff;
 
 use crate::Bus;
 
-const KEYS: &str = "weir_keys";
-/// Far longer than anyone trusts a key without asking about it.
-const KEYS_MAX_AGE: Duration = Duration::from_secs(86_400);
+/// Far longer than anyone trusts a key or a limit without asking about it.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What a bucket is called and how much it holds. One value a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bucket {
+    /// `[A-Za-z0-9_-]+`.
+    pub name: &'static str,
+    /// After this long values vanish, without a [`Change::Delete`]. Zero: they stay until replaced or deleted.
+    pub max_age: Duration,
+    /// Beyond this, values are refused.
+    pub max_bytes: u64,
+}
+
+impl Bucket {
+    /// Changed API keys: `<tenant>.<key id>` → `weir.control.v1.KeyChange`.
+    pub const KEYS: Self = Self { name: "weir_keys", max_age: DAY, max_bytes: 64 << 20 };
+    /// Changed tenants: `<tenant>` → `weir.control.v1.TenantState`.
+    pub const TENANTS: Self = Self { name: "weir_tenants", max_age: DAY, max_bytes: 64 << 20 };
+    /// Everybody's model aliases: `<tenant>` → `weir.router.v1.AliasSet`.
+    pub const CATALOGUE: Self =
+        Self { name: "weir_catalogue", max_age: Duration::ZERO, max_bytes: 128 << 20 };
+
+    /// The subject under which a key's value is published, for outboxes.
+    #[must_use]
+    pub fn subject(&self, key: &str) -> String {
+        format!("$KV.{}.{key}", self.name)
+    }
+}
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -25,7 +51,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 #[error("the bucket {bucket} did not take the value")]
 pub struct PushError {
-    bucket: String,
+    bucket: &'static str,
     #[source]
     source: Box<dyn std::error::Error + Send + Sync>,
 }
@@ -34,8 +60,7 @@ pub struct PushError {
 #[derive(Debug, Clone)]
 pub struct Push {
     bus: Bus,
-    bucket: String,
-    max_age: Duration,
+    bucket: Bucket,
 }
 
 /// What a [`Watch`] tells.
@@ -53,25 +78,20 @@ pub enum Change {
 }
 
 impl Bus {
-    /// The key-value bucket of this name (`[A-Za-z0-9_-]+`); values stay until replaced or deleted.
+    /// A key-value bucket.
     #[must_use]
-    pub fn push(&self, bucket: &str) -> Push {
-        Push { bus: self.clone(), bucket: bucket.to_owned(), max_age: Duration::ZERO }
-    }
-
-    /// The bucket of changed API keys, `weir_keys`: a key's id → `weir.control.v1.KeyChange`, kept for a day.
-    #[must_use]
-    pub fn key_changes(&self) -> Push {
-        self.push(KEYS).with_max_age(KEYS_MAX_AGE)
+    pub fn push(&self, bucket: Bucket) -> Push {
+        Push { bus: self.clone(), bucket }
     }
 }
 
 impl Push {
-    /// Lets values go after this long; they vanish without a [`Change::Delete`]. Set by the first to use the bucket.
-    #[must_use]
-    pub fn with_max_age(mut self, max_age: Duration) -> Self {
-        self.max_age = max_age;
-        self
+    /// Creates the bucket or brings its bounds up to date.
+    ///
+    /// # Errors
+    /// NATS is away or refuses.
+    pub async fn ensure(&self) -> Result<(), PushError> {
+        self.create().await.map(drop)
     }
 
     /// Stores the value; keys are `[-/_=.A-Za-z0-9]+`. Returns once JetStream has it.
@@ -100,20 +120,24 @@ impl Push {
     }
 
     async fn store(&self) -> Result<kv::Store, PushError> {
-        let jetstream = self.bus.jetstream();
-        // Looking first keeps the common case to one request and leaves another's settings alone.
-        if let Ok(store) = jetstream.get_key_value(&self.bucket).await {
-            return Ok(store);
+        // Looking first keeps the common case to one request.
+        match self.bus.jetstream().get_key_value(self.bucket.name).await {
+            Ok(store) => Ok(store),
+            Err(_) => self.create().await,
         }
+    }
+
+    async fn create(&self) -> Result<kv::Store, PushError> {
         let config = kv::Config {
-            bucket: self.bucket.clone(),
+            bucket: self.bucket.name.to_owned(),
             history: 1,
-            max_age: self.max_age,
+            max_age: self.bucket.max_age,
+            max_bytes: i64::try_from(self.bucket.max_bytes).unwrap_or(i64::MAX),
             storage: StorageType::File,
             num_replicas: self.bus.replicas(),
             ..kv::Config::default()
         };
-        jetstream.create_key_value(config).await.map_err(|e| self.error(e))
+        self.bus.jetstream().create_or_update_key_value(config).await.map_err(|e| self.error(e))
     }
 
     async fn start_watch(&self, epoch: u64) -> Result<Live, PushError> {
@@ -124,7 +148,7 @@ impl Push {
     }
 
     fn error(&self, source: impl std::error::Error + Send + Sync + 'static) -> PushError {
-        PushError { bucket: self.bucket.clone(), source: Box::new(source) }
+        PushError { bucket: self.bucket.name, source: Box::new(source) }
     }
 }
 
@@ -146,7 +170,7 @@ struct Live {
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Watch")
-            .field("bucket", &self.push.bucket)
+            .field("bucket", &self.push.bucket.name)
             .field("live", &self.live.is_some())
             .finish()
     }
@@ -180,7 +204,7 @@ impl Watch {
                     };
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(bucket = self.push.bucket, %error, "watch broke off");
+                    tracing::debug!(bucket = self.push.bucket.name, %error, "watch broke off");
                     self.live = None;
                     tokio::time::sleep(self.backoff.next()).await;
                 }
@@ -209,7 +233,7 @@ impl Watch {
             Ok(live) => self.live = Some(live),
             Err(error) => {
                 tracing::warn!(
-                    bucket = self.push.bucket,
+                    bucket = self.push.bucket.name,
                     error = &error as &dyn std::error::Error,
                     "watch failed"
                 );

@@ -11,6 +11,8 @@ use crate::BusError;
 
 /// Attempts closed and requests finished: what billing and analytics count.
 pub const USAGE: &str = "USAGE";
+/// Who changed what, from outboxes.
+pub const AUDIT: &str = "AUDIT";
 /// Messages no consumer could handle.
 pub const DLQ: &str = "DLQ";
 
@@ -25,7 +27,7 @@ const USAGE_CONSUMERS: &[&str] = &[BILLING_CONSUMER, ANALYTICS_CONSUMER];
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// The streams of this version: name and subjects.
-pub const STREAMS: &[(&str, &str)] = &[(USAGE, "weir.usage.>"), (DLQ, "weir.dlq.>")];
+pub const STREAMS: &[(&str, &str)] = &[(USAGE, "weir.usage.>"), (AUDIT, "weir.audit.>"), (DLQ, "weir.dlq.>")];
 
 fn config(name: &str, subjects: &str, replicas: usize) -> Config {
     Config {

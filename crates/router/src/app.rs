@@ -1,19 +1,19 @@
-//! The decision itself: one lookup in a table that was resolved when the router was built.
+//! The decision itself: a few lookups in memory.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 use weir_error::{Error, require_scope};
-use weir_types::{RequestContext, scope};
+use weir_types::{Clock, RequestContext, scope};
 
-use crate::metrics::RouterMetrics;
+use crate::{catalogue::Catalogue, metrics::RouterMetrics, store::Aliases};
 
 /// The name that leaves the choice to the router.
 pub(crate) const AUTO: &str = "auto";
 /// Model names are at most this long.
 pub const MAX_NAME_CHARS: usize = 256;
 
-/// Where a request should go. The same name gets the same decision for as long as the configuration stays.
+/// Where a request should go. The same name gets the same decision for as long as no alias changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     pub model: String,
@@ -35,17 +35,16 @@ pub(crate) enum ReasonKind {
 
 #[derive(Clone)]
 pub(crate) struct App {
-    table: Arc<HashMap<String, Decision>>,
-    metrics: RouterMetrics,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) store: Option<Aliases>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: RouterMetrics,
 }
 
 impl App {
-    pub(crate) fn new(table: HashMap<String, Decision>, metrics: RouterMetrics) -> Self {
-        Self { table: Arc::new(table), metrics }
-    }
-
     /// # Errors
-    /// `PermissionDenied` without `chat:write`; `InvalidArgument` for a name that is empty or too long.
+    /// `PermissionDenied` without `chat:write`; `InvalidArgument` for a name that is empty or too long, or whose
+    /// aliases go round in a circle.
     pub(crate) fn decide(&self, ctx: &RequestContext, name: &str) -> Result<Decision, Error> {
         let started = Instant::now();
         let decided = self.look_up(ctx, name);
@@ -65,11 +64,6 @@ impl App {
                 format!("a model's name has at most {MAX_NAME_CHARS} characters"),
             ));
         }
-        Ok(self.table.get(name).cloned().unwrap_or_else(|| Decision {
-            model: name.to_owned(),
-            provider: None,
-            reasons: vec!["named outright".to_owned()],
-            kind: ReasonKind::Named,
-        }))
+        Ok(self.catalogue.decide(ctx.tenant, name)?)
     }
 }

@@ -1,10 +1,10 @@
-//! Aliases as an operator writes them, and the table they resolve to when they are sound.
+//! Aliases as an operator writes them: the lowest layer, there before any database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::{AUTO, Decision, MAX_NAME_CHARS, ReasonKind};
+use crate::app::{AUTO, MAX_NAME_CHARS};
 
 /// Section `router`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,11 +69,6 @@ impl Config {
     /// # Errors
     /// Naming the first key that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.clone().into_table().map(drop)
-    }
-
-    /// Every name that has a meaning of its own, chains followed to their end.
-    pub(crate) fn into_table(self) -> Result<HashMap<String, Decision>, ConfigError> {
         for (name, target) in &self.aliases {
             let key = || format!("aliases.{name}");
             if name == AUTO {
@@ -87,34 +82,26 @@ impl Config {
         if !fits(&self.default_model) {
             return Err(ConfigError::Name { key: "default_model".to_owned() });
         }
-        let mut table = HashMap::with_capacity(self.aliases.len() + 1);
         for name in self.aliases.keys() {
-            table.insert(name.clone(), self.follow(name, &format!("aliases.{name}"))?);
+            self.follow(name, &format!("aliases.{name}"))?;
         }
-        table.insert(AUTO.to_owned(), self.follow(AUTO, "default_model")?);
-        Ok(table)
+        self.follow(AUTO, "default_model")
     }
 
-    fn follow(&self, start: &str, key: &str) -> Result<Decision, ConfigError> {
-        let kind = if start == AUTO { ReasonKind::Auto } else { ReasonKind::Alias };
-        let (mut path, mut reasons) = (vec![start.to_owned()], Vec::new());
+    /// To the end of the chain, if it has one.
+    fn follow(&self, start: &str, key: &str) -> Result<(), ConfigError> {
+        let mut path = vec![start];
         let mut name = start;
         loop {
-            let (next, provider) = if name == AUTO {
-                reasons.push("auto: default model".to_owned());
-                (self.default_model.as_str(), None)
-            } else if let Some(target) = self.aliases.get(name) {
-                reasons.push(format!("alias {name}"));
-                (target.model.as_str(), target.provider.clone())
-            } else {
-                return Ok(Decision { model: name.to_owned(), provider: None, reasons, kind });
+            let next = match self.aliases.get(name) {
+                _ if name == AUTO => self.default_model.as_str(),
+                Some(AliasTarget { model, provider: None }) => model.as_str(),
+                Some(_) | None => return Ok(()),
             };
-            if provider.is_some() {
-                return Ok(Decision { model: next.to_owned(), provider, reasons, kind });
-            }
-            let seen = path.iter().any(|p| p == next);
-            path.push(next.to_owned());
+            let seen = path.contains(&next);
+            path.push(next);
             if seen {
+                let path = path.into_iter().map(str::to_owned).collect();
                 return Err(ConfigError::Cycle { key: key.to_owned(), path });
             }
             name = next;
@@ -122,7 +109,7 @@ impl Config {
     }
 }
 
-fn fits(name: &str) -> bool {
+pub(crate) fn fits(name: &str) -> bool {
     !name.is_empty() && name.chars().count() <= MAX_NAME_CHARS
 }
 
@@ -139,31 +126,35 @@ mod tests {
         }
     }
 
+    fn decided(config: Config, name: &str) -> crate::Decision {
+        config.check().unwrap();
+        crate::catalogue::Catalogue::new(config).decide(None, name).unwrap()
+    }
+
     #[test]
     fn the_defaults_are_sound() {
-        let table = Config::default().into_table().unwrap();
-        assert_eq!(table["smart-model"].model, "gpt-4o");
-        assert_eq!(table["fast-model"].model, "gpt-4o-mini");
-        assert_eq!(table["auto"].model, "gpt-4o-mini");
+        for (name, model) in
+            [("smart-model", "gpt-4o"), ("fast-model", "gpt-4o-mini"), ("auto", "gpt-4o-mini")]
+        {
+            assert_eq!(decided(Config::default(), name).model, model);
+        }
     }
 
     #[test]
     fn chains_end_at_a_model_or_at_a_provider() {
-        let table = config(
+        let config = config(
             "best",
             &[
                 ("best", "good", None),
                 ("good", "gpt-4o", Some("azure")),
                 ("gpt-4o", "gpt-4o", Some("openai")),
             ],
-        )
-        .into_table()
-        .unwrap();
-        let auto = &table["auto"];
+        );
+        let auto = decided(config.clone(), "auto");
         assert_eq!((auto.model.as_str(), auto.provider.as_deref()), ("gpt-4o", Some("azure")));
         assert_eq!(auto.reasons, ["auto: default model", "alias best", "alias good"]);
         // A target with a provider is final, so a name may stand for itself there.
-        assert_eq!(table["gpt-4o"].provider.as_deref(), Some("openai"));
+        assert_eq!(decided(config, "gpt-4o").provider.as_deref(), Some("openai"));
     }
 
     #[test]

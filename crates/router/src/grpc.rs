@@ -1,8 +1,11 @@
-//! `weir.router.v1.Router`, and its tests over a transport.
+//! `weir.router.v1.Router` and `Aliases`, and the first one's tests over a transport.
 
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
-use weir_proto::router::{DecideRequest, DecideResponse, router_server::Router};
+use weir_proto::router::{
+    Alias, DecideRequest, DecideResponse, DeleteAliasRequest, ListAliasesRequest, ListAliasesResponse,
+    PutAliasRequest, aliases_server::Aliases, router_server::Router,
+};
 
 use crate::app::App;
 
@@ -21,6 +24,27 @@ impl Router for Grpc {
             reasons: decision.reasons,
             decision_id: Uuid::now_v7().to_string(),
         }))
+    }
+}
+
+#[tonic::async_trait]
+impl Aliases for Grpc {
+    async fn list_aliases(
+        &self,
+        request: Request<ListAliasesRequest>,
+    ) -> Result<Response<ListAliasesResponse>, Status> {
+        let ctx = weir_rpc::context(&request)?;
+        Ok(Response::new(self.app.list_aliases(&ctx, request.get_ref()).await?))
+    }
+
+    async fn put_alias(&self, request: Request<PutAliasRequest>) -> Result<Response<Alias>, Status> {
+        let ctx = weir_rpc::context(&request)?;
+        Ok(Response::new(self.app.put_alias(&ctx, request.get_ref()).await?))
+    }
+
+    async fn delete_alias(&self, request: Request<DeleteAliasRequest>) -> Result<Response<Alias>, Status> {
+        let ctx = weir_rpc::context(&request)?;
+        Ok(Response::new(self.app.delete_alias(&ctx, request.get_ref()).await?))
     }
 }
 
@@ -44,8 +68,12 @@ mod tests {
         }
     }
 
+    fn deps(metrics: &Metrics) -> Deps {
+        Deps { db: None, bus: None, clock: Arc::new(weir_types::SystemClock), metrics: metrics.clone() }
+    }
+
     fn client(config: Config, metrics: &Metrics) -> RouterClient<Transport> {
-        let service = build(config, Deps { metrics: metrics.clone() }).unwrap();
+        let service = build(config, deps(metrics)).unwrap();
         RouterClient::new(Transport::local("router", service.routes()))
     }
 
@@ -104,7 +132,7 @@ mod tests {
     #[test]
     fn an_unsound_configuration_builds_nothing() {
         let config = Config { default_model: "auto".to_owned(), ..Config::default() };
-        let error = build(config, Deps { metrics: Metrics::new() }).err().unwrap();
+        let error = build(config, deps(&Metrics::new())).err().unwrap();
         assert_eq!((error.code(), error.param()), (Code::InvalidArgument, Some("default_model")));
     }
 }

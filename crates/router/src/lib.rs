@@ -1,18 +1,34 @@
 //! Which model and provider a request should go to: aliases, and a default for `auto`.
 //!
-//! A name that is neither is answered unchanged: whether any provider serves it is the orchestrator's knowledge.
+//! Aliases stand in three layers: a tenant's, the platform's, the settings'. Those of the first two are kept in
+//! PostgreSQL and pushed to every router, which decides from memory and goes on without either.
+//!
+//! A name that is no alias is answered unchanged: whether any provider serves it is the orchestrator's knowledge.
 
+mod aliases;
 mod app;
+mod catalogue;
 mod config;
+mod follow;
 mod grpc;
 mod metrics;
 mod start;
+mod store;
+#[cfg(test)]
+mod tests;
 
+use std::sync::Arc;
+
+use tokio::sync::Notify;
 use tonic::service::Routes;
+use weir_db::{Db, Outbox};
 use weir_error::Error;
-use weir_proto::router::router_server::RouterServer;
-use weir_runtime::Tasks;
+use weir_events::{Bucket, Bus};
+use weir_outbox::Relay;
+use weir_proto::router::{aliases_server::AliasesServer, router_server::RouterServer};
+use weir_runtime::{OnFailure, Tasks};
 use weir_telemetry::Metrics;
+use weir_types::Clock;
 
 pub use app::{Decision, MAX_NAME_CHARS};
 pub use config::{AliasTarget, Config, ConfigError};
@@ -21,6 +37,12 @@ pub use start::SERVICE;
 /// What the router is given.
 #[derive(Clone)]
 pub struct Deps {
+    /// For aliases of tenants and the platform; it may be away, or not verified yet. Without one there are none to
+    /// change.
+    pub db: Option<Db>,
+    /// For changes of aliases; without it they are seen when the database is read again.
+    pub bus: Option<Bus>,
+    pub clock: Arc<dyn Clock>,
     pub metrics: Metrics,
 }
 
@@ -28,24 +50,58 @@ pub struct Deps {
 #[derive(Clone)]
 pub struct Service {
     app: app::App,
+    follower: Arc<follow::Follower>,
+    /// With a database and NATS.
+    relay: Option<Relay>,
 }
 
 /// # Errors
 /// `InvalidArgument` whose `param` is the key of the configuration that is wrong: a cycle of aliases, an empty or
 /// overlong name.
 pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
-    let Deps { metrics } = deps;
-    let table = config.into_table().map_err(|e| Error::invalid(e.key(), e.to_string()))?;
-    Ok(Service { app: app::App::new(table, metrics::RouterMetrics::new(&metrics)) })
+    let Deps { db, bus, clock, metrics } = deps;
+    config.check().map_err(|e| Error::invalid(e.key(), e.to_string()))?;
+    let catalogue = Arc::new(catalogue::Catalogue::new(config));
+    let store = db.clone().map(store::Aliases::new);
+    let follower = follow::Follower {
+        catalogue: catalogue.clone(),
+        store: store.clone(),
+        bus: bus.clone(),
+        lost: Notify::new(),
+    };
+    let relay =
+        db.zip(bus).map(|both| Relay::new(Outbox::Routing, "router", &[Bucket::CATALOGUE], both, &metrics));
+    let metrics = metrics::RouterMetrics::new(&metrics);
+    Ok(Service { app: app::App { catalogue, store, clock, metrics }, follower: Arc::new(follower), relay })
 }
 
 impl Service {
-    /// Its gRPC.
+    /// `weir.router.v1.Router` and `Aliases`.
     #[must_use]
     pub fn routes(&self) -> Routes {
         Routes::new(RouterServer::new(grpc::Grpc { app: self.app.clone() }))
+            .add_service(AliasesServer::new(grpc::Grpc { app: self.app.clone() }))
     }
 
-    /// Nothing runs in the background yet.
-    pub fn spawn(&self, _tasks: &Tasks) {}
+    /// Starts following changes of aliases, and telling of those made here.
+    pub fn spawn(&self, tasks: &Tasks) {
+        let (follower, shutdown) = (self.follower.clone(), tasks.shutdown());
+        tasks.spawn("router-catalogue", OnFailure::Shutdown, async move {
+            tokio::select! {
+                never = follower.run() => match never {},
+                () = shutdown.cancelled() => {}
+            }
+        });
+        if let Some(relay) = &self.relay {
+            relay.spawn("router-outbox", tasks);
+        }
+    }
+
+    /// For `/health`: whether changes go out in time.
+    ///
+    /// # Errors
+    /// How many wait, and since when.
+    pub fn check(&self) -> Result<(), String> {
+        self.relay.as_ref().map_or(Ok(()), Relay::check)
+    }
 }

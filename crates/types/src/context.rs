@@ -14,11 +14,13 @@ pub mod scope {
     pub const MODELS_READ: &str = "models:read";
     pub const USAGE_READ: &str = "usage:read";
     pub const KEYS_MANAGE: &str = "keys:manage";
+    /// Names that stand for models.
+    pub const ROUTING_WRITE: &str = "routing:write";
     /// Tenants and everything in them; platform keys only.
     pub const PLATFORM_ADMIN: &str = "platform:admin";
 
     /// Scopes a tenant's key may be given.
-    pub const TENANT: &[&str] = &[CHAT_WRITE, MODELS_READ, USAGE_READ, KEYS_MANAGE];
+    pub const TENANT: &[&str] = &[CHAT_WRITE, MODELS_READ, USAGE_READ, KEYS_MANAGE, ROUTING_WRITE];
     /// What a key gets when none are named.
     pub const DEFAULT: &[&str] = &[CHAT_WRITE, MODELS_READ, USAGE_READ];
 }

@@ -22,6 +22,16 @@ pub struct Limits {
     pub tokens_per_minute: Option<u64>,
 }
 
+/// What the control plane says of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Terms {
+    /// The higher one is the later one. Zero: unknown, from a control plane without versions.
+    pub(crate) version: u64,
+    pub(crate) limits: Limits,
+    /// Its keys are refused.
+    pub(crate) suspended: bool,
+}
+
 impl Limits {
     /// What a chat request is taken to use before it has run: its prompt, and what the client allows for each of
     /// its `n` answers. A request without a bound counts with a default that is small against the limit and never

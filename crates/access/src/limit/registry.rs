@@ -3,14 +3,18 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
+use quick_cache::sync::Cache;
 use weir_error::{Code, Error};
 use weir_types::TenantId;
 
-use super::{Limits, Tenant};
+use super::{Tenant, Terms};
 use crate::ticker::{Ticker, ms};
 
 const FIRST_SWEEP: usize = 1_024;
 const SWEEP_PAUSE: u64 = ms(1_000);
+/// Pushed terms of tenants that may not be tracked: enough for those that change while a question about them is under
+/// way.
+const MAX_PUSHED: usize = 10_000;
 
 /// A state lives while a remembered key points to it or while forgetting it would change an answer: a tenant cannot
 /// get a fresh bucket by revoking and creating keys.
@@ -18,6 +22,7 @@ const SWEEP_PAUSE: u64 = ms(1_000);
 pub(crate) struct Registry {
     max: usize,
     ticker: Ticker,
+    pushed: Cache<TenantId, Terms>,
     inner: Mutex<Inner>,
 }
 
@@ -31,18 +36,29 @@ struct Inner {
 impl Registry {
     pub(crate) fn new(max: usize, ticker: Ticker) -> Self {
         let inner = Inner { tenants: HashMap::new(), sweep_at: FIRST_SWEEP.min(max), swept: 0 };
-        Self { max, ticker, inner: Mutex::new(inner) }
+        Self { max, ticker, pushed: Cache::new(MAX_PUSHED), inner: Mutex::new(inner) }
     }
 
-    /// The tenant's state, with these limits from now on.
+    /// The tenant's terms changed: they hold from now on, also over an older answer that is under way.
+    pub(crate) fn pushed(&self, id: TenantId, terms: Terms) {
+        let inner = self.inner.lock();
+        if self.pushed.get(&id).is_none_or(|known| known.version <= terms.version) {
+            self.pushed.insert(id, terms);
+        }
+        if let Some(tenant) = inner.tenants.get(&id) {
+            tenant.set(terms, self.ticker.now());
+        }
+    }
+
+    /// The tenant's state, under these terms from now on if no later ones are known.
     ///
     /// # Errors
     /// `Overloaded` when more tenants are busy than this process tracks.
-    pub(crate) fn tenant(&self, id: TenantId, limits: Limits) -> Result<Arc<Tenant>, Error> {
+    pub(crate) fn tenant(&self, id: TenantId, terms: Terms) -> Result<Arc<Tenant>, Error> {
         let now = self.ticker.now();
         let mut inner = self.inner.lock();
         if let Some(tenant) = inner.tenants.get(&id) {
-            tenant.set_limits(limits, now);
+            tenant.set(terms, now);
             return Ok(tenant.clone());
         }
         if inner.tenants.len() >= inner.sweep_at && now.saturating_sub(inner.swept) >= SWEEP_PAUSE {
@@ -56,7 +72,10 @@ impl Registry {
             return Err(Error::new(Code::Overloaded, "too many tenants are active on this instance")
                 .with_retry_after(std::time::Duration::from_secs(1)));
         }
-        let tenant = Tenant::new(limits, now);
+        let tenant = Tenant::new(terms, now);
+        if let Some(pushed) = self.pushed.get(&id) {
+            tenant.set(pushed, now);
+        }
         inner.tenants.insert(id, tenant.clone());
         Ok(tenant)
     }
@@ -65,12 +84,28 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limit::Limits;
+
+    #[test]
+    fn a_push_beats_an_older_answer_also_for_a_tenant_nobody_asked_about() {
+        let registry = Registry::new(3, Ticker::manual());
+        let at = |version, suspended| Terms { version, suspended, ..Terms::default() };
+        let id = TenantId::new();
+        registry.pushed(id, at(2, true));
+        registry.pushed(id, at(1, false));
+        let tenant = registry.tenant(id, at(1, false)).unwrap();
+        assert!(tenant.is_suspended());
+        assert!(registry.tenant(id, at(1, false)).unwrap().is_suspended());
+        registry.pushed(id, at(3, false));
+        assert!(!tenant.is_suspended());
+    }
 
     #[test]
     fn only_states_that_do_not_matter_are_forgotten() {
         let ticker = Ticker::manual();
         let registry = Registry::new(3, ticker.clone());
-        let limited = Limits { requests_per_minute: Some(2), tokens_per_minute: None };
+        let limits = Limits { requests_per_minute: Some(2), tokens_per_minute: None };
+        let limited = Terms { limits, ..Terms::default() };
         let (used, held, idle, new) = (TenantId::new(), TenantId::new(), TenantId::new(), TenantId::new());
         registry.tenant(used, limited).unwrap().enter(0, 9, ticker.now()).unwrap();
         registry.tenant(used, limited).unwrap().leave();

@@ -11,18 +11,21 @@ use std::{
 use parking_lot::Mutex;
 use weir_error::{Code, Error};
 
-use super::{Bucket, Limits, RateState, Standing};
+use super::{Bucket, Limits, RateState, Standing, Terms};
 
 #[derive(Debug)]
 pub(crate) struct Tenant {
     active: AtomicU32,
     /// False spares tenants without limits the lock.
     limited: AtomicBool,
+    suspended: AtomicBool,
     buckets: Mutex<Buckets>,
 }
 
 #[derive(Debug, Default)]
 struct Buckets {
+    /// Of the terms that hold.
+    version: u64,
     requests: Option<Bucket>,
     tokens: Option<Bucket>,
 }
@@ -65,22 +68,33 @@ impl From<Refusal> for Error {
 }
 
 impl Tenant {
-    pub(crate) fn new(limits: Limits, now: u64) -> Arc<Self> {
+    pub(crate) fn new(terms: Terms, now: u64) -> Arc<Self> {
         let tenant = Self {
             active: AtomicU32::new(0),
             limited: AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
             buckets: Mutex::new(Buckets::default()),
         };
-        tenant.set_limits(limits, now);
+        tenant.set(terms, now);
         Arc::new(tenant)
     }
 
-    /// Applies at once, also to requests that other keys of this tenant make.
-    pub(crate) fn set_limits(&self, limits: Limits, now: u64) {
+    /// Applies at once, also to requests that other keys of this tenant make. Terms older than those that hold
+    /// change nothing: an answer of the control plane may be overtaken by a push.
+    pub(crate) fn set(&self, terms: Terms, now: u64) {
         let mut buckets = self.buckets.lock();
-        apply(&mut buckets.requests, limits.requests_per_minute, now);
-        apply(&mut buckets.tokens, limits.tokens_per_minute, now);
-        self.limited.store(limits != Limits::default(), Ordering::Release);
+        if terms.version != 0 && terms.version < buckets.version {
+            return;
+        }
+        buckets.version = terms.version.max(buckets.version);
+        apply(&mut buckets.requests, terms.limits.requests_per_minute, now);
+        apply(&mut buckets.tokens, terms.limits.tokens_per_minute, now);
+        self.limited.store(terms.limits != Limits::default(), Ordering::Release);
+        self.suspended.store(terms.suspended, Ordering::Release);
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Acquire)
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -206,8 +220,9 @@ mod tests {
 
     const MANY: u32 = 1_000_000;
 
-    fn limits(requests: Option<u64>, tokens: Option<u64>) -> Limits {
-        Limits { requests_per_minute: requests, tokens_per_minute: tokens }
+    fn limits(requests: Option<u64>, tokens: Option<u64>) -> Terms {
+        let limits = Limits { requests_per_minute: requests, tokens_per_minute: tokens };
+        Terms { limits, ..Terms::default() }
     }
 
     #[test]
@@ -263,21 +278,36 @@ mod tests {
 
     #[test]
     fn new_limits_apply_at_once() {
-        let tenant = Tenant::new(Limits::default(), 0);
+        let tenant = Tenant::new(Terms::default(), 0);
         assert_eq!(tenant.enter(5_000, MANY, 0), Ok(0));
-        tenant.set_limits(limits(Some(1), None), 0);
+        tenant.set(limits(Some(1), None), 0);
         assert_eq!(tenant.enter(5_000, MANY, 0), Ok(0));
         assert!(tenant.enter(5_000, MANY, 0).is_err());
-        tenant.set_limits(limits(Some(3), None), 0);
+        tenant.set(limits(Some(3), None), 0);
         assert_eq!(tenant.enter(0, MANY, 0), Ok(0));
-        tenant.set_limits(Limits::default(), 0);
+        tenant.set(Terms::default(), 0);
         assert_eq!(tenant.state(0), RateState::default());
         assert_eq!(tenant.enter(0, MANY, 0), Ok(0));
     }
 
     #[test]
+    fn of_two_terms_the_later_ones_hold_whichever_comes_last() {
+        let at = |version, requests, suspended| Terms { version, suspended, ..limits(Some(requests), None) };
+        let tenant = Tenant::new(at(3, 30, false), 0);
+        let now = || (tenant.limits().requests_per_minute, tenant.is_suspended());
+        tenant.set(at(5, 50, true), 0);
+        assert_eq!(now(), (Some(50), true));
+        tenant.set(at(4, 40, false), 0);
+        assert_eq!(now(), (Some(50), true));
+        tenant.set(at(0, 7, false), 0);
+        assert_eq!(now(), (Some(7), false), "nothing is known of its age");
+        tenant.set(at(6, 60, false), 0);
+        assert_eq!(now(), (Some(60), false));
+    }
+
+    #[test]
     fn work_in_progress_is_capped() {
-        let tenant = Tenant::new(Limits::default(), 0);
+        let tenant = Tenant::new(Terms::default(), 0);
         assert!(tenant.enter(0, 2, 0).is_ok());
         assert!(tenant.enter(0, 2, 0).is_ok());
         assert_eq!(tenant.enter(0, 2, 0), Err(Refusal::Concurrency { limit: 2 }));

@@ -11,7 +11,7 @@ use weir_types::{
     scope,
 };
 
-use super::{App, Page, is_platform, page::Wanted, validate};
+use super::{App, Page, changes, is_platform, page::Wanted, validate};
 use crate::store::{ApiKey, NewKey};
 
 /// A new key. Its secret is nowhere else.
@@ -54,9 +54,11 @@ impl App {
             created_at_ms: now_ms,
             expires_at_ms: validate::expiry(request.expires_at_ms, now_ms)?,
         };
-        let key =
-            self.keys.insert(ctx, &new).await?.ok_or_else(|| Error::new(Code::NotFound, "no such tenant"))?;
-        tracing::info!(key.id = %key.id, key.scopes = ?key.scopes, request.id = %ctx.request_id, "api key created");
+        let tell =
+            |tenant, key: &ApiKey| changes::of_key(ctx, changes::What::KeyCreated, tenant, key, now_ms);
+        let inserted = self.keys.insert(ctx, &new, tell).await?;
+        let key = inserted.ok_or_else(|| Error::new(Code::NotFound, "no such tenant"))?;
+        tracing::info!(business_event = "api_key_created", key.id = %key.id, key.scopes = ?key.scopes, "api key created");
         Ok(Created { key, secret })
     }
 
@@ -71,7 +73,8 @@ impl App {
         Ok(wanted.page(rows, |key| key.id.0))
     }
 
-    /// Done once committed. The push that follows only makes it seen sooner.
+    /// Done once committed. Told again when it was revoked before: whoever repeats a revocation may do so because it
+    /// was not seen.
     pub(crate) async fn revoke_key(
         &self,
         ctx: &RequestContext,
@@ -79,10 +82,11 @@ impl App {
     ) -> Result<ApiKey, Error> {
         may_manage(ctx)?;
         let id = request.id.parse().map_err(|_| not_found())?;
-        let key = self.keys.revoke(ctx, id, self.clock.now_ms()).await?.ok_or_else(not_found)?;
-        // Again when it was revoked before: whoever repeats a revocation may do so because it was not seen.
-        self.pusher.revoked(key.id);
-        tracing::info!(key.id = %key.id, request.id = %ctx.request_id, "api key revoked");
+        let now_ms = self.clock.now_ms();
+        let tell =
+            |tenant, key: &ApiKey| changes::of_key(ctx, changes::What::KeyRevoked, tenant, key, now_ms);
+        let key = self.keys.revoke(ctx, id, now_ms, tell).await?.ok_or_else(not_found)?;
+        tracing::info!(business_event = "api_key_revoked", key.id = %key.id, "api key revoked");
         Ok(key)
     }
 }

@@ -1,8 +1,8 @@
 //! The policy of the control plane: who may do what, and what is a valid request.
 
+mod changes;
 mod keys;
 mod page;
-mod push;
 mod resolve;
 mod tenants;
 mod validate;
@@ -18,14 +18,12 @@ use crate::{
     store::{Keys, Tenants},
 };
 pub(crate) use page::Page;
-pub(crate) use push::Pusher;
 pub(crate) use resolve::Resolved;
 
 pub(crate) struct App {
     tenants: Tenants,
     keys: Keys,
     clock: Arc<dyn Clock>,
-    pusher: Arc<Pusher>,
     /// SHA-256 of the platform operator's key.
     admin_key: Option<[u8; 32]>,
     metrics: ControlMetrics,
@@ -35,11 +33,10 @@ impl App {
     pub(crate) fn new(
         db: Db,
         clock: Arc<dyn Clock>,
-        pusher: Arc<Pusher>,
         admin_key: Option<[u8; 32]>,
         metrics: ControlMetrics,
     ) -> Self {
-        Self { tenants: Tenants(db.clone()), keys: Keys(db), clock, pusher, admin_key, metrics }
+        Self { tenants: Tenants(db.clone()), keys: Keys(db), clock, admin_key, metrics }
     }
 }
 

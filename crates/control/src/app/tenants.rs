@@ -1,11 +1,11 @@
 //! Tenants: made and listed by the platform's operator; each sees its own.
 
 use weir_error::{Code, Error, require_tenant};
-use weir_proto::control::{CreateTenantRequest, GetTenantRequest, ListTenantsRequest};
+use weir_proto::control::{CreateTenantRequest, GetTenantRequest, ListTenantsRequest, UpdateTenantRequest};
 use weir_types::{RequestContext, TenantId};
 
-use super::{App, Page, is_platform, page::Wanted, require_platform, validate};
-use crate::store::{NewTenant, Tenant};
+use super::{App, Page, changes, is_platform, page::Wanted, require_platform, validate};
+use crate::store::{NewTenant, Tenant, TenantPatch};
 
 fn not_found() -> Error {
     Error::new(Code::NotFound, "no such tenant")
@@ -26,8 +26,42 @@ impl App {
             tokens_per_minute,
             created_at_ms: self.clock.now_ms(),
         };
-        let tenant = self.tenants.insert(&acting_for(ctx, TenantId::new()), &new).await?;
-        tracing::info!(tenant.id = %tenant.id, tenant.tier = tenant.tier, request.id = %ctx.request_id, "tenant created");
+        let tell = |tenant: &Tenant| {
+            changes::of_tenant(ctx, changes::What::TenantCreated, tenant, new.created_at_ms)
+        };
+        let tenant = self.tenants.insert(&acting_for(ctx, TenantId::new()), &new, tell).await?;
+        tracing::info!(business_event = "tenant_created", tenant = %tenant.id, tenant.tier, "tenant created");
+        Ok(tenant)
+    }
+
+    /// Changes what is named. A request that names nothing changes nothing, and tells nobody.
+    pub(crate) async fn update_tenant(
+        &self,
+        ctx: &RequestContext,
+        request: &UpdateTenantRequest,
+    ) -> Result<Tenant, Error> {
+        require_platform(ctx)?;
+        let id: TenantId = request.id.parse().map_err(|_| not_found())?;
+        let ctx = acting_for(ctx, id);
+        let patch = TenantPatch {
+            name: request.name.as_deref().map(validate::name).transpose()?,
+            tier: request.tier.as_deref().map(validate::given_tier).transpose()?,
+            rates: request.rate_limits.map(|limits| validate::rates(Some(limits))).transpose()?,
+            suspended: request.suspended,
+        };
+        if patch.is_empty() {
+            return self.tenants.get(&ctx).await?.ok_or_else(not_found);
+        }
+        let now_ms = self.clock.now_ms();
+        let tell = |tenant: &Tenant| changes::of_tenant(&ctx, changes::What::TenantUpdated, tenant, now_ms);
+        let tenant = self.tenants.update(&ctx, &patch, tell).await?.ok_or_else(not_found)?;
+        tracing::info!(
+            business_event = "tenant_updated",
+            tenant = %tenant.id,
+            tenant.version,
+            tenant.suspended,
+            "tenant updated"
+        );
         Ok(tenant)
     }
 

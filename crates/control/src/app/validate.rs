@@ -26,6 +26,10 @@ pub(super) fn tier(text: &str) -> Result<&'static str, Error> {
     if text.is_empty() {
         return Ok(DEFAULT_TIER);
     }
+    given_tier(text)
+}
+
+pub(super) fn given_tier(text: &str) -> Result<&'static str, Error> {
     TIERS
         .into_iter()
         .find(|tier| *tier == text)

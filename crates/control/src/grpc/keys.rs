@@ -37,6 +37,7 @@ fn granted(resolved: Resolved) -> KeyGrant {
             scopes: grant.scopes,
             rate_limits: limits(grant.requests_per_minute, grant.tokens_per_minute),
             expires_at_ms: grant.expires_at_ms.unwrap_or_default(),
+            tenant_version: u64::try_from(grant.tenant_version).unwrap_or_default(),
         },
         Resolved::Platform(id) => KeyGrant {
             key_id: id.to_string(),

@@ -2,7 +2,8 @@
 
 use tonic::{Request, Response, Status};
 use weir_proto::control::{
-    CreateTenantRequest, GetTenantRequest, ListTenantsRequest, ListTenantsResponse, Tenant, tenants_server,
+    CreateTenantRequest, GetTenantRequest, ListTenantsRequest, ListTenantsResponse, Tenant,
+    UpdateTenantRequest, tenants_server,
 };
 
 use super::{Tenants, limits};
@@ -15,6 +16,8 @@ fn shown(tenant: store::Tenant) -> Tenant {
         tier: tenant.tier,
         rate_limits: limits(tenant.requests_per_minute, tenant.tokens_per_minute),
         created_at_ms: tenant.created_at_ms,
+        suspended: tenant.suspended,
+        version: u64::try_from(tenant.version).unwrap_or_default(),
     }
 }
 
@@ -29,6 +32,12 @@ impl tenants_server::Tenants for Tenants {
     async fn get_tenant(&self, request: Request<GetTenantRequest>) -> Result<Response<Tenant>, Status> {
         let ctx = weir_rpc::context(&request)?;
         let tenant = self.0.get_tenant(&ctx, request.get_ref()).await?;
+        Ok(Response::new(shown(tenant)))
+    }
+
+    async fn update_tenant(&self, request: Request<UpdateTenantRequest>) -> Result<Response<Tenant>, Status> {
+        let ctx = weir_rpc::context(&request)?;
+        let tenant = self.0.update_tenant(&ctx, request.get_ref()).await?;
         Ok(Response::new(shown(tenant)))
     }
 

@@ -1,7 +1,7 @@
 //! `control.api_keys`.
 
 use uuid::Uuid;
-use weir_db::{Db, DbError};
+use weir_db::{Db, DbError, Letter, Outbox};
 use weir_types::{KeyId, RequestContext, TenantId, UserId};
 
 use super::count;
@@ -38,10 +38,11 @@ pub(crate) struct Grant {
     pub(crate) requests_per_minute: Option<u64>,
     pub(crate) tokens_per_minute: Option<u64>,
     pub(crate) expires_at_ms: Option<i64>,
+    pub(crate) tenant_version: i64,
 }
 
 type Row = (Uuid, String, Vec<String>, Option<Uuid>, i64, Option<i64>, Option<i64>);
-type GrantRow = (Uuid, Uuid, Option<Uuid>, Vec<String>, Option<i64>, Option<i64>, Option<i64>);
+type GrantRow = (Uuid, Uuid, Option<Uuid>, Vec<String>, Option<i64>, Option<i64>, Option<i64>, i64);
 
 fn key((id, name, scopes, user, created_at_ms, expires_at_ms, revoked_at_ms): Row) -> ApiKey {
     ApiKey {
@@ -55,7 +56,7 @@ fn key((id, name, scopes, user, created_at_ms, expires_at_ms, revoked_at_ms): Ro
     }
 }
 
-fn grant((key, tenant, user, scopes, requests, tokens, expires_at_ms): GrantRow) -> Grant {
+fn grant((key, tenant, user, scopes, requests, tokens, expires_at_ms, tenant_version): GrantRow) -> Grant {
     Grant {
         key: KeyId(key),
         tenant: TenantId(tenant),
@@ -64,14 +65,20 @@ fn grant((key, tenant, user, scopes, requests, tokens, expires_at_ms): GrantRow)
         requests_per_minute: count(requests),
         tokens_per_minute: count(tokens),
         expires_at_ms,
+        tenant_version,
     }
 }
 
 pub(crate) struct Keys(pub(crate) Db);
 
 impl Keys {
-    /// `None` when the tenant does not exist.
-    pub(crate) async fn insert(&self, ctx: &RequestContext, new: &NewKey) -> Result<Option<ApiKey>, DbError> {
+    /// With what there is to tell of it. `None` when the tenant does not exist.
+    pub(crate) async fn insert(
+        &self,
+        ctx: &RequestContext,
+        new: &NewKey,
+        tell: impl FnOnce(TenantId, &ApiKey) -> Vec<Letter> + Send,
+    ) -> Result<Option<ApiKey>, DbError> {
         let mut tx = self.0.tenant(ctx).await?;
         let tenant = tx.tenant();
         let inserted = sqlx::query_as(
@@ -93,8 +100,10 @@ impl Keys {
         .map_err(DbError::from);
         match inserted {
             Ok(row) => {
+                let key = key(row);
+                Outbox::Control.write(&mut tx, ctx, &tell(tenant, &key)).await?;
                 tx.commit().await?;
-                Ok(Some(key(row)))
+                Ok(Some(key))
             }
             Err(error) if error.constraint() == Some("api_keys_tenant_id_fkey") => Ok(None),
             Err(error) => Err(error),
@@ -123,12 +132,14 @@ impl Keys {
         Ok(rows.into_iter().map(key).collect())
     }
 
-    /// Revokes it, unless that was done before: the first time stays. `None` when the tenant has no such key.
+    /// Revokes it, with what there is to tell of it, unless that was done before: the first time stays. `None` when
+    /// the tenant has no such key.
     pub(crate) async fn revoke(
         &self,
         ctx: &RequestContext,
         id: KeyId,
         now_ms: i64,
+        tell: impl FnOnce(TenantId, &ApiKey) -> Vec<Letter> + Send,
     ) -> Result<Option<ApiKey>, DbError> {
         let mut tx = self.0.tenant(ctx).await?;
         let tenant = tx.tenant();
@@ -142,8 +153,10 @@ impl Keys {
         .bind(now_ms)
         .fetch_optional(tx.conn())
         .await?;
+        let Some(key) = row.map(key) else { return Ok(None) };
+        Outbox::Control.write(&mut tx, ctx, &tell(tenant, &key)).await?;
         tx.commit().await?;
-        Ok(row.map(key))
+        Ok(Some(key))
     }
 
     /// What the key with this hash may do now.
@@ -155,8 +168,8 @@ impl Keys {
     ) -> Result<Option<Grant>, DbError> {
         let mut tx = self.0.lookup(ctx).await?;
         let row: Option<GrantRow> = sqlx::query_as(
-            "SELECT key_id, tenant_id, user_id, scopes, requests_per_minute, tokens_per_minute, expires_at_ms \
-             FROM control.resolve_key($1, $2)",
+            "SELECT key_id, tenant_id, user_id, scopes, requests_per_minute, tokens_per_minute, expires_at_ms, \
+             tenant_version FROM control.key_grant($1, $2)",
         )
         .bind(sha256)
         .bind(now_ms)

@@ -4,7 +4,7 @@ mod keys;
 mod tenants;
 
 pub(crate) use keys::{ApiKey, Grant, Keys, NewKey};
-pub(crate) use tenants::{NewTenant, Tenant, Tenants};
+pub(crate) use tenants::{NewTenant, Tenant, TenantPatch, Tenants};
 
 /// A column that is never negative (a check constraint) as it goes over the wire.
 fn count(value: Option<i64>) -> Option<u64> {

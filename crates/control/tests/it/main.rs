@@ -1,6 +1,7 @@
 //! The control plane on a real PostgreSQL, called as gateways call it.
 #![cfg(test)]
 
+mod gateways;
 mod keys;
 mod push;
 mod resolve;
@@ -31,6 +32,7 @@ const NOW: i64 = 1_800_000_000_000;
 
 struct World {
     database: Database,
+    nats_url: String,
     service: Service,
     transport: Transport,
     clock: ManualClock,
@@ -59,7 +61,17 @@ impl World {
         let deps = Deps { db, bus, clock: Arc::new(clock.clone()), metrics: metrics.clone() };
         let service = weir_control::build(config, deps).unwrap();
         let transport = Transport::local("control", service.routes());
-        Self { database, service, transport, clock, metrics, admin_key }
+        Self { database, nats_url: url.into(), service, transport, clock, metrics, admin_key }
+    }
+
+    /// Another process of the same service.
+    async fn again(&self) -> Service {
+        let metrics = Metrics::new();
+        let nats = NatsConfig { url: self.nats_url.as_str().into(), ..NatsConfig::default() };
+        let bus = Bus::connect(&nats, EventMetrics::new(&metrics)).await.unwrap();
+        let db = Db::connect_lazy(&DbConfig::new(self.database.app_url.as_str())).unwrap();
+        let deps = Deps { db, bus, clock: Arc::new(self.clock.clone()), metrics };
+        weir_control::build(Config::default(), deps).unwrap()
     }
 
     fn tenants(&self) -> TenantsClient<Transport> {

@@ -1,7 +1,9 @@
 //! Tenants.
 
 use weir_error::{Code, Error};
-use weir_proto::control::{CreateTenantRequest, GetTenantRequest, ListTenantsRequest, RateLimits, Tenant};
+use weir_proto::control::{
+    CreateTenantRequest, GetTenantRequest, ListTenantsRequest, RateLimits, Tenant, UpdateTenantRequest,
+};
 use weir_rpc::request;
 use weir_types::{RequestContext, TenantId};
 
@@ -24,6 +26,84 @@ async fn create(world: &World, ctx: &RequestContext, message: CreateTenantReques
         .await
         .map(tonic::Response::into_inner)
         .map_err(Error::from)
+}
+
+async fn update(world: &World, ctx: &RequestContext, message: UpdateTenantRequest) -> Result<Tenant, Error> {
+    world
+        .tenants()
+        .update_tenant(request(ctx, message))
+        .await
+        .map(tonic::Response::into_inner)
+        .map_err(Error::from)
+}
+
+#[tokio::test]
+async fn an_update_changes_what_it_names() {
+    let world = World::new().await;
+    let limits = RateLimits { requests_per_minute: Some(10), tokens_per_minute: Some(1_000) };
+    let message = CreateTenantRequest { name: "acme".into(), tier: "free".into(), rate_limits: Some(limits) };
+    let made = create(&world, &platform(), message).await.unwrap();
+    assert_eq!((made.version, made.suspended), (1, false));
+    let id = made.id.clone();
+    let patch = UpdateTenantRequest { id: id.clone(), ..UpdateTenantRequest::default() };
+    assert_eq!(update(&world, &platform(), patch.clone()).await.unwrap(), made, "nothing named");
+
+    let named = UpdateTenantRequest { name: Some("Acme".into()), ..patch.clone() };
+    let named = update(&world, &platform(), named).await.unwrap();
+    assert_eq!(named, Tenant { name: "Acme".into(), version: 2, ..made.clone() });
+
+    let less = RateLimits { requests_per_minute: Some(5), tokens_per_minute: None };
+    let less = UpdateTenantRequest { rate_limits: Some(less), tier: Some("premium".into()), ..patch.clone() };
+    let less = update(&world, &platform(), less).await.unwrap();
+    assert_eq!(
+        (less.rate_limits, less.tier.as_str(), less.version),
+        (Some(RateLimits { requests_per_minute: Some(5), tokens_per_minute: None }), "premium", 3)
+    );
+    assert_eq!(get(&world, &platform(), &id).await.unwrap(), less);
+    let list = world.tenants().list_tenants(request(&platform(), ListTenantsRequest::default())).await;
+    assert_eq!(list.unwrap().into_inner().data, [less]);
+}
+
+#[tokio::test]
+async fn a_suspended_tenants_keys_are_refused_until_it_is_active_again() {
+    let world = World::new().await;
+    let tenant = world.tenant("acme").await;
+    let key = world.key(tenant).await.secret;
+    assert_eq!(world.resolve(&key).await.unwrap().tenant_version, 1);
+    let patch = |suspended| UpdateTenantRequest {
+        id: tenant.to_string(),
+        suspended: Some(suspended),
+        ..UpdateTenantRequest::default()
+    };
+    assert!(update(&world, &platform(), patch(true)).await.unwrap().suspended);
+    assert_eq!(refused(world.resolve(&key).await).0, Code::NotFound);
+    assert!(!update(&world, &platform(), patch(false)).await.unwrap().suspended);
+    assert_eq!(world.resolve(&key).await.unwrap().tenant_version, 3);
+}
+
+#[tokio::test]
+async fn updates_are_the_operators_and_refused_by_field() {
+    let world = World::new().await;
+    let tenant = world.tenant("acme").await;
+    let patch = UpdateTenantRequest { id: tenant.to_string(), ..UpdateTenantRequest::default() };
+    for ctx in [manager(tenant), RequestContext::service("router")] {
+        assert_eq!(refused(update(&world, &ctx, patch.clone()).await).0, Code::PermissionDenied);
+    }
+    let zero = RateLimits { requests_per_minute: None, tokens_per_minute: Some(0) };
+    for (bad, param) in [
+        (UpdateTenantRequest { name: Some(String::new()), ..patch.clone() }, "name"),
+        (UpdateTenantRequest { tier: Some(String::new()), ..patch.clone() }, "tier"),
+        (UpdateTenantRequest { rate_limits: Some(zero), ..patch.clone() }, "rate_limits.tokens_per_minute"),
+    ] {
+        let error = refused(update(&world, &platform(), bad).await);
+        assert_eq!(error, (Code::InvalidArgument, Some(param.into())));
+    }
+    for id in [TenantId::new().to_string(), "nonsense".into()] {
+        for suspended in [None, Some(true)] {
+            let nobody = UpdateTenantRequest { id: id.clone(), suspended, ..patch.clone() };
+            assert_eq!(refused(update(&world, &platform(), nobody).await).0, Code::NotFound);
+        }
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,14 @@ const GLOBAL_INDEXES: &[(&str, &str)] = &[
         "analytics.inbox_received",
         "old rows of all tenants go together; only analytics.prune_inbox searches it",
     ),
+    (
+        "control.outbox_seq",
+        "a relay takes the oldest of all tenants; only control.outbox_take and _settle search it",
+    ),
+    (
+        "routing.outbox_seq",
+        "a relay takes the oldest of all tenants; only routing.outbox_take and _settle search it",
+    ),
 ];
 
 const POLICY: &str = "(tenant_id = (NULLIF(current_setting('app.tenant_id'::text, true), ''::text))::uuid)";

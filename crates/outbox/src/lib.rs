@@ -1,0 +1,194 @@
+//! The relay of outboxes: takes what was written with a change out of PostgreSQL, publishes it, and forgets it once
+//! JetStream has it.
+//!
+//! It may die at any point: a letter goes out again unless the transaction that holds it has forgotten it, always
+//! under the same id, and consumers take an id's effect once. Several relays share the work without getting in each
+//! other's way; letters of one key stay in order.
+
+mod metrics;
+mod pass;
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+use weir_db::{Db, DbError, Listener, Outbox, OutboxState};
+use weir_events::{Bucket, Bus};
+use weir_runtime::{OnFailure, Shutdown, Tasks, retry::Backoff};
+use weir_types::RequestContext;
+
+use metrics::Metrics;
+pub use pass::Pass;
+
+/// How often it looks by itself where PostgreSQL tells of writes. A notification may be lost with a connection.
+const LISTENING: Duration = Duration::from_secs(5);
+/// The same behind a pooler, where nobody can listen: well within the second that a push may take.
+const POLLING: Duration = Duration::from_millis(300);
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often what waits is counted.
+const COUNT_EVERY: Duration = Duration::from_secs(2);
+/// For what still waits when the service stops; the rest goes out with another relay, or at the next start.
+const LAST_PASSES: Duration = Duration::from_secs(2);
+/// Changes older than this mean that something is wrong.
+const LATE: Duration = Duration::from_secs(30);
+
+/// Why nothing could be published.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    #[error("the outbox cannot be read")]
+    Database(#[from] DbError),
+    #[error("the streams are not there")]
+    Streams(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// One service's relay; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Relay(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    outbox: Outbox,
+    db: Db,
+    bus: Bus,
+    ctx: RequestContext,
+    /// `ce-source` of events.
+    source: String,
+    buckets: Vec<Bucket>,
+    metrics: Metrics,
+    state: Mutex<OutboxState>,
+}
+
+impl Relay {
+    /// Publishes for `service` into streams and these buckets.
+    #[must_use]
+    pub fn new(
+        outbox: Outbox,
+        service: &'static str,
+        buckets: &[Bucket],
+        (db, bus): (Db, Bus),
+        metrics: &weir_telemetry::Metrics,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            outbox,
+            db,
+            bus,
+            ctx: RequestContext::service(service),
+            source: format!("weir/{service}"),
+            buckets: buckets.to_vec(),
+            metrics: Metrics::new(metrics, outbox),
+            state: Mutex::default(),
+        }))
+    }
+
+    /// Starts publishing, until the tasks are told to stop.
+    pub fn spawn(&self, name: &'static str, tasks: &Tasks) {
+        let (relay, shutdown) = (self.clone(), tasks.shutdown());
+        tasks.spawn(name, OnFailure::Shutdown, async move { relay.run(shutdown).await });
+    }
+
+    /// For `/health`: nothing waits for long.
+    ///
+    /// # Errors
+    /// How much does, and since when.
+    pub fn check(&self) -> Result<(), String> {
+        let state = *self.0.state.lock();
+        let age = Duration::from_millis(u64::try_from(state.oldest_ms).unwrap_or(0));
+        if age < LATE {
+            return Ok(());
+        }
+        Err(format!("{} changes not published, the oldest {} s ago", state.waiting, age.as_secs()))
+    }
+
+    async fn run(&self, shutdown: Shutdown) {
+        tokio::select! {
+            () = self.publish_forever() => {}
+            () = self.count_forever() => {}
+            () = shutdown.cancelled() => {}
+        }
+        let last = async { while matches!(self.pass().await, Ok(pass) if pass.published > 0) {} };
+        if self.0.bus.connected() && timeout(LAST_PASSES, last).await.is_err() {
+            tracing::debug!(outbox = self.0.outbox.name(), "changes left for the next relay");
+        }
+    }
+
+    async fn publish_forever(&self) {
+        let mut link = self.0.bus.link();
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        let mut listener = None;
+        let mut prepared = None;
+        // Something was refused and is tried again soon, of which nobody notifies.
+        let mut refused = false;
+        loop {
+            // While NATS is away nothing is taken. The sender lives as long as the client.
+            let Ok(epoch) = link.wait_for(|l| l.up).await.map(|l| l.epoch) else { return };
+            let passed = async {
+                // A server may come back empty.
+                if prepared != Some(epoch) {
+                    self.prepare().await?;
+                    prepared = Some(epoch);
+                }
+                if listener.is_none() {
+                    // Before looking: what is written from here on is heard of.
+                    listener = self.0.db.listen(self.0.outbox.channel()).await?;
+                }
+                self.pass().await
+            };
+            match passed.await {
+                Ok(pass) if pass.published > 0 => {
+                    refused = pass.failed > 0;
+                    backoff.reset();
+                }
+                Ok(pass) if pass.failed > 0 => {
+                    refused = true;
+                    prepared = None;
+                    sleep(backoff.next()).await;
+                }
+                Ok(_) if refused => sleep(POLLING).await,
+                Ok(_) => {
+                    backoff.reset();
+                    wait(&mut listener).await;
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        outbox = self.0.outbox.name(),
+                        error = &error as &dyn std::error::Error,
+                        "changes wait"
+                    );
+                    sleep(backoff.next()).await;
+                }
+            }
+        }
+    }
+
+    async fn prepare(&self) -> Result<(), RelayError> {
+        self.0.bus.ensure_streams().await.map_err(|e| RelayError::Streams(e.into()))?;
+        for bucket in &self.0.buckets {
+            self.0.bus.push(*bucket).ensure().await.map_err(|e| RelayError::Streams(e.into()))?;
+        }
+        Ok(())
+    }
+
+    async fn count_forever(&self) {
+        loop {
+            // What cannot be counted stands as it was: the database has a check of its own.
+            if let Ok(state) = self.0.outbox.state(&self.0.db, &self.0.ctx).await {
+                self.0.metrics.rows.set(state.waiting);
+                self.0.metrics.lag_seconds.set(state.oldest_ms as f64 / 1_000.0);
+                *self.0.state.lock() = state;
+            }
+            sleep(COUNT_EVERY).await;
+        }
+    }
+}
+
+/// Until something may have been written.
+async fn wait(listener: &mut Option<Listener>) {
+    let Some(listening) = listener else { return sleep(POLLING).await };
+    let at = Instant::now() + LISTENING;
+    if let Ok(Err(error)) = tokio::time::timeout_at(at, listening.next()).await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "no longer listening");
+        *listener = None;
+        sleep(POLLING).await;
+    }
+}

@@ -1,0 +1,91 @@
+//! NATS away, empty when it comes back, and databases behind a pooler.
+
+use weir_events::Change;
+use weir_runtime::Tasks;
+use weir_testkit::PgBouncer;
+
+use super::*;
+
+fn put(tenant: TenantId, value: u32) -> Letter {
+    Letter { subject: TEST.subject(&tenant.to_string()), ..letter(tenant, "state", value) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_wait_while_nats_is_away_and_go_out_when_it_is_back() {
+    let world = World::new().await;
+    let tasks = Tasks::new();
+    let relay = world.relay();
+    relay.spawn("relay", &tasks);
+    world.nats.stop().await.unwrap();
+    let tenant = TenantId::new();
+    for n in 0..3 {
+        world.write(tenant, &[put(tenant, n), letter(tenant, "a", n)]).await;
+    }
+    until("the lag", async || (world.metric(r#"weir_outbox_rows{outbox="control"}"#)? > 5.0).then_some(()))
+        .await;
+    assert!(world.metric(r#"weir_outbox_lag_seconds{outbox="control"}"#).unwrap() > 0.0);
+    assert_eq!(relay.check(), Ok(()));
+    world.admin("UPDATE control.outbox SET written_at = written_at - interval '1 hour'").await;
+    let late = until("the complaint", async || relay.check().err()).await;
+    assert!(late.starts_with("6 changes not published, the oldest 36"), "{late}");
+
+    world.nats.restart().await.unwrap();
+    world.empty().await;
+    let mut watch = world.bus.push(TEST).watch();
+    let value = Bytes::copy_from_slice(&2u32.to_be_bytes());
+    assert_eq!(watch.next().await, Change::Put { key: tenant.to_string(), value });
+    assert_eq!(world.stored().await.iter().map(|s| number(&s.2)).collect::<Vec<_>>(), [0, 1, 2]);
+    until("nothing to complain of", async || relay.check().ok()).await;
+    assert!(tasks.stop(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_and_buckets_are_made_when_they_are_missing() {
+    let world = World::new().await;
+    let tasks = Tasks::new();
+    world.relay().spawn("relay", &tasks);
+    let tenant = TenantId::new();
+    world.write(tenant, &[put(tenant, 1)]).await;
+    world.empty().await;
+    until("the bucket's end", async || world.bus.jetstream().delete_key_value(TEST.name).await.ok()).await;
+    world.write(tenant, &[put(tenant, 2)]).await;
+    world.empty().await;
+    let mut watch = world.bus.push(TEST).watch();
+    let value = Bytes::copy_from_slice(&2u32.to_be_bytes());
+    assert_eq!(watch.next().await, Change::Put { key: tenant.to_string(), value });
+    assert!(tasks.stop(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_pooler_it_looks_by_itself() {
+    let world = World::ready().await;
+    let Some(pooler) = PgBouncer::start(&world.database).await.unwrap() else {
+        println!("skipped: no pgbouncer here");
+        return;
+    };
+    let config = DbConfig { pooler: true, ..DbConfig::new(pooler.app_url()) };
+    let db = Db::connect_lazy(&config).unwrap();
+    assert!(db.listen(Outbox::Control.channel()).await.unwrap().is_none());
+    let tasks = Tasks::new();
+    let relay = Relay::new(Outbox::Control, "control", &[TEST], (db, world.bus.clone()), &world.metrics);
+    relay.spawn("relay", &tasks);
+    let tenant = TenantId::new();
+    for n in 0..5 {
+        world.write(tenant, &[letter(tenant, "a", n)]).await;
+        world.empty().await;
+    }
+    assert_eq!(world.stored().await.len(), 5);
+    assert!(tasks.stop(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_stops_sends_what_waits() {
+    let world = World::ready().await;
+    let tasks = Tasks::new();
+    world.relay().spawn("relay", &tasks);
+    let tenant = TenantId::new();
+    let letters: Vec<_> = (0..100).map(|n| letter(tenant, &format!("k{n}"), n)).collect();
+    world.write(tenant, &letters).await;
+    assert!(tasks.stop(PATIENCE).await);
+    assert_eq!(world.waiting().await, 0);
+}
