@@ -21,7 +21,7 @@ use weir_types::{RequestId, TraceContext};
 use crate::{
     House,
     asked::{Asked, REQUEST_ID},
-    chat,
+    chat, docs,
     endpoint::{self, Dialect, Endpoint, Found},
     models, reply, rest, websocket,
 };
@@ -95,11 +95,11 @@ impl House {
             (Endpoint::Models, _) => models::list(self, asked).await,
             (Endpoint::Model, _) => models::get(self, asked, id).await,
             // These are not on the hot path: boxing keeps the future of the one that is small.
-            (endpoint, _) => Box::pin(self.answer_rest(endpoint, asked, body)).await,
+            (endpoint, _) => Box::pin(self.answer_rest(endpoint, id, asked, body)).await,
         }
     }
 
-    async fn answer_rest(&self, endpoint: Endpoint, asked: &Asked, body: Body) -> Answer {
+    async fn answer_rest(&self, endpoint: Endpoint, id: &str, asked: &Asked, body: Body) -> Answer {
         if endpoint == Endpoint::ChatSocket {
             return websocket::hand_over(self, asked).await;
         }
@@ -107,6 +107,10 @@ impl House {
         match endpoint {
             Endpoint::Rest(route) => rest::serve(self, asked, route, body).await,
             Endpoint::Index => index(),
+            Endpoint::OpenApi => docs::openapi(),
+            Endpoint::Docs => docs::page(asked, id),
+            Endpoint::Errors => docs::errors(asked),
+            Endpoint::ErrorCode => docs::error(asked, id),
             _ => Err(Error::new(Code::NotImplemented, "this endpoint is not there yet")),
         }
     }
@@ -152,6 +156,7 @@ fn index() -> Answer {
             "websocket": "/ws/chat",
             "docs": "/docs",
             "openapi": "/openapi.json",
+            "errors": "/errors",
             "live": "/live",
             "ready": "/ready",
         }),

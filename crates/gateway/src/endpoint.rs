@@ -23,6 +23,11 @@ pub(crate) enum Endpoint {
     /// Described in `/proto`.
     Rest(&'static Route),
     Index,
+    OpenApi,
+    /// The interactive page, and its files.
+    Docs,
+    Errors,
+    ErrorCode,
     /// Known to clients, not there yet.
     Absent(Dialect),
 }
@@ -44,7 +49,13 @@ impl Endpoint {
     pub(crate) fn methods(self) -> &'static [Method] {
         match self {
             Self::ChatCompletions => POST,
-            Self::Models | Self::Model | Self::Index => GET,
+            Self::Models
+            | Self::Model
+            | Self::Index
+            | Self::OpenApi
+            | Self::Docs
+            | Self::Errors
+            | Self::ErrorCode => GET,
             Self::ChatSocket => &[Method::GET],
             Self::Rest(route) => route.methods(),
             Self::Absent(_) => ANY,
@@ -63,8 +74,11 @@ impl Endpoint {
 const ROOT: &[(&str, Endpoint)] = &[
     ("/", Endpoint::Index),
     ("/ws/chat", Endpoint::ChatSocket),
-    ("/docs", Endpoint::Absent(Dialect::Problem)),
-    ("/openapi.json", Endpoint::Absent(Dialect::Problem)),
+    ("/openapi.json", Endpoint::OpenApi),
+    ("/docs", Endpoint::Docs),
+    ("/docs/{id}", Endpoint::Docs),
+    ("/errors", Endpoint::Errors),
+    ("/errors/{id}", Endpoint::ErrorCode),
 ];
 
 /// Written by hand, below `/v1`, and below `/api/v1` alike; the rest is what `/proto` says. A trailing `{id}` takes one
@@ -75,6 +89,8 @@ const TABLE: &[(&str, Endpoint)] = &[
     ("/v1/models/{*id}", Endpoint::Model),
     ("/v1/chat/ws", Endpoint::ChatSocket),
     ("/v1/ws/chat", Endpoint::ChatSocket),
+    ("/v1/docs", Endpoint::Docs),
+    ("/v1/openapi.json", Endpoint::OpenApi),
 ];
 
 /// Known to clients, not there yet: looked at after everything else, below `/v1` and `/api/v1`.
@@ -93,8 +109,6 @@ const ABSENT: &[(&str, Endpoint)] = &[
     ("/v1/batches/{*id}", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/messages", Endpoint::Absent(Dialect::Anthropic)),
     ("/v1/messages/{*id}", Endpoint::Absent(Dialect::Anthropic)),
-    ("/v1/docs", Endpoint::Absent(Dialect::Problem)),
-    ("/v1/openapi.json", Endpoint::Absent(Dialect::Problem)),
 ];
 
 const GEMINI: &str = "/v1beta/models/";
@@ -109,8 +123,7 @@ pub(crate) fn find(path: &str) -> Option<Found<'_>> {
         let endpoint = Endpoint::Absent(Dialect::Gemini);
         return Some(Found { endpoint, id, route: "/v1beta/models/{*id}" });
     }
-    let root = ROOT.iter().find(|(pattern, _)| *pattern == path);
-    root.map(|&(route, endpoint)| Found { endpoint, id: "", route })
+    in_table(ROOT, path)
 }
 
 /// Without what may stand before `/v1`: `/api`, or the name of a vendor whose SDK is to need another base URL only.
@@ -138,6 +151,19 @@ fn matches<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
         Some(stem) => path.strip_prefix(stem).filter(|rest| !rest.is_empty() && !rest.contains('/')),
         None => (pattern == path).then_some(""),
     }
+}
+
+/// What is written by hand and has to be described by hand: each endpoint by its first path.
+#[cfg(test)]
+pub(crate) fn described() -> Vec<(String, &'static [Method])> {
+    let rows: Vec<_> = ROOT.iter().chain(TABLE).collect();
+    let first = rows.iter().enumerate().filter(|(at, (_, endpoint))| {
+        let known = rows.iter().take(*at).any(|(_, earlier)| earlier == endpoint);
+        !known && !matches!(endpoint, Endpoint::Index | Endpoint::Docs)
+    });
+    // What a path leaves open has names of its own in the description.
+    let named = |p: &str| p.replace("models/{*id}", "models/{model}").replace("errors/{id}", "errors/{code}");
+    first.map(|(_, (pattern, endpoint))| (named(pattern), endpoint.methods())).collect()
 }
 
 #[cfg(test)]

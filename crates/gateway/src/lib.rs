@@ -8,6 +8,7 @@ mod auth;
 mod chat;
 mod config;
 mod cors;
+mod docs;
 mod edge;
 mod endpoint;
 mod linger;

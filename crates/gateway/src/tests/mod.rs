@@ -1,6 +1,7 @@
 //! The edge through its real router, with services that the tests play.
 
 mod chat;
+mod docs;
 mod fakes;
 mod refusals;
 mod rest;
@@ -34,6 +35,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 struct House {
     app: Router,
+    edge: crate::Service,
     fakes: Fakes,
     metrics: Metrics,
     clock: ManualClock,
@@ -78,7 +80,8 @@ fn house_with(config: Config, access: weir_access::Config, realtime: Option<Stri
     let admin = assemble(KeyKind::Admin, KeyId::new(), &[1; 32]);
     let grant = KeyGrant { scopes: vec![scope::PLATFORM_ADMIN.to_owned()], ..Default::default() };
     fakes.0.keys.lock().insert(sha256(&admin), grant);
-    House { app: build(config, deps).unwrap().http(), fakes, metrics, clock, tasks, tenant, key, admin }
+    let edge = build(config, deps).unwrap();
+    House { app: edge.http(), edge, fakes, metrics, clock, tasks, tenant, key, admin }
 }
 
 fn limits(requests: Option<u64>, tokens: Option<u64>) -> impl FnOnce(&mut KeyGrant) {

@@ -151,7 +151,7 @@ async fn what_is_not_there_yet_says_so_in_its_dialect() {
     let asks = |path: &str| post(path, &json!({})).key(&house.key);
     let (status, body) = asks("/v1/embeddings").json(&house).await;
     assert_eq!((status, &body["error"]["code"]), (StatusCode::NOT_IMPLEMENTED, &json!("not_implemented")));
-    let (status, body) = asks("/v1/messages").json(&house).await;
+    let (status, body) = asks("/v1/messages/batches").json(&house).await;
     assert_eq!((status, &body["type"]), (StatusCode::NOT_IMPLEMENTED, &json!("error")));
     assert_eq!(body["error"]["type"], "api_error");
     let (status, body) = asks("/v1beta/models/gemini-3:generateContent").json(&house).await;
