@@ -15,6 +15,8 @@ mod operations;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
+mod pushed;
+#[cfg(test)]
 mod strangers;
 #[cfg(test)]
 mod websocket;
