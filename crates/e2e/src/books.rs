@@ -40,7 +40,7 @@ pub struct Events {
     pub requests: HashMap<Uuid, RequestFinished>,
 }
 
-/// Sums of one key and model, in the order of [`COLUMNS`].
+/// Sums of one key and model, in the order of `COLUMNS`.
 pub type Counters = BTreeMap<(String, String), [i64; 11]>;
 
 const COLUMNS: [&str; 11] = [
