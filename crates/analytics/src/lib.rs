@@ -18,6 +18,7 @@ use weir_proto::analytics::analytics_server::AnalyticsServer;
 use weir_runtime::Tasks;
 use weir_types::Clock;
 
+pub use app::{RebuildError, RebuildRange, Rebuilt, rebuild};
 pub use config::Config;
 
 pub use weir_events::ANALYTICS_CONSUMER as CONSUMER;

@@ -45,12 +45,27 @@ impl DbError {
     #[must_use]
     pub fn is_about_data(&self) -> bool {
         match self {
-            Self::Query(sqlx::Error::Database(error)) => {
-                error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
-            }
+            // Classes: data exception, integrity constraint, program limit (a key too long for its index, say).
+            Self::Query(sqlx::Error::Database(error)) => error
+                .code()
+                .is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class))),
             Self::Query(sqlx::Error::Encode(_)) => true,
             _ => false,
         }
+    }
+
+    /// Whether these values made a statement fail that works for others, or may have: theirs to blame, or a
+    /// function's or trigger's that refused them. Not so when the server is away, or the schema is not ours
+    /// (class 42: nothing works then, whatever the values).
+    #[must_use]
+    pub fn is_about_values(&self) -> bool {
+        let refused = match self {
+            Self::Query(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| !code.starts_with("42") && !code.starts_with("0A"))
+            }
+            _ => false,
+        };
+        refused || self.is_about_data()
     }
 }
 

@@ -33,7 +33,7 @@ pub trait Effect<T>: Send + Sync {
     /// deadlocks, rows are written in the order of their keys.
     ///
     /// # Errors
-    /// A failed statement undoes everything, and is put down to one of the events if it was about data.
+    /// A failed statement undoes everything, and is put down to one of the events if it was about its values.
     fn apply(
         &self,
         conn: &mut PgConnection,
@@ -64,7 +64,8 @@ impl Inbox {
     }
 
     /// Applies each event once, however often it comes; all that are new in one transaction. One result per item,
-    /// in order: an error says that this item's data cannot be stored.
+    /// in order: an error says that this item could not be stored, whether for ever ([`DbError::is_about_data`]) or
+    /// for now.
     ///
     /// # Errors
     /// The database is away, or no item is to blame. Some items may have had their effect; they will not have it
@@ -85,7 +86,7 @@ impl Inbox {
         while let Some(range) = ranges.pop() {
             match self.transaction(db, ctx, &items[range.clone()], effect).await {
                 Ok(()) => {}
-                Err(error) if !error.is_about_data() => return Err(error),
+                Err(error) if !error.is_about_values() => return Err(error),
                 Err(error) if range.len() == 1 => results[range.start] = Err(error),
                 Err(_) => ranges.extend(halves(range)),
             }

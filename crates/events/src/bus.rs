@@ -35,6 +35,9 @@ pub struct NatsConfig {
     /// Beyond this, usage events that every consumer has handled make room; before, they stay for 30 days to be
     /// looked at or replayed.
     pub usage_bytes: u64,
+    /// After this many failures of its handler a message becomes a dead letter. Times when PostgreSQL is away count
+    /// as none.
+    pub max_deliver: u32,
 }
 
 impl Default for NatsConfig {
@@ -46,6 +49,7 @@ impl Default for NatsConfig {
             name: "weir".into(),
             replicas: 1,
             usage_bytes: 1 << 30,
+            max_deliver: 8,
         }
     }
 }
@@ -76,6 +80,7 @@ pub struct Bus {
     link: watch::Receiver<Link>,
     replicas: usize,
     usage_bytes: u64,
+    max_deliver: u32,
     metrics: Arc<EventMetrics>,
 }
 
@@ -127,6 +132,7 @@ impl Bus {
             link,
             replicas: config.replicas.max(1),
             usage_bytes: config.usage_bytes,
+            max_deliver: config.max_deliver.max(1),
             metrics: Arc::new(metrics),
         })
     }
@@ -155,6 +161,10 @@ impl Bus {
     #[must_use]
     pub fn metrics(&self) -> &EventMetrics {
         &self.metrics
+    }
+
+    pub(crate) fn max_deliver(&self) -> u32 {
+        self.max_deliver
     }
 
     pub(crate) fn replicas(&self) -> usize {

@@ -7,10 +7,12 @@
 
 mod bus;
 mod consumer;
+mod dead_letters;
 mod event;
 mod metrics;
 mod publish;
 mod push;
+mod reader;
 mod spool;
 mod streams;
 pub mod usage;
@@ -18,9 +20,13 @@ pub mod usage;
 pub use async_nats;
 pub use bus::{Bus, BusError, Link, NatsConfig};
 pub use consumer::{BatchHandler, ConsumerConfig, InfrastructureDown, Outcome, Received, consume};
+pub use dead_letters::{
+    Bulk, DeadLetter, DeadLetterError, DeadLetters, Deed, Filter, LetterId, Payloads, Reason, ReasonCode,
+};
 pub use event::{Event, EventError, subject};
 pub use metrics::EventMetrics;
 pub use publish::{NotStored, Stored};
 pub use push::{Bucket, Change, Push, PushError, Watch};
+pub use reader::{Held, ReadError, Reader};
 pub use spool::{Commit, CommitError, Durability, Open, Spool, SpoolConfig, SpoolError};
 pub use streams::{ANALYTICS_CONSUMER, AUDIT, BILLING_CONSUMER, DLQ, STREAMS, USAGE};

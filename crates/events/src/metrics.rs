@@ -23,6 +23,7 @@ pub struct EventMetrics {
     pub(crate) consumer_batches: Family<ConsumerLabel, Counter>,
     pub(crate) consumer_stalls: Family<ConsumerLabel, Counter>,
     pub(crate) consumer_messages: Family<MessageLabel, Counter>,
+    pub(crate) dead_letters: Gauge,
     push_undecodable: Family<BucketLabel, Counter>,
 }
 
@@ -33,12 +34,14 @@ struct BucketLabel {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ConsumerLabel {
+    pub(crate) stream: &'static str,
     pub(crate) consumer: &'static str,
 }
 
 /// `outcome` is one of `ack`, `skipped`, `retry`, `dead_letter`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct MessageLabel {
+    pub(crate) stream: &'static str,
     pub(crate) consumer: &'static str,
     pub(crate) outcome: &'static str,
 }
@@ -108,8 +111,13 @@ impl EventMetrics {
             ),
             consumer_messages: r.shared(
                 "weir_consumer_messages_total",
-                "Messages by outcome",
+                "Messages by outcome: ack, skipped, retry, dead_letter",
                 Family::default,
+            ),
+            dead_letters: r.shared(
+                "weir_dlq_messages",
+                "Dead letters waiting for an operator",
+                Gauge::default,
             ),
             push_undecodable: r.shared(
                 "weir_push_undecodable_total",

@@ -29,15 +29,23 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The streams of this version: name and subjects.
 pub const STREAMS: &[(&str, &str)] = &[(USAGE, "weir.usage.>"), (AUDIT, "weir.audit.>"), (DLQ, "weir.dlq.>")];
 
+/// For how long a broker knows a message by its id. Dead letters have longer: an instance that died between storing
+/// one and ending its message gets that again whenever it is back.
+const DUPLICATES: Duration = Duration::from_secs(600);
+
 fn config(name: &str, subjects: &str, replicas: usize) -> Config {
+    let mut subjects = vec![subjects.to_owned()];
+    if name != DLQ {
+        subjects.push(format!("weir.replay.{name}.>"));
+    }
     Config {
         name: name.to_owned(),
-        subjects: vec![subjects.to_owned()],
+        subjects,
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,
         discard: DiscardPolicy::Old,
         max_age: 30 * DAY,
-        duplicate_window: Duration::from_secs(600),
+        duplicate_window: if name == DLQ { DAY } else { DUPLICATES },
         num_replicas: replicas.max(1),
         ..Config::default()
     }

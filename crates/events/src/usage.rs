@@ -18,6 +18,8 @@ const HOUR_MS: i64 = 3_600_000;
 
 /// The kinds of events on `weir.usage.>`.
 pub const USAGE_KINDS: &[&str] = &[ATTEMPT_CLOSED, REQUEST_FINISHED];
+/// Subjects of the charges.
+pub const REQUESTS: &str = "weir.usage.*.request_finished";
 /// Only the charges.
 pub const REQUEST_KINDS: &[&str] = &[REQUEST_FINISHED];
 

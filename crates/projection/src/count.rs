@@ -1,7 +1,9 @@
 //! Counting usage events: each once, however often it comes, and bad ones without harm to the others.
 
 use weir_db::{Db, DbError, Effect, Inbox, Item};
-use weir_events::{BatchHandler, InfrastructureDown, Outcome, Received, usage::UsageEvent};
+use weir_events::{
+    BatchHandler, InfrastructureDown, Outcome, Reason, ReasonCode, Received, usage::UsageEvent,
+};
 use weir_types::RequestContext;
 
 pub(crate) struct Count<E> {
@@ -21,13 +23,18 @@ impl<E: Effect<UsageEvent> + 'static> BatchHandler for Count<E> {
                     items.push(Item { tenant: received.tenant, event_id: received.id, value });
                     places.push(place);
                 }
-                Err(reason) => outcomes[place] = Outcome::DeadLetter(reason),
+                Err(why) => outcomes[place] = Outcome::DeadLetter(Reason::new(ReasonCode::Undecodable, why)),
             }
         }
         let applied = self.inbox.apply_once(&self.db, &self.ctx, &items, &self.effect).await;
         for (place, result) in places.into_iter().zip(applied.map_err(InfrastructureDown::new)?) {
             if let Err(error) = result {
-                outcomes[place] = Outcome::DeadLetter(reason(&error));
+                let why = words(&error);
+                outcomes[place] = if error.is_about_data() {
+                    Outcome::DeadLetter(Reason::new(ReasonCode::Rejected, why))
+                } else {
+                    Outcome::Retry(why)
+                };
             }
         }
         Ok(outcomes)
@@ -35,7 +42,7 @@ impl<E: Effect<UsageEvent> + 'static> BatchHandler for Count<E> {
 }
 
 /// For the operator, who wants the database's own words too.
-fn reason(error: &DbError) -> String {
+fn words(error: &DbError) -> String {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     format!("{error}: {}", cause.unwrap_or_default())
 }

@@ -2,5 +2,7 @@
 
 mod kpis;
 mod range;
+mod rebuild;
 
 pub(crate) use kpis::Kpis;
+pub use rebuild::{RebuildError, RebuildRange, Rebuilt, rebuild};

@@ -1,7 +1,8 @@
 //! SQL.
 
 mod read;
+pub(crate) mod rebuild;
 mod write;
 
 pub(crate) use read::hourly;
-pub(crate) use write::Hourly;
+pub(crate) use write::{Figures, Hourly, Share, share};

@@ -1,6 +1,8 @@
 //! Analytics on real PostgreSQL and NATS.
 #![cfg(test)]
 
+mod rebuild;
+
 use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
@@ -24,6 +26,8 @@ const THIS_HOUR: i64 = 1_699_999_200_000;
 
 struct House {
     _nats: Nats,
+    admin_url: String,
+    db: Db,
     bus: Bus,
     service: Service,
     tasks: Tasks,
@@ -40,11 +44,11 @@ impl House {
         let bus = Bus::connect(&config, EventMetrics::default()).await.unwrap();
         until("streams", async || bus.ensure_streams().await.ok()).await;
         let db = Db::connect_lazy(&DbConfig::new(database.app_url.clone())).unwrap();
-        let deps = Deps { db, bus: bus.clone(), clock: Arc::new(ManualClock::at(NOW)) };
+        let deps = Deps { db: db.clone(), bus: bus.clone(), clock: Arc::new(ManualClock::at(NOW)) };
         let service = build(Config::default(), deps).unwrap();
         let tasks = Tasks::new();
         service.spawn(&tasks);
-        Self { _nats: nats, bus, service, tasks }
+        Self { _nats: nats, admin_url: database.admin_url.clone(), db, bus, service, tasks }
     }
 
     async fn publish(&self, event: &Event, message_id: &str) {
@@ -79,7 +83,7 @@ fn ctx(tenant: TenantId) -> RequestContext {
 }
 
 fn caller(tenant: TenantId) -> Option<Caller> {
-    Some(Caller { tenant_id: tenant.to_string(), key_id: KeyId::new().to_string(), user_id: String::new() })
+    Some(Caller { tenant_id: tenant.to_string(), key_id: KeyId::new().to_string(), ..Caller::default() })
 }
 
 fn finished(tenant: TenantId, model: &str, at: i64, outcome: Outcome, us: Option<u64>) -> Event {

@@ -1,11 +1,11 @@
 //! Bad messages and absent servers.
 
 use sqlx::{Connection as _, PgConnection};
-use weir_events::Event;
+use weir_events::{Event, Filter};
 use weir_proto::events::Outcome;
 use weir_testkit::{Postgres, until};
 
-use crate::house::{House, NOW, Someone, successes};
+use crate::house::{House, MAX_DELIVER, NOW, Someone, successes};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn poison_goes_to_the_dead_letters_and_takes_nobody_with_it() {
@@ -49,7 +49,82 @@ async fn poison_goes_to_the_dead_letters_and_takes_nobody_with_it() {
         let letter = dead.iter().find(|h| h.get("weir-event-id").unwrap().as_str() == id).unwrap();
         let told = letter.get("weir-reason").unwrap().as_str();
         assert!(told.contains(reason), "{told}");
+        let code = letter.get("weir-reason-code").unwrap().as_str();
+        let undecodable = ["absurd", "invalid"].contains(&reason);
+        assert_eq!(code, if undecodable { "undecodable" } else { "rejected" }, "{told}");
     }
+}
+
+/// A trigger of an operator's who keeps a model from being counted.
+const FORBID: &str = "\
+CREATE FUNCTION public.forbid() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN IF NEW.model = 'forbidden' THEN RAISE EXCEPTION 'not today'; END IF; RETURN NEW; END $$;
+CREATE TRIGGER forbid BEFORE INSERT ON billing.usage_counters FOR EACH ROW EXECUTE FUNCTION public.forbid()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_refuses_is_tried_again_then_dead_and_counts_once_when_replayed() {
+    let house = House::new().await;
+    let someone = Someone::new();
+    let mut admin = PgConnection::connect(&house.database.admin_url).await.unwrap();
+    sqlx::raw_sql(FORBID).execute(&mut admin).await.unwrap();
+    for _ in 0..10 {
+        house.publish(&someone.success("m")[1]).await;
+    }
+    let forbidden = someone.success("forbidden")[1].clone();
+    house.publish(&forbidden).await;
+    for _ in 0..10 {
+        house.publish(&someone.success("m")[1]).await;
+    }
+    let letters = house.bus.dead_letters();
+    let letter =
+        until("the dead letter", async || letters.list(&Filter::default(), None, 10).await.ok()?.pop()).await;
+    // The others did not wait for it.
+    assert_eq!(house.totals(someone.tenant).await, successes(20));
+    assert_eq!(
+        (letter.reason_code.as_str(), letter.failures, letter.event_id),
+        ("retries_exhausted", MAX_DELIVER, Some(forbidden.id))
+    );
+    assert!(letter.reason.contains("not today"), "{}", letter.reason);
+
+    sqlx::raw_sql("DROP TRIGGER forbid ON billing.usage_counters").execute(&mut admin).await.unwrap();
+    letters.replay(letter.id).await.unwrap();
+    house.settled().await;
+    assert_eq!(house.totals(someone.tenant).await, successes(21));
+    // Once more, under an id that the stream does not know: the inbox does.
+    let mut headers = weir_events::async_nats::HeaderMap::new();
+    headers.insert("ce-id", forbidden.id.to_string());
+    headers.insert("Nats-Msg-Id", "another");
+    let subject = format!("weir.replay.USAGE.{}.{}", weir_billing::CONSUMER, forbidden.subject);
+    let sent = house.bus.jetstream().publish_with_headers(subject, headers, forbidden.payload.clone()).await;
+    sent.unwrap().await.unwrap();
+    house.settled().await;
+    assert_eq!(house.totals(someone.tenant).await, successes(21));
+    assert_eq!(letters.depth().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_is_not_ours_is_no_event_s_fault() {
+    let house = House::new().await;
+    let someone = Someone::new();
+    let mut admin = PgConnection::connect(&house.database.admin_url).await.unwrap();
+    sqlx::raw_sql("ALTER TABLE billing.usage_counters RENAME TO elsewhere")
+        .execute(&mut admin)
+        .await
+        .unwrap();
+    house.publish(&someone.success("m")[1]).await;
+    until("more deliveries than an event may fail", async || {
+        let stream = house.bus.jetstream().get_stream(weir_events::USAGE).await.ok()?;
+        let info = stream.consumer_info(weir_billing::CONSUMER).await.ok()?;
+        (info.delivered.consumer_sequence > u64::from(MAX_DELIVER) + 1).then_some(())
+    })
+    .await;
+    sqlx::raw_sql("ALTER TABLE billing.elsewhere RENAME TO usage_counters")
+        .execute(&mut admin)
+        .await
+        .unwrap();
+    house.settled().await;
+    assert_eq!(house.totals(someone.tenant).await, successes(1));
+    assert!(house.dead_letters().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,9 @@ pub(crate) const NOW: i64 = 1_700_000_000_123;
 pub(crate) const HOUR: i64 = 3_600_000;
 pub(crate) const THIS_HOUR: i64 = 1_699_999_200_000;
 
+/// Enough to see that an event is tried again.
+pub(crate) const MAX_DELIVER: u32 = 3;
+
 pub(crate) struct House {
     pub(crate) nats: Nats,
     pub(crate) bus: Bus,
@@ -39,7 +42,7 @@ impl House {
         let migrate = |url: String| async move { weir_db::migrate(&url, &role).await };
         let database = postgres.database(&weir_db::fingerprint(), migrate).await.unwrap();
         let nats = Nats::start().await.unwrap();
-        let config = NatsConfig { url: nats.url().into(), ..NatsConfig::default() };
+        let config = NatsConfig { url: nats.url().into(), max_deliver: MAX_DELIVER, ..NatsConfig::default() };
         let bus = Bus::connect(&config, EventMetrics::default()).await.unwrap();
         until("streams", async || bus.ensure_streams().await.ok()).await;
         let db = Db::connect_lazy(&DbConfig::new(database.app_url.clone())).unwrap();
@@ -139,6 +142,7 @@ impl Someone {
             tenant_id: self.tenant.to_string(),
             key_id: self.key.to_string(),
             user_id: self.user.map(|u| u.to_string()).unwrap_or_default(),
+            traceparent: String::new(),
         })
     }
 
@@ -148,7 +152,7 @@ impl Someone {
             caller: self.caller(),
             model: model.into(),
             outcome: outcome.into(),
-            tokens: Some(Tokens { input: 10, output: 5, cache_read: 2, reasoning: 1 }),
+            tokens: Some(Tokens { input: 10, output: 5, cache_read: 2, reasoning: 1, ..Default::default() }),
             finished_at_ms,
             ..RequestFinished::default()
         }
@@ -160,7 +164,7 @@ impl Someone {
             caller: self.caller(),
             model: model.into(),
             outcome: outcome.into(),
-            tokens: Some(Tokens { input: 11, output: 6, cache_read: 3, reasoning: 2 }),
+            tokens: Some(Tokens { input: 11, output: 6, cache_read: 3, reasoning: 2, ..Default::default() }),
             closed_at_ms: NOW,
             ..AttemptClosed::default()
         }

@@ -1,6 +1,7 @@
 //! The policy of the control plane: who may do what, and what is a valid request.
 
 mod changes;
+mod dead_letters;
 mod keys;
 mod page;
 mod resolve;
@@ -17,6 +18,7 @@ use crate::{
     metrics::ControlMetrics,
     store::{Keys, Tenants},
 };
+pub(crate) use dead_letters::DeadLetters;
 pub(crate) use page::Page;
 pub(crate) use resolve::Resolved;
 

@@ -1,5 +1,6 @@
 //! The gRPC services: thin, each call is one call of the app.
 
+mod dead_letters;
 mod keys;
 mod tenants;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use weir_proto::control::RateLimits;
 
 use crate::app::App;
+pub(crate) use dead_letters::DeadLetters;
 
 pub(crate) struct Tenants(pub(crate) Arc<App>);
 pub(crate) struct ApiKeys(pub(crate) Arc<App>);

@@ -1,6 +1,7 @@
 //! The control plane on a real PostgreSQL, called as gateways call it.
 #![cfg(test)]
 
+mod dead_letters;
 mod gateways;
 mod keys;
 mod push;

@@ -10,17 +10,19 @@ use weir_runtime::{Shutdown, retry::Backoff};
 use super::{
     BatchHandler, ConsumerConfig, Delivery, Outcome, Received,
     batch::{Gathered, Puller},
-    settle::Settler,
+    settle::{Failures, Settler},
 };
-use crate::{Bus, metrics::ConsumerLabel};
+use crate::{
+    Bus,
+    dead_letters::{Reason, ReasonCode, replay_prefix},
+    metrics::ConsumerLabel,
+};
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(3);
 /// A stream that has gone is made again after this, not at once: nats-server 2.15 gives a stream made while the one
 /// before it is being deleted that one's store, and then acknowledges nothing.
 const REMAKE: Duration = Duration::from_secs(1);
-/// A handler that panics or miscounts gets the message again after this.
-const AFTER_DEFECT: Duration = Duration::from_secs(1);
 /// Messages whose failures are remembered.
 const MAX_REMEMBERED: usize = 100_000;
 /// How long stopping waits for the last acknowledgements to leave.
@@ -32,19 +34,25 @@ pub(super) struct Run<H> {
     handler: H,
     label: ConsumerLabel,
     /// Failures by stream sequence, of messages not yet settled.
-    failures: HashMap<u64, u32>,
+    failing: HashMap<u64, Failing>,
+    backoff: Backoff,
+}
+
+/// A message that comes again.
+struct Failing {
+    failures: Failures,
     backoff: Backoff,
 }
 
 impl<H: BatchHandler> Run<H> {
     pub(super) fn new(bus: Bus, config: ConsumerConfig, handler: H) -> Self {
-        let label = ConsumerLabel { consumer: config.durable };
+        let label = ConsumerLabel { stream: config.stream, consumer: config.durable };
         Self {
             bus,
             config,
             handler,
             label,
-            failures: HashMap::new(),
+            failing: HashMap::new(),
             backoff: Backoff::new(RETRY_FIRST, RETRY_MAX),
         }
     }
@@ -104,7 +112,11 @@ impl<H: BatchHandler> Run<H> {
             ack_wait: self.config.ack_wait,
             // Failures are counted here: a database that is down must not use up deliveries.
             max_deliver: -1,
-            filter_subject: self.config.filter.to_owned(),
+            // What is replayed to this consumer is for no other.
+            filter_subjects: vec![
+                self.config.filter.to_owned(),
+                format!("{}>", replay_prefix(self.config.stream, self.config.durable)),
+            ],
             max_ack_pending: 10_000,
             ..pull::Config::default()
         };
@@ -123,7 +135,9 @@ impl<H: BatchHandler> Run<H> {
                     let deliveries = messages
                         .into_iter()
                         .map(|m| {
-                            Delivery::new(m, |sequence| self.failures.get(&sequence).copied().unwrap_or(0))
+                            Delivery::new(m, &self.config, |sequence| {
+                                self.failing.get(&sequence).map_or(0, |f| f.failures.count)
+                            })
                         })
                         .collect();
                     if self.batch(deliveries).await {
@@ -152,7 +166,8 @@ impl<H: BatchHandler> Run<H> {
             if !self.config.kinds.contains(&delivery.kind()) {
                 settler.ack(&delivery, "skipped").await;
             } else if let Err(reason) = delivery.received {
-                settler.dead_letter(&delivery, 0, reason).await;
+                let reason = Reason::new(ReasonCode::Undecodable, reason);
+                settler.dead_letter(&delivery, &Failures::none(self.config.clock.now_ms()), &reason).await;
             } else {
                 known.push(delivery);
             }
@@ -185,15 +200,17 @@ impl<H: BatchHandler> Run<H> {
         match self.call(received).await {
             Called::Outcomes(outcomes) => return Some(outcomes),
             Called::Down => return None,
-            Called::Defect if received.len() == 1 => return Some(vec![Outcome::Retry(AFTER_DEFECT)]),
-            Called::Defect => {}
+            Called::Defect(what) if received.len() == 1 => {
+                return Some(vec![Outcome::Retry(what.to_owned())]);
+            }
+            Called::Defect(_) => {}
         }
         // One of them is the reason: each on its own, so that the others do not suffer.
         let mut outcomes = Vec::with_capacity(received.len());
         for one in received.chunks(1) {
             outcomes.push(match self.call(one).await {
                 Called::Outcomes(mut outcome) => outcome.pop()?,
-                Called::Defect => Outcome::Retry(AFTER_DEFECT),
+                Called::Defect(what) => Outcome::Retry(what.to_owned()),
                 Called::Down => return None,
             });
         }
@@ -202,7 +219,17 @@ impl<H: BatchHandler> Run<H> {
 
     async fn call(&self, received: &[Received]) -> Called {
         let name = self.config.durable;
-        match AssertUnwindSafe(self.handler.handle(received)).catch_unwind().await {
+        let handled = AssertUnwindSafe(self.handler.handle(received)).catch_unwind();
+        let Ok(handled) = timeout(self.config.handle_within, handled).await else {
+            self.stalled();
+            tracing::warn!(
+                consumer = name,
+                messages = received.len(),
+                "handler takes too long and is given up"
+            );
+            return Called::Down;
+        };
+        match handled {
             Ok(Ok(outcomes)) if outcomes.len() == received.len() => Called::Outcomes(outcomes),
             Ok(Ok(outcomes)) => {
                 tracing::error!(
@@ -211,50 +238,78 @@ impl<H: BatchHandler> Run<H> {
                     outcomes = outcomes.len(),
                     "handler miscounted"
                 );
-                Called::Defect
+                Called::Defect("the handler miscounted")
             }
             Ok(Err(error)) => {
-                self.bus.metrics().consumer_stalls.get_or_create_owned(&self.label).inc();
+                self.stalled();
                 let cause = std::error::Error::source(&error);
                 tracing::warn!(consumer = name, messages = received.len(), cause, "handler waits: {error}");
                 Called::Down
             }
             Err(_) => {
                 tracing::error!(consumer = name, messages = received.len(), "handler panicked");
-                Called::Defect
+                Called::Defect("the handler panicked")
             }
         }
     }
 
+    fn stalled(&self) {
+        self.bus.metrics().consumer_stalls.get_or_create_owned(&self.label).inc();
+    }
+
     async fn settle(&mut self, delivery: &Delivery, outcome: Outcome) {
         let settler = Settler { bus: &self.bus, config: &self.config };
-        let failures = self.failures.get(&delivery.sequence).copied().unwrap_or(0);
         let settled = match outcome {
             Outcome::Ack => {
                 settler.ack(delivery, "ack").await;
                 true
             }
-            Outcome::Retry(after) if failures + 1 < self.config.max_deliver => {
-                settler.retry(delivery, after).await;
-                if self.failures.len() < MAX_REMEMBERED {
-                    self.failures.insert(delivery.sequence, failures + 1);
+            Outcome::Retry(why) => {
+                let failing = Self::failed(&mut self.failing, delivery.sequence, &self.config);
+                let max = self.config.max_deliver.unwrap_or(self.bus.max_deliver());
+                if failing.failures.count < max {
+                    settler.retry(delivery, failing.backoff.next(), &why).await;
+                    false
+                } else {
+                    let reason = Reason::new(ReasonCode::RetriesExhausted, why);
+                    settler.dead_letter(delivery, &failing.failures, &reason).await
                 }
-                false
             }
-            Outcome::Retry(_) => {
-                settler.dead_letter(delivery, failures + 1, "the handler failed every time").await
+            Outcome::DeadLetter(reason) => {
+                let failing = Self::failed(&mut self.failing, delivery.sequence, &self.config);
+                settler.dead_letter(delivery, &failing.failures, &reason).await
             }
-            Outcome::DeadLetter(reason) => settler.dead_letter(delivery, failures + 1, &reason).await,
         };
         if settled {
-            self.failures.remove(&delivery.sequence);
+            self.failing.remove(&delivery.sequence);
         }
+    }
+
+    /// Notes one more failure.
+    fn failed<'a>(
+        failing: &'a mut HashMap<u64, Failing>,
+        sequence: u64,
+        config: &ConsumerConfig,
+    ) -> &'a mut Failing {
+        let now_ms = config.clock.now_ms();
+        if failing.len() >= MAX_REMEMBERED && !failing.contains_key(&sequence) {
+            // Some other message gets its tries again.
+            let other = failing.keys().next().copied();
+            other.and_then(|other| failing.remove(&other));
+        }
+        let known = failing.entry(sequence).or_insert_with(|| Failing {
+            failures: Failures::none(now_ms),
+            backoff: Backoff::new(config.retry_first, config.retry_max),
+        });
+        known.failures.count += 1;
+        known.failures.last_ms = now_ms;
+        known
     }
 }
 
 enum Called {
     Outcomes(Vec<Outcome>),
     /// It panicked, or gave a wrong number of outcomes.
-    Defect,
+    Defect(&'static str),
     Down,
 }

@@ -2,15 +2,31 @@
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, jetstream::AckKind};
+use async_nats::jetstream::AckKind;
 
 use super::{ConsumerConfig, Delivery};
-use crate::{Bus, metrics::MessageLabel};
+use crate::{
+    Bus,
+    dead_letters::{Burial, Reason},
+    metrics::MessageLabel,
+};
 
 /// When the dead-letter stream does not take a message it is tried again after this.
 const DLQ_RETRY: Duration = Duration::from_secs(5);
-/// A tenant part for subjects that name none.
-const NO_TENANT: &str = "unknown";
+
+/// How often the handler failed on a message, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Failures {
+    pub(super) count: u32,
+    pub(super) first_ms: i64,
+    pub(super) last_ms: i64,
+}
+
+impl Failures {
+    pub(super) fn none(now_ms: i64) -> Self {
+        Self { count: 0, first_ms: now_ms, last_ms: now_ms }
+    }
+}
 
 pub(super) struct Settler<'a> {
     pub(super) bus: &'a Bus,
@@ -23,7 +39,15 @@ impl Settler<'_> {
         self.count(outcome);
     }
 
-    pub(super) async fn retry(&self, delivery: &Delivery, after: Duration) {
+    pub(super) async fn retry(&self, delivery: &Delivery, after: Duration, why: &str) {
+        tracing::warn!(
+            consumer = self.config.durable,
+            subject = delivery.subject,
+            stream.sequence = delivery.sequence,
+            after_ms = after.as_millis(),
+            why,
+            "message failed and comes again"
+        );
         self.answer(delivery, AckKind::Nak(Some(after))).await;
         self.count("retry");
     }
@@ -33,16 +57,33 @@ impl Settler<'_> {
         self.answer(delivery, AckKind::Nak(Some(after))).await;
     }
 
-    /// Stores the message in the dead-letter stream, then ends it here. Whether that worked.
-    pub(super) async fn dead_letter(&self, delivery: &Delivery, failures: u32, reason: &str) -> bool {
-        match self.publish(delivery, failures, reason).await {
+    /// Stores the message in the dead-letter stream, then ends it here. Whether that worked: a process that dies in
+    /// between gets the message again, and the stream knows the letter by its id.
+    pub(super) async fn dead_letter(
+        &self,
+        delivery: &Delivery,
+        failures: &Failures,
+        reason: &Reason,
+    ) -> bool {
+        let burial = Burial {
+            stream: self.config.stream,
+            consumer: self.config.durable,
+            message: &delivery.message,
+            subject: &delivery.subject,
+            failures: failures.count,
+            first_failure_ms: failures.first_ms,
+            last_failure_ms: failures.last_ms,
+            reason,
+        };
+        match burial.publish(self.bus).await {
             Ok(()) => {
                 tracing::error!(
                     consumer = self.config.durable,
-                    subject = delivery.message.subject.as_str(),
+                    subject = delivery.subject,
                     stream.sequence = delivery.sequence,
-                    failures,
-                    reason,
+                    failures = failures.count,
+                    reason.code = reason.code.as_str(),
+                    reason = reason.text,
                     "message became a dead letter"
                 );
                 self.answer(delivery, AckKind::Term).await;
@@ -57,37 +98,6 @@ impl Settler<'_> {
         }
     }
 
-    async fn publish(
-        &self,
-        delivery: &Delivery,
-        failures: u32,
-        reason: &str,
-    ) -> Result<(), async_nats::Error> {
-        let message = &delivery.message;
-        let known = delivery.received.as_ref().ok();
-        let tenant = known.map_or_else(|| NO_TENANT.to_owned(), |r| r.tenant.to_string());
-        let deliveries = message.info().map_or(0, |i| i.delivered);
-        let mut headers = HeaderMap::new();
-        for name in ["ce-id", "ce-type", "ce-source", "ce-time", "ce-specversion"] {
-            if let Some(value) = message.headers.as_ref().and_then(|h| h.get(name)) {
-                headers.insert(name, value.clone());
-            }
-        }
-        // One dead letter per consumer and message, however often this is tried.
-        let id = format!("{}.{}.{}", self.config.stream, self.config.durable, delivery.sequence);
-        headers.insert(async_nats::header::NATS_MESSAGE_ID, id);
-        headers.insert("weir-reason", one_line(reason));
-        headers.insert("weir-subject", message.subject.as_str());
-        headers.insert("weir-consumer", self.config.durable);
-        headers.insert("weir-event-id", known.map_or_else(String::new, |r| r.id.to_string()));
-        headers.insert("weir-deliveries", deliveries.to_string());
-        headers.insert("weir-failures", failures.to_string());
-        let subject = format!("weir.dlq.{}.{tenant}", self.config.stream);
-        let payload = message.payload.clone();
-        self.bus.jetstream().publish_with_headers(subject, headers, payload).await?.await?;
-        Ok(())
-    }
-
     /// An answer that is lost only means that the message comes again.
     async fn answer(&self, delivery: &Delivery, kind: AckKind) {
         if let Err(error) = delivery.message.ack_with(kind).await {
@@ -96,12 +106,7 @@ impl Settler<'_> {
     }
 
     fn count(&self, outcome: &'static str) {
-        let label = MessageLabel { consumer: self.config.durable, outcome };
+        let label = MessageLabel { stream: self.config.stream, consumer: self.config.durable, outcome };
         self.bus.metrics().consumer_messages.get_or_create(&label).inc();
     }
-}
-
-/// Header values are one line, and short.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
 }

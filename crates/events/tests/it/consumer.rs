@@ -12,7 +12,8 @@ use std::{
 use tokio::sync::Mutex;
 use uuid::Uuid;
 use weir_events::{
-    BatchHandler, Bus, ConsumerConfig, DLQ, Event, InfrastructureDown, Outcome, Received, USAGE, consume,
+    BatchHandler, Bus, ConsumerConfig, DLQ, Event, InfrastructureDown, Outcome, Reason, ReasonCode, Received,
+    USAGE, consume,
 };
 use weir_runtime::Tasks;
 use weir_testkit::{Nats, until};
@@ -42,8 +43,9 @@ impl BatchHandler for Script {
         Ok(batch
             .iter()
             .map(|r| match (r.kind(), r.failures) {
-                ("poison", _) => Outcome::DeadLetter("it is\npoison".into()),
-                ("fails", _) | ("fails_once", 0) => Outcome::Retry(Duration::from_millis(20)),
+                ("poison", _) => Outcome::DeadLetter(Reason::new(ReasonCode::Rejected, "it is\npoison")),
+                ("fails", n) => Outcome::Retry(format!("failure {n}")),
+                ("fails_once", 0) => Outcome::Retry("not yet".into()),
                 _ => Outcome::Ack,
             })
             .collect())
@@ -54,7 +56,12 @@ const KINDS: &[&str] = &["works", "poison", "fails", "fails_once", "panics", "mi
 
 fn config() -> ConsumerConfig {
     let config = ConsumerConfig::new(USAGE, "test", "weir.usage.>", KINDS);
-    ConsumerConfig { max_deliver: 3, ack_wait: Duration::from_secs(2), ..config }
+    ConsumerConfig {
+        max_deliver: Some(3),
+        ack_wait: Duration::from_secs(2),
+        retry_first: Duration::from_millis(20),
+        ..config
+    }
 }
 
 async fn times(script: &Script, event: &Event) -> u32 {
@@ -92,34 +99,34 @@ async fn each_message_gets_the_outcome_it_deserves() {
 
     let mut expected = HashMap::new();
     for (kind, event) in &events {
-        let (reason, failures) = match *kind {
-            "poison" => ("it is poison", "1"),
-            "fails" | "panics" | "miscounts" => ("the handler failed every time", "3"),
+        let (code, reason, failures) = match *kind {
+            "poison" => ("rejected", "it is poison", "1"),
+            "fails" => ("retries_exhausted", "failure 2", "3"),
+            "panics" => ("retries_exhausted", "the handler panicked", "3"),
+            "miscounts" => ("retries_exhausted", "the handler miscounted", "3"),
             _ => continue,
         };
-        expected
-            .insert(event.id.to_string(), (event.subject.clone(), reason.to_owned(), failures.to_owned()));
+        let words = [&event.subject, code, reason, failures].map(str::to_owned);
+        expected.insert(event.id.to_string(), words);
     }
-    expected.insert(
-        String::new(),
-        ("weir.usage.nobody.works".into(), "the message has no event id".into(), "0".into()),
-    );
+    let words = ["weir.usage.nobody.works", "undecodable", "the message has no event id", "0"];
+    expected.insert(String::new(), words.map(str::to_owned));
     let dead = stored(&bus, DLQ).await;
     let get =
         |headers: &weir_events::async_nats::HeaderMap, name: &str| headers.get(name).unwrap().to_string();
     let found: HashMap<_, _> = dead
         .iter()
         .map(|(_, h)| {
-            (
-                get(h, "weir-event-id"),
-                (get(h, "weir-subject"), get(h, "weir-reason"), get(h, "weir-failures")),
-            )
+            let words = ["weir-subject", "weir-reason-code", "weir-reason", "weir-failures"];
+            (get(h, "weir-event-id"), words.map(|name| get(h, name)))
         })
         .collect();
     assert_eq!(found, expected);
     assert_eq!(dead.len(), expected.len());
-    assert_eq!(dead.iter().filter(|(subject, _)| *subject == format!("weir.dlq.USAGE.{tenant}")).count(), 4);
-    assert_eq!(dead.iter().filter(|(subject, _)| subject == "weir.dlq.USAGE.unknown").count(), 1);
+    let among = |place: &str| dead.iter().filter(|(subject, _)| subject == place).count();
+    assert_eq!(among(&format!("weir.dlq.USAGE.test.retries_exhausted.{tenant}")), 3);
+    assert_eq!(among(&format!("weir.dlq.USAGE.test.rejected.{tenant}")), 1);
+    assert_eq!(among("weir.dlq.USAGE.test.undecodable.unknown"), 1);
     for (kind, event) in &events {
         let times = times(&script, event).await;
         match *kind {
@@ -141,7 +148,9 @@ async fn a_database_that_is_down_costs_no_message_a_try() {
     for event in &events {
         publish(&bus, event).await;
     }
-    consume(&bus, config(), script.clone(), &tasks);
+    // Longer than the pauses between tries, during which messages wait in this process.
+    let config = ConsumerConfig { ack_wait: Duration::from_secs(10), ..config() };
+    consume(&bus, config, script.clone(), &tasks);
     // More often put back than a message may fail.
     until("redeliveries", async || {
         let stream = bus.jetstream().get_stream(USAGE).await.ok()?;

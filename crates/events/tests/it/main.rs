@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod consumer;
+mod dead_letters;
 mod push;
 mod spool;
 mod streams;

@@ -1,0 +1,256 @@
+//! Dead letters: everything about the event is kept, replaying reaches the consumer that failed and no other.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Mutex;
+use uuid::Uuid;
+use weir_events::{
+    BatchHandler, Bus, ConsumerConfig, DLQ, DeadLetterError, Deed, Event, Filter, InfrastructureDown,
+    LetterId, Outcome, Reason, ReasonCode, Received, USAGE,
+    async_nats::{
+        HeaderMap,
+        jetstream::consumer::{AckPolicy, pull},
+    },
+    consume,
+};
+use weir_runtime::Tasks;
+use weir_testkit::{Nats, until};
+use weir_types::{ManualClock, TenantId};
+
+use crate::support::{bus, event, publish, streams};
+
+/// Refuses what it is told to, as long as it is told to; counts what it lets through.
+#[derive(Clone, Default)]
+struct Picky {
+    faulty: Arc<AtomicBool>,
+    through: Arc<Mutex<HashMap<Uuid, u32>>>,
+}
+
+impl BatchHandler for Picky {
+    async fn handle(&self, batch: &[Received]) -> Result<Vec<Outcome>, InfrastructureDown> {
+        let faulty = self.faulty.load(Ordering::SeqCst);
+        let mut outcomes = Vec::new();
+        for received in batch {
+            assert!(received.subject.starts_with("weir.usage."), "{}", received.subject);
+            outcomes.push(match received.kind() {
+                "bad" if faulty => Outcome::Retry("it does not fit".into()),
+                "worse" if faulty => Outcome::DeadLetter(Reason::new(ReasonCode::Rejected, "never")),
+                _ => {
+                    *self.through.lock().await.entry(received.id).or_default() += 1;
+                    Outcome::Ack
+                }
+            });
+        }
+        Ok(outcomes)
+    }
+}
+
+impl Picky {
+    async fn times(&self, event: &Event) -> u32 {
+        self.through.lock().await.get(&event.id).copied().unwrap_or(0)
+    }
+}
+
+struct World {
+    nats: Nats,
+    bus: Bus,
+    tasks: Tasks,
+    tenant: TenantId,
+    /// The consumer `one`, and another that finds nothing wrong.
+    one: Picky,
+    other: Picky,
+}
+
+async fn world() -> World {
+    let nats = Nats::start().await.unwrap();
+    let (bus, tasks) = (bus(&nats).await, Tasks::new());
+    streams(&bus).await;
+    let one = Picky { faulty: Arc::new(AtomicBool::new(true)), ..Picky::default() };
+    let other = Picky::default();
+    for (name, handler) in [("one", &one), ("other", &other)] {
+        let config = ConsumerConfig::new(USAGE, name, "weir.usage.>", &["good", "bad", "worse"]);
+        let config = ConsumerConfig {
+            max_deliver: Some(2),
+            retry_first: Duration::from_millis(10),
+            clock: Arc::new(ManualClock::at(1_700_000_000_000)),
+            ..config
+        };
+        consume(&bus, config, handler.clone(), &tasks);
+    }
+    World { nats, bus, tasks, tenant: TenantId::new(), one, other }
+}
+
+impl World {
+    async fn depth(&self, wanted: u64) {
+        let letters = self.bus.dead_letters();
+        until("the dead letters", async || (letters.depth().await.ok()? == wanted).then_some(())).await;
+    }
+
+    async fn publish(&self, kind: &str) -> Event {
+        let event = event(self.tenant, kind);
+        publish(&self.bus, &event).await;
+        event
+    }
+}
+
+fn all() -> Filter {
+    Filter::default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_keeps_everything_and_replaying_has_one_effect() {
+    let world = world().await;
+    let letters = world.bus.dead_letters();
+    let mut headers = HeaderMap::new();
+    let id = Uuid::now_v7();
+    headers.insert("Nats-Msg-Id", id.to_string());
+    headers.insert("ce-type", "weir.usage.bad");
+    headers.append("x-many", "a");
+    headers.append("x-many", "b");
+    let bad = Event { id, ..event(world.tenant, "bad") };
+    let js = world.bus.jetstream();
+    let sent = js.publish_with_headers(bad.subject.clone(), headers, bad.payload.clone()).await;
+    let sequence = sent.unwrap().await.unwrap().sequence;
+    let good = world.publish("good").await;
+    world.depth(1).await;
+
+    let letter = letters.list(&all(), None, 10).await.unwrap().pop().unwrap();
+    assert_eq!((letter.stream.as_str(), letter.consumer.as_str(), letter.sequence), (USAGE, "one", sequence));
+    assert_eq!(
+        (letter.reason_code.as_str(), letter.reason.as_str()),
+        ("retries_exhausted", "it does not fit")
+    );
+    assert_eq!((letter.event_id, letter.tenant), (Some(id), Some(world.tenant)));
+    assert_eq!(
+        (letter.subject.as_str(), letter.payload.clone()),
+        (bad.subject.as_str(), bad.payload.clone())
+    );
+    assert_eq!((letter.failures, letter.deliveries), (2, 2));
+    assert_eq!((letter.first_failure_ms, letter.last_failure_ms), (1_700_000_000_000, 1_700_000_000_000));
+    let headers: Vec<_> = letter.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let id = id.to_string();
+    assert_eq!(
+        headers,
+        [("Nats-Msg-Id", id.as_str()), ("ce-type", "weir.usage.bad"), ("x-many", "a"), ("x-many", "b")]
+    );
+    assert_eq!(letters.get(letter.id).await.unwrap().reason, letter.reason);
+
+    // It fails again: a new letter of the same event, with one replay behind it.
+    letters.replay(letter.id).await.unwrap();
+    let again = until("the second letter", async || {
+        let letters = letters.list(&all(), None, 10).await.ok()?;
+        letters.into_iter().find(|l| l.id != letter.id)
+    })
+    .await;
+    assert_eq!((again.event_id, again.subject.as_str()), (letter.event_id, bad.subject.as_str()));
+    assert!(matches!(letters.replay(letter.id).await, Err(DeadLetterError::NotFound)));
+
+    world.one.faulty.store(false, Ordering::SeqCst);
+    letters.replay(again.id).await.unwrap();
+    until("the event", async || (world.one.times(&bad).await > 0).then_some(())).await;
+    world.depth(0).await;
+    // What comes after it was published after it: by then a second one would have come.
+    let last = world.publish("good").await;
+    for handler in [&world.one, &world.other] {
+        until("the last event", async || (handler.times(&last).await > 0).then_some(())).await;
+        assert_eq!((handler.times(&bad).await, handler.times(&good).await), (1, 1));
+    }
+    assert!(world.tasks.stop(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_replay_and_removal_is_no_second_replay() {
+    let world = world().await;
+    let letters = world.bus.dead_letters();
+    let bad = world.publish("worse").await;
+    world.depth(1).await;
+    let letter = letters.list(&all(), None, 1).await.unwrap().pop().unwrap();
+    let dlq = world.bus.jetstream().get_stream(DLQ).await.unwrap();
+    let kept = dlq.get_raw_message(letter.id.get()).await.unwrap();
+    world.one.faulty.store(false, Ordering::SeqCst);
+    // As a process leaves it that dies after the stream has the event: replayed, and still there.
+    let stream = world.bus.jetstream().get_stream(USAGE).await.unwrap();
+    let id = format!("replay.{}.{}", letter.id, kept.time.unix_timestamp_nanos() / 1_000_000);
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", id);
+    headers.insert("ce-id", bad.id.to_string());
+    let subject = format!("weir.replay.USAGE.one.{}", bad.subject);
+    let sent = world.bus.jetstream().publish_with_headers(subject, headers, bad.payload.clone()).await;
+    sent.unwrap().await.unwrap();
+    let before = stream.get_info().await.unwrap().state.last_sequence;
+    letters.replay(letter.id).await.unwrap();
+    assert_eq!(stream.get_info().await.unwrap().state.last_sequence, before, "the stream knew it");
+    world.depth(0).await;
+    until("the event", async || (world.one.times(&bad).await == 1).then_some(())).await;
+    assert!(world.tasks.stop(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_found_replayed_and_dropped_within_a_bound() {
+    let world = world().await;
+    let letters = world.bus.dead_letters();
+    for n in 0..12 {
+        world.publish(if n % 3 == 0 { "worse" } else { "bad" }).await;
+    }
+    world.depth(12).await;
+    let count = async |filter: Filter| letters.list(&filter, None, 100).await.unwrap().len();
+    assert_eq!(count(Filter { reason: "rejected".into(), ..all() }).await, 4);
+    assert_eq!(count(Filter { consumer: "other".into(), ..all() }).await, 0);
+    assert_eq!(count(Filter { tenant: world.tenant.to_string(), stream: USAGE.into(), ..all() }).await, 12);
+    assert_eq!(count(Filter { tenant: "unknown".into(), ..all() }).await, 0);
+    let first = letters.list(&all(), None, 7).await.unwrap();
+    let second = letters.list(&all(), Some(first[6].id), 7).await.unwrap();
+    let ids: Vec<_> = first.iter().chain(&second).map(|l| l.id).collect();
+    assert!(ids.len() == 12 && ids.is_sorted(), "{ids:?}");
+
+    let rejected = Filter { reason: "rejected".into(), ..all() };
+    let mut told = Vec::new();
+    let bulk = letters.all(Deed::Drop, &rejected, 3, |l| told.push(l.id)).await.unwrap();
+    assert_eq!((bulk.done, bulk.failed.len(), bulk.has_more, told.len()), (3, 0, true, 3));
+    // Those that fail again become new letters: not an endless round.
+    let bulk = letters.all(Deed::Replay, &all(), 100, |_| ()).await.unwrap();
+    assert_eq!((bulk.done, bulk.failed.len(), bulk.has_more), (9, 0, false));
+    world.depth(9).await;
+    assert!(matches!(letters.drop(ids[0]).await, Err(DeadLetterError::NotFound)));
+    let bulk = letters.all(Deed::Drop, &all(), 100, |_| ()).await.unwrap();
+    assert_eq!((bulk.done, bulk.has_more), (9, false));
+    world.depth(0).await;
+    assert!(world.tasks.stop(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_replayed_to_nobody_and_a_deaf_server_is_said() {
+    let world = world().await;
+    let letters = world.bus.dead_letters();
+    world.publish("worse").await;
+    world.depth(1).await;
+    let letter = letters.list(&all(), None, 1).await.unwrap().pop().unwrap();
+    assert!(world.tasks.stop(Duration::from_secs(10)).await);
+    // An instance of an earlier version, which hears nothing of replays.
+    let stream = world.bus.jetstream().get_stream(USAGE).await.unwrap();
+    let config = pull::Config {
+        durable_name: Some("one".into()),
+        ack_policy: AckPolicy::Explicit,
+        filter_subject: "weir.usage.>".into(),
+        ..pull::Config::default()
+    };
+    stream.delete_consumer("one").await.unwrap();
+    stream.create_consumer(config).await.unwrap();
+    let refused = letters.replay(letter.id).await.unwrap_err();
+    assert!(refused.to_string().contains("takes replays"), "{refused}");
+    assert_eq!(letters.depth().await.unwrap(), 1, "it is still there");
+    let missing: LetterId = "99".parse().unwrap();
+    assert!(matches!(letters.get(missing).await, Err(DeadLetterError::NotFound)));
+    assert!("0".parse::<LetterId>().is_err() && "x".parse::<LetterId>().is_err());
+
+    world.nats.kill().await.unwrap();
+    until("the end of the connection", async || (!world.bus.connected()).then_some(())).await;
+    assert!(matches!(letters.replay(letter.id).await, Err(DeadLetterError::Unavailable(_))));
+}
