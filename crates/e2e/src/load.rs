@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::timeout};
@@ -191,6 +191,8 @@ async fn plain(gateway: &Http, kind: Kind, body: &Value, seen: &mut Seen) -> Res
         return Ok(());
     }
     let answer = call.await?;
+    // The gateway's own words when a service behind it is not there; a provider that is simulated has others.
+    ensure!(answer.status != 503 || answer.json()["error"]["code"] != "unavailable", "{answer:?}");
     if answer.status == 200 && answer.header("content-type").starts_with("application/json") {
         let usage = &answer.json()["usage"];
         seen.finished = usage["prompt_tokens"].as_u64().zip(usage["completion_tokens"].as_u64());

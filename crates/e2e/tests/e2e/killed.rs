@@ -1,13 +1,20 @@
-//! The house killed again and again under load: nothing lost, nothing counted twice.
+//! The house, and single services of it, killed again and again under load: nothing lost, nothing counted twice.
 
 use std::{path::Path, sync::Arc};
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use weir_e2e::{books::Books, child::ChildHouse, http::Http, load::Load};
+use weir_e2e::{
+    books::Books,
+    child::ChildHouse,
+    http::Http,
+    load::Load,
+    stand::{Mode, Stand},
+};
 use weir_runtime::{ListenConfig, OnFailure, Tasks, serve};
+use weir_service::Name;
 use weir_testkit::{Nats, Postgres};
 
-use crate::metering::{requests, started, wish};
+use crate::metering::{books, requests, started, wish};
 
 const CLIENTS: usize = 32;
 
@@ -23,6 +30,9 @@ async fn provider(tasks: &Tasks) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counters_equal_the_ledger_though_the_house_was_killed() {
+    if !Mode::Fused.is_wished("it starts `weir dev`, which has all services in one process") {
+        return;
+    }
     let (kills, requests) = (wish("WEIR_E2E_KILLS", 3), requests());
     // Its own server: the house makes roles, which are a server's, not a database's.
     let postgres = Postgres::private().await.unwrap();
@@ -60,4 +70,30 @@ async fn counters_equal_the_ledger_though_the_house_was_killed() {
     assert!(summary.ledger > requests / 3, "{summary:?} of {requests} requests");
     house.kill().await.unwrap();
     assert!(tasks.stop(weir_e2e::http::PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counters_equal_the_ledger_though_single_services_were_killed() {
+    if !Mode::Split.is_wished("services of one process cannot be killed one by one") {
+        return;
+    }
+    let requests = requests();
+    let mut stand = Stand::start().await.unwrap();
+    let tenant = stand.tenant().await.unwrap();
+    let load = Load::new(stand.gateway().with_key(&tenant.key), requests);
+    let victims = [Name::Orchestrator, Name::Billing, Name::Gateway, Name::Analytics, Name::Control];
+    let killer = async {
+        for (n, victim) in victims.into_iter().enumerate() {
+            started(&load, requests * (n + 1) / (victims.len() + 1)).await;
+            stand.split().kill(victim).await.unwrap();
+            stand.split().start_one(victim).await.unwrap();
+        }
+    };
+    tokio::join!(load.run(CLIENTS), killer);
+    let seen = load.seen.lock().clone();
+    let summary = books(&stand).agree(&seen).await.unwrap();
+    println!("{} services killed, {requests} requests: {summary:?}", victims.len());
+    assert!(summary.interrupted > 0, "nothing was under way when the orchestrator was killed: {summary:?}");
+    assert!(summary.ledger > requests / 2, "{summary:?} of {requests} requests");
+    stand.stop().await.unwrap();
 }

@@ -1,6 +1,8 @@
 //! The whole house over real HTTP: a real PostgreSQL, a real NATS, the simulated provider.
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod chat;
 #[cfg(test)]
 mod errors;
@@ -16,6 +18,8 @@ mod operations;
 mod outages;
 #[cfg(test)]
 mod pushed;
+#[cfg(test)]
+mod skew;
 #[cfg(test)]
 mod strangers;
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(crate) fn wish(name: &str, default: usize) -> usize {
     wish.ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
-fn books(stand: &Stand) -> Books {
+pub(crate) fn books(stand: &Stand) -> Books {
     Books {
         simulator: stand.simulator(),
         nats_url: stand.nats.url(),
