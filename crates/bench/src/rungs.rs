@@ -199,8 +199,6 @@ type Frames = Pin<Box<dyn Stream<Item = Result<CompleteFrame, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Chat for Relay {
-    type CompleteStream = Frames;
-
     async fn complete(
         &self,
         request: tonic::Request<CompleteRequest>,

@@ -46,8 +46,6 @@ fn data(bytes: &'static [u8]) -> Result<CompleteFrame, Status> {
 
 #[tonic::async_trait]
 impl Chat for Fake {
-    type CompleteStream = Frames;
-
     async fn complete(&self, request: Request<CompleteRequest>) -> Result<Response<Frames>, Status> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let frames: Frames = match request.get_ref().model.as_str() {

@@ -216,8 +216,6 @@ impl Fakes {
 
 #[tonic::async_trait]
 impl chat::chat_server::Chat for Fakes {
-    type CompleteStream = Frames;
-
     async fn complete(&self, request: Request<chat::CompleteRequest>) -> Result<Response<Frames>, Status> {
         let request = self.note("complete", request)?;
         let (model, streamed) = (request.model.clone(), request.stream);

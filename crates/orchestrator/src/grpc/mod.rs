@@ -11,8 +11,6 @@ pub(crate) struct Handler(pub(crate) Chat);
 
 #[tonic::async_trait]
 impl chat_server::Chat for Handler {
-    type CompleteStream = Frames;
-
     async fn complete(&self, request: Request<CompleteRequest>) -> Result<Response<Frames>, Status> {
         let ctx = weir_rpc::context(&request)?;
         Ok(Response::new(self.0.complete(&ctx, request.into_inner()).await?))

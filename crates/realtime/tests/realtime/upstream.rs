@@ -132,8 +132,6 @@ impl Upstream {
 
 #[tonic::async_trait]
 impl Chat for Upstream {
-    type CompleteStream = Frames;
-
     async fn complete(&self, request: Request<CompleteRequest>) -> Result<Response<Frames>, Status> {
         let ctx = weir_rpc::context(&request)?;
         let request = request.into_inner();
