@@ -37,7 +37,10 @@ const MAX_LIST: usize = 16 * 1024 * 1024;
 pub struct UpstreamConfig {
     /// `http://host:port/v1`: paths are appended to it.
     pub base_url: Uri,
+    /// Sent as a bearer token.
     pub api_key: Option<SecretString>,
+    /// Sent with every call that has none of the same name.
+    pub headers: HeaderMap,
     /// TLS included.
     pub connect_timeout: Duration,
     /// From the request to the answer's head.
@@ -53,6 +56,7 @@ impl Default for UpstreamConfig {
         Self {
             base_url: Uri::from_static("http://127.0.0.1"),
             api_key: None,
+            headers: HeaderMap::new(),
             connect_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(600),
             idle_timeout: Duration::from_secs(600),
@@ -203,6 +207,9 @@ impl Upstream {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
         }
         let config = &inner.config;
+        for (name, value) in &config.headers {
+            request.headers_mut().entry(name).or_insert_with(|| value.clone());
+        }
         let wait =
             deadline.map_or(config.first_byte_timeout, |d| d.remaining().min(config.first_byte_timeout));
         let response = match timeout(wait, inner.client.request(request)).await {

@@ -30,10 +30,14 @@ pub(crate) struct ToolCall {
 
 #[derive(Debug, PartialEq)]
 pub(crate) struct Choice {
+    /// What was thought, where it is shown.
+    pub(crate) thinking: Vec<Piece>,
     /// Empty if tools are called.
     pub(crate) content: Vec<Piece>,
     pub(crate) tool_calls: Vec<ToolCall>,
     pub(crate) finish: &'static str,
+    /// The stop sequence that ended it.
+    pub(crate) stopped: Option<String>,
     /// Seeds the log probabilities.
     pub(crate) seed: u64,
 }
@@ -56,7 +60,7 @@ impl Answer {
         tokens: Option<u64>,
     ) -> Self {
         let mut seed = hash(0, model.id.as_bytes());
-        seed = hash(seed, request.messages.as_bytes());
+        seed = hash(seed, &request.conversation.digest.to_le_bytes());
         if let Some(own) = request.seed {
             seed = hash(seed, &own.to_le_bytes());
         }
@@ -68,7 +72,10 @@ impl Answer {
             let mut rng = Rng::new(seed);
             let reasoning = if model.reasons { REASONING_BLOCK * (1 + rng.below(4)) } else { 0 };
             let reasoning = reasoning.min(most);
-            let choice = choice(request, &mut rng, seed, tokens, most - reasoning);
+            let thinking = thinking(request, &mut rng, most);
+            let shown = sum(&thinking);
+            let mut choice = choice(request, &mut rng, seed, tokens, most - reasoning - shown);
+            choice.thinking = thinking;
             answer.reasoning_tokens += reasoning;
             answer.completion_tokens += reasoning + choice.tokens();
             answer.choices.push(choice);
@@ -86,12 +93,12 @@ impl Choice {
     /// Without the reasoning.
     pub(crate) fn tokens(&self) -> u64 {
         let calls = self.tool_calls.iter().map(|call| call.name_tokens + sum(&call.arguments));
-        sum(&self.content) + calls.sum::<u64>()
+        sum(&self.thinking) + sum(&self.content) + calls.sum::<u64>()
     }
 
     fn pieces(&self) -> u64 {
         let calls = self.tool_calls.iter().map(|call| 1 + call.arguments.len());
-        (self.content.len() + calls.sum::<usize>()) as u64
+        (self.thinking.len() + self.content.len() + calls.sum::<usize>()) as u64
     }
 }
 
@@ -106,32 +113,53 @@ fn choice(request: &Request<'_>, rng: &mut Rng, seed: u64, tokens: Option<u64>, 
         let forced = matches!(request.tool_choice, ToolChoice::Named(_));
         return calls(&tools, seed, most, if forced { "stop" } else { "tool_calls" });
     }
-    let (content, cut) = match &request.format {
+    let (content, cut, stopped) = match &request.format {
         Format::Text => text(request, rng, tokens, most),
         Format::Json => json(&json_answer(request, rng), most),
         Format::Schema(schema) => json(&schema::written(&schema::minimal(schema)), most),
     };
-    Choice { content, tool_calls: Vec::new(), finish: if cut { "length" } else { "stop" }, seed }
+    let finish = if cut { "length" } else { "stop" };
+    Choice {
+        thinking: Vec::new(),
+        content,
+        tool_calls: Vec::new(),
+        finish,
+        stopped: stopped.filter(|_| !cut),
+        seed,
+    }
 }
 
-fn text(request: &Request<'_>, rng: &mut Rng, tokens: Option<u64>, most: u64) -> (Vec<Piece>, bool) {
+/// Thoughts that are shown, within half of what there is room for.
+fn thinking(request: &Request<'_>, rng: &mut Rng, most: u64) -> Vec<Piece> {
+    let Some(budget) = request.thinking else { return Vec::new() };
+    let room = budget.min(most / 2);
+    let length = room.min(SHORTEST + rng.below(SPREAD));
+    let mut thoughts = generate(rng, &[], Length::Exact(length));
+    limit(rng, &mut thoughts, room);
+    thoughts
+}
+
+type Said = (Vec<Piece>, bool, Option<String>);
+
+fn text(request: &Request<'_>, rng: &mut Rng, tokens: Option<u64>, most: u64) -> Said {
     let length = match tokens {
         // One more than fits, so that it is known to be cut.
         Some(tokens) => Length::Exact(tokens.min(most.saturating_add(1))),
         None => Length::About(SHORTEST + rng.below(SPREAD)),
     };
     let mut content = generate(rng, &opening(&request.conversation), length);
-    if !request.stops.is_empty() {
-        stop_at(&mut content, &request.stops);
-    }
+    let stopped = match request.stops.is_empty() {
+        true => None,
+        false => stop_at(&mut content, &request.stops),
+    };
     let cut = limit(rng, &mut content, most);
-    (content, cut)
+    (content, cut, stopped)
 }
 
-fn json(text: &str, most: u64) -> (Vec<Piece>, bool) {
+fn json(text: &str, most: u64) -> Said {
     let mut content = split(text);
     let cut = limit_within(&mut content, most);
-    (content, cut)
+    (content, cut, None)
 }
 
 fn json_answer(request: &Request<'_>, rng: &mut Rng) -> String {
@@ -191,7 +219,7 @@ fn calls(tools: &[&Tool], seed: u64, most: u64, end: &'static str) -> Choice {
             break;
         }
     }
-    Choice { content: Vec::new(), tool_calls, finish, seed }
+    Choice { thinking: Vec::new(), content: Vec::new(), tool_calls, finish, stopped: None, seed }
 }
 
 #[cfg(test)]

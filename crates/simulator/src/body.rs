@@ -16,10 +16,35 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::{
     answer::Answer,
+    anthropic,
     error::ApiError,
     ledger::{Call, Outcome},
     wire::{Chunks, Event, error_event, malformed_event},
 };
+
+/// Writes an answer's events in a dialect.
+#[derive(Debug)]
+pub(crate) enum Writer {
+    OpenAi(Chunks),
+    Anthropic(anthropic::Events),
+}
+
+impl Writer {
+    /// The event's bytes, and the tokens in it.
+    fn write(&self, answer: &Answer, event: Event) -> (Bytes, u64) {
+        match self {
+            Self::OpenAi(chunks) => chunks.write(answer, event),
+            Self::Anthropic(events) => events.write(answer, event),
+        }
+    }
+
+    fn error_event(&self, error: &ApiError) -> Bytes {
+        match self {
+            Self::OpenAi(_) => error_event(error),
+            Self::Anthropic(_) => anthropic::Events::error_event(error),
+        }
+    }
+}
 
 /// Time to write what came before a cut.
 const FLUSH: Duration = Duration::from_millis(2);
@@ -114,7 +139,7 @@ pub(crate) enum Stop {
 pub(crate) struct Stream {
     call: Call,
     answer: Answer,
-    chunks: Chunks,
+    chunks: Writer,
     script: std::iter::Peekable<std::vec::IntoIter<(u64, Event)>>,
     start: Instant,
     /// Between rounds.
@@ -132,7 +157,7 @@ impl Stream {
     pub(crate) fn new(
         call: Call,
         answer: Answer,
-        chunks: Chunks,
+        chunks: Writer,
         script: Vec<(u64, Event)>,
         pace: Duration,
         stop: Option<(u64, Stop)>,
@@ -187,7 +212,7 @@ impl Stream {
         self.over = true;
         self.call.end(Outcome::Failed);
         match (&self.stop, self.script.next()) {
-            (Some((_, Stop::Error(error))), _) => frame(error_event(error)),
+            (Some((_, Stop::Error(error))), _) => frame(self.chunks.error_event(error)),
             (_, Some((_, event))) => frame(malformed_event(&self.chunks.write(&self.answer, event).0)),
             (_, None) => Poll::Ready(None),
         }

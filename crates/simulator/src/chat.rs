@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`.
+//! `POST /v1/chat/completions` and `POST /v1/messages`.
 
 use std::{borrow::Cow, future::pending, time::Duration};
 
@@ -7,7 +7,7 @@ use axum::{
     extract::{State, rejection::BytesRejection},
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, sleep};
 use weir_llm::tokens::count_prompt;
@@ -15,7 +15,8 @@ use weir_llm::tokens::count_prompt;
 use crate::{
     Faults, Simulator,
     answer::Answer,
-    body::{Refusal, Stop, Stream, Then, Whole},
+    anthropic,
+    body::{Refusal, Stop, Stream, Then, Whole, Writer},
     error::ApiError,
     ledger::{Call, Outcome},
     models::Model,
@@ -40,37 +41,60 @@ enum Reply {
     },
     Stream {
         answer: Answer,
-        chunks: Chunks,
+        chunks: Writer,
         script: Vec<(u64, Event)>,
         pace: Duration,
         stop: Option<(u64, Stop)>,
     },
 }
 
-pub(crate) async fn chat(
-    State(sim): State<Simulator>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+/// How a call is asked and answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    OpenAi,
+    Anthropic,
+}
+
+type Posted = Result<Bytes, BytesRejection>;
+
+pub(crate) async fn chat(State(sim): State<Simulator>, headers: HeaderMap, body: Posted) -> Response {
+    serve(sim, headers, body, Dialect::OpenAi).await
+}
+
+pub(crate) async fn messages(State(sim): State<Simulator>, headers: HeaderMap, body: Posted) -> Response {
+    serve(sim, headers, body, Dialect::Anthropic).await
+}
+
+async fn serve(sim: Simulator, headers: HeaderMap, body: Posted, dialect: Dialect) -> Response {
     let began = Instant::now();
     let number = sim.next_call();
     let client_id = headers.get("x-client-request-id").map(|id| String::from_utf8_lossy(id.as_bytes()));
     // Dropped with this future if the client hangs up while we wait.
     let mut call = sim.0.ledger.begin(client_id.map(Cow::into_owned).unwrap_or_default());
     let reply = match body {
-        Ok(body) => reply(&sim, &headers, &body, number, &mut call).await,
+        Ok(body) => reply(&sim, &headers, &body, number, &mut call, dialect).await,
         Err(rejected) => Err(ApiError::new(rejected.status(), "invalid_request_error", rejected.body_text())),
     };
     let (mut response, tokens) = match reply {
         Ok(reply) => respond(reply, call),
         Err(error) => {
             call.refused(error.status.as_u16());
-            (error.into_response(), 0)
+            let response = match dialect {
+                Dialect::OpenAi => error.into_response(),
+                Dialect::Anthropic => anthropic::error_response(&error, Some(&request_id(&sim, number))),
+            };
+            (response, 0)
         }
     };
     let headers = response.headers_mut();
-    sim.0.window.take(sim.0.clock.now_ms(), tokens, headers);
-    describe(&sim, number, began, headers);
+    sim.0.window.take(sim.0.clock.now_ms(), tokens, dialect == Dialect::Anthropic, headers);
+    match dialect {
+        Dialect::OpenAi => describe(&sim, number, began, headers),
+        Dialect::Anthropic => {
+            let id = HeaderValue::try_from(request_id(&sim, number));
+            headers.extend(id.ok().map(|id| (HeaderName::from_static("request-id"), id)));
+        }
+    }
     response
 }
 
@@ -97,11 +121,14 @@ fn respond(reply: Reply, mut call: Call) -> (Response, u64) {
     (response, tokens)
 }
 
-/// Headers of every answer.
-fn describe(sim: &Simulator, number: u64, began: Instant, headers: &mut HeaderMap) {
+fn request_id(sim: &Simulator, number: u64) -> String {
     let mut rng = Rng::new(hash(sim.0.origin, &number.to_le_bytes()));
-    let request_id = format!("req_{:016x}{:016x}", rng.next(), rng.next());
-    if let Ok(request_id) = HeaderValue::try_from(request_id) {
+    format!("req_{:016x}{:016x}", rng.next(), rng.next())
+}
+
+/// Headers of OpenAI's every answer.
+fn describe(sim: &Simulator, number: u64, began: Instant, headers: &mut HeaderMap) {
+    if let Ok(request_id) = HeaderValue::try_from(request_id(sim, number)) {
         headers.insert("x-request-id", request_id);
     }
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -113,8 +140,9 @@ fn describe(sim: &Simulator, number: u64, began: Instant, headers: &mut HeaderMa
 /// Refuses a wrong key, if there is a right one.
 pub(crate) fn authorize(sim: &Simulator, headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(key) = &sim.0.config.api_key else { return Ok(()) };
-    let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let presented = presented.and_then(|value| value.strip_prefix("Bearer "));
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let presented = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    let presented = presented.or_else(|| text(HeaderName::from_static("x-api-key")));
     if presented == Some(key.expose_secret()) { Ok(()) } else { Err(ApiError::unauthorized(presented)) }
 }
 
@@ -135,12 +163,26 @@ async fn reply(
     body: &[u8],
     number: u64,
     call: &mut Call,
+    dialect: Dialect,
 ) -> Result<Reply, ApiError> {
     authorize(sim, headers)?;
-    let request = Request::parse(body)?;
-    let model = sim.0.catalogue.get(&request.model).ok_or_else(|| ApiError::unknown_model(&request.model))?;
+    let (request, prompt_tokens) = match dialect {
+        Dialect::OpenAi => (Request::parse(body)?, count_prompt(body)),
+        Dialect::Anthropic => {
+            anthropic::check_version(headers)?;
+            (anthropic::parse(body)?, weir_llm::anthropic::count_prompt(body))
+        }
+    };
+    let model = sim.0.catalogue.get(&request.model);
+    let model = match dialect {
+        Dialect::OpenAi => {
+            model.filter(|m| m.speaks_openai()).ok_or_else(|| ApiError::unknown_model(&request.model))?
+        }
+        Dialect::Anthropic => {
+            model.filter(|m| m.speaks_anthropic()).ok_or_else(|| anthropic::unknown_model(&request.model))?
+        }
+    };
     call.asked(model.id.clone(), request.stream);
-    let prompt_tokens = count_prompt(body);
     check_model(&request, model, prompt_tokens)?;
     call.prompt(prompt_tokens);
 
@@ -161,18 +203,39 @@ async fn reply(
 
     let answer = Answer::compose(&request, model, prompt_tokens, faults.tokens);
     call.planned(answer.completion_tokens);
-    let id = id("chatcmpl-", 29, hash(sim.0.origin, &number.to_be_bytes()));
-    let head = Head {
-        id: &id,
-        created: sim.0.clock.now_ms().div_euclid(1000),
-        model: &model.id,
-        service_tier: request.service_tier,
+    let seed = hash(sim.0.origin, &number.to_be_bytes());
+    let (openai, claude);
+    let head = match dialect {
+        Dialect::OpenAi => {
+            openai = id("chatcmpl-", 29, seed);
+            Heads::OpenAi(Head {
+                id: &openai,
+                created: sim.0.clock.now_ms().div_euclid(1000),
+                model: &model.id,
+                service_tier: request.service_tier,
+            })
+        }
+        Dialect::Anthropic => {
+            claude = anthropic::Head {
+                id: id("msg_01", 22, seed),
+                model: model.id.to_string(),
+                cached: request.cached,
+                usage: faults.no_usage != Some(true),
+            };
+            Heads::Anthropic(&claude)
+        }
     };
     if request.stream {
         return Ok(streamed(&request, &faults, &head, answer, error));
     }
     pause(wait(faults.token_ms, answer.rounds().saturating_sub(1))).await;
     Ok(whole(&request, &faults, &head, &answer))
+}
+
+/// What is the same all over an answer, in its dialect.
+enum Heads<'a> {
+    OpenAi(Head<'a>),
+    Anthropic(&'a anthropic::Head),
 }
 
 fn check_model(request: &Request<'_>, model: &Model, prompt_tokens: u64) -> Result<(), ApiError> {
@@ -204,7 +267,7 @@ fn faults(sim: &Simulator, number: u64, wish: Option<&Faults>) -> Faults {
 fn streamed(
     request: &Request<'_>,
     faults: &Faults,
-    head: &Head<'_>,
+    head: &Heads<'_>,
     answer: Answer,
     error: Option<ApiError>,
 ) -> Reply {
@@ -218,17 +281,24 @@ fn streamed(
     let after = faults.cut_after.or((faults.malformed == Some(true)).then_some(visible / 2));
     let usage = request.include_usage && faults.no_usage != Some(true);
     Reply::Stream {
-        chunks: Chunks::new(head, request.logprobs, usage),
-        script: script(&answer, usage),
+        chunks: match head {
+            Heads::OpenAi(head) => Writer::OpenAi(Chunks::new(head, request.logprobs, usage)),
+            Heads::Anthropic(head) => Writer::Anthropic(anthropic::Events((*head).clone())),
+        },
+        script: script(&answer, usage && matches!(head, Heads::OpenAi(_))),
         pace: wait(faults.token_ms, 1),
         stop: after.map(|after| (after, how)),
         answer,
     }
 }
 
-fn whole(request: &Request<'_>, faults: &Faults, head: &Head<'_>, answer: &Answer) -> Reply {
+fn whole(request: &Request<'_>, faults: &Faults, head: &Heads<'_>, answer: &Answer) -> Reply {
     let usage = faults.no_usage != Some(true);
-    let made = plain(head, answer, request.logprobs, usage, faults.cut_after.unwrap_or(u64::MAX));
+    let cut_after = faults.cut_after.unwrap_or(u64::MAX);
+    let made = match head {
+        Heads::OpenAi(head) => plain(head, answer, request.logprobs, usage, cut_after),
+        Heads::Anthropic(head) => anthropic::plain(head, answer, cut_after),
+    };
     let bytes = Bytes::from(made.bytes);
     let len = bytes.len();
     if faults.malformed == Some(true) {

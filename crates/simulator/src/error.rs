@@ -96,6 +96,7 @@ impl ApiError {
             404 => ("invalid_request_error", Some("model_not_found"), "The model does not exist."),
             429 => ("requests", Some("rate_limit_exceeded"), "Rate limit reached. Please try again later."),
             400..=499 => ("invalid_request_error", None, "The request was refused, as asked by a fault."),
+            529 => ("server_error", None, "Overloaded"),
             503 => ("server_error", None, "The engine is currently overloaded, please try again later."),
             _ => (
                 "server_error",

@@ -1,10 +1,11 @@
-//! A model provider for development, tests and benchmarks: speaks OpenAI's chat completions as the real one does,
-//! gives the same answer to the same question, fails on request, and keeps a ledger of what it did.
+//! A model provider for development, tests and benchmarks: speaks OpenAI's chat completions and Anthropic's
+//! Messages as the real ones do, gives the same answer to the same question, fails on request, and keeps a ledger of what it did.
 //!
 //! What callers need to know (routes, faults and their order, the ledger's fields) is in the crate's README.
 
 mod admin;
 mod answer;
+mod anthropic;
 mod body;
 mod chat;
 mod config;
@@ -83,6 +84,11 @@ impl Simulator {
     pub fn router(&self) -> Router {
         Router::new()
             .route("/v1/chat/completions", post(chat::chat).fallback(error::method_not_allowed))
+            .route("/v1/messages", post(chat::messages).fallback(error::method_not_allowed))
+            .route(
+                "/v1/messages/count_tokens",
+                post(anthropic::count_tokens).fallback(error::method_not_allowed),
+            )
             .route("/v1/models", get(models::list).fallback(error::method_not_allowed))
             .route("/v1/models/{*id}", get(models::one).fallback(error::method_not_allowed))
             .route("/_sim/faults", get(admin::faults).put(admin::set_faults).delete(admin::clear_faults))

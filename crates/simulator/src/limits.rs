@@ -26,8 +26,8 @@ impl Window {
         }
     }
 
-    /// Counts a call and says what is left.
-    pub(crate) fn take(&self, now_ms: i64, tokens: u64, headers: &mut HeaderMap) {
+    /// Counts a call and says what is left, as Anthropic does where `anthropic` is set.
+    pub(crate) fn take(&self, now_ms: i64, tokens: u64, anthropic: bool, headers: &mut HeaderMap) {
         let minute = now_ms.div_euclid(MINUTE_MS);
         if self.minute.swap(minute, Relaxed) != minute {
             self.requests.store(0, Relaxed);
@@ -35,6 +35,16 @@ impl Window {
         }
         let requests = self.requests.fetch_add(1, Relaxed) + 1;
         let tokens = self.tokens.fetch_add(tokens, Relaxed) + tokens;
+        if anthropic {
+            // Times of day would need a calendar, and nobody looks at them.
+            headers.insert("anthropic-ratelimit-requests-limit", self.limit_requests.into());
+            headers.insert("anthropic-ratelimit-tokens-limit", self.limit_tokens.into());
+            let left = self.limit_requests.saturating_sub(requests);
+            headers.insert("anthropic-ratelimit-requests-remaining", left.into());
+            let left = self.limit_tokens.saturating_sub(tokens);
+            headers.insert("anthropic-ratelimit-tokens-remaining", left.into());
+            return;
+        }
         let reset = reset(MINUTE_MS - now_ms.rem_euclid(MINUTE_MS));
         headers.insert("x-ratelimit-limit-requests", self.limit_requests.into());
         headers.insert("x-ratelimit-limit-tokens", self.limit_tokens.into());
@@ -64,7 +74,7 @@ mod tests {
         let window = Window::new(10, 100);
         let at = |now, tokens| {
             let mut headers = HeaderMap::new();
-            window.take(now, tokens, &mut headers);
+            window.take(now, tokens, false, &mut headers);
             let get = |name: &str| headers[name].to_str().unwrap().to_owned();
             (
                 get("x-ratelimit-remaining-requests"),

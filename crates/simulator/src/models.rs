@@ -9,6 +9,7 @@ use axum::{
 };
 use http::HeaderMap;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::{Simulator, chat, error::ApiError};
 
@@ -38,6 +39,14 @@ const OPENAI: &[(&str, u64, i64)] = &[
     ("o3-mini", 200_000, 1_737_146_383),
 ];
 const OWN: &[(&str, u64)] = &[("sim-small", 8_192), ("sim-large", MILLION)];
+/// Anthropic's, with the most they answer.
+const ANTHROPIC: &[(&str, u64, i64)] = &[
+    ("claude-opus-4-5", 64_000, 1_763_942_400),
+    ("claude-sonnet-4-5", 64_000, 1_759_104_000),
+    ("claude-haiku-4-5", 64_000, 1_760_486_400),
+    ("claude-3-5-haiku-latest", 8_192, 1_729_555_200),
+];
+const CLAUDE_CONTEXT: u64 = 200_000;
 const OWN_CREATED: i64 = 1_735_689_600;
 
 #[derive(Debug)]
@@ -54,6 +63,9 @@ impl Catalogue {
         };
         let openai = OPENAI.iter().map(|(id, context, created)| model(id, *context, *created, "openai"));
         let own = OWN.iter().map(|(id, context)| model(id, *context, OWN_CREATED, "weir"));
+        let claude =
+            ANTHROPIC.iter().map(|(id, _, created)| model(id, CLAUDE_CONTEXT, *created, "anthropic"));
+        let own = own.chain(claude);
         let more = more.iter().map(|id| model(id, MILLION, OWN_CREATED, "weir"));
         let mut models: Vec<Model> = Vec::new();
         for model in openai.chain(own).chain(more) {
@@ -66,6 +78,27 @@ impl Catalogue {
 
     pub(crate) fn get(&self, id: &str) -> Option<&Model> {
         self.0.iter().find(|model| &*model.id == id)
+    }
+}
+
+impl Model {
+    pub(crate) fn speaks_openai(&self) -> bool {
+        self.owned_by != "anthropic"
+    }
+
+    /// Models of our own, and those of the configuration, speak both.
+    pub(crate) fn speaks_anthropic(&self) -> bool {
+        self.owned_by != "openai"
+    }
+
+    fn anthropic_card(&self) -> Value {
+        let max =
+            ANTHROPIC.iter().find(|(id, ..)| *id == &*self.id).map_or(CLAUDE_CONTEXT, |(_, max, _)| *max);
+        // Times of day would need a calendar; one for all will do.
+        json!({
+            "type": "model", "id": &*self.id, "display_name": &*self.id, "created_at": "2025-09-29T00:00:00Z",
+            "lifecycle": "active", "max_input_tokens": self.context, "max_tokens": max,
+        })
     }
 }
 
@@ -91,7 +124,16 @@ impl Model {
 
 pub(crate) async fn list(State(sim): State<Simulator>, headers: HeaderMap) -> Result<Response, ApiError> {
     chat::authorize(&sim, &headers)?;
-    let data = sim.0.catalogue.0.iter().map(Model::card).collect();
+    let models = &sim.0.catalogue.0;
+    if headers.contains_key("anthropic-version") {
+        let data: Vec<_> =
+            models.iter().filter(|m| m.speaks_anthropic()).map(Model::anthropic_card).collect();
+        let id = |card: Option<&Value>| card.map(|card| card["id"].clone());
+        let (first_id, last_id) = (id(data.first()), id(data.last()));
+        let list = json!({"data": data, "has_more": false, "first_id": first_id, "last_id": last_id});
+        return Ok(Json(list).into_response());
+    }
+    let data = models.iter().filter(|m| m.speaks_openai()).map(Model::card).collect();
     Ok(Json(List { object: "list", data }).into_response())
 }
 
@@ -102,5 +144,8 @@ pub(crate) async fn one(
 ) -> Result<Response, ApiError> {
     chat::authorize(&sim, &headers)?;
     let model = sim.0.catalogue.get(&id).ok_or_else(|| ApiError::unknown_model(&id))?;
+    if headers.contains_key("anthropic-version") {
+        return Ok(Json(model.anthropic_card()).into_response());
+    }
     Ok(Json(model.card()).into_response())
 }

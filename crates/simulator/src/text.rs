@@ -124,11 +124,12 @@ fn end_sentence(rng: &mut Rng, pieces: &mut [Piece]) {
     }
 }
 
-/// The text up to the first stop sequence, which is not part of it. Whether there was one.
-pub(crate) fn stop_at(pieces: &mut Vec<Piece>, stops: &[Cow<'_, str>]) -> bool {
+/// The text up to the first stop sequence, which is not part of it, and is told.
+pub(crate) fn stop_at(pieces: &mut Vec<Piece>, stops: &[Cow<'_, str>]) -> Option<String> {
     let text: String = pieces.iter().map(|piece| &*piece.text).collect();
-    let found = stops.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(&**stop)).min();
-    let Some(end) = found else { return false };
+    let found =
+        stops.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| Some((text.find(&**stop)?, stop)));
+    let (end, stop) = found.min_by_key(|(at, _)| *at)?;
     let mut from = 0;
     for at in 0..pieces.len() {
         let len = pieces[at].text.len();
@@ -142,7 +143,7 @@ pub(crate) fn stop_at(pieces: &mut Vec<Piece>, stops: &[Cow<'_, str>]) -> bool {
         }
         from += len;
     }
-    true
+    Some(stop.to_string())
 }
 
 /// Cuts a text of words to so many tokens, exactly. Whether anything was cut.
@@ -258,11 +259,11 @@ mod tests {
         for stop in [".", " the", "e", "n r", &text[..1]] {
             let mut pieces = whole.clone();
             let found = stop_at(&mut pieces, &[Cow::Borrowed("never in it"), Cow::Borrowed(stop)]);
-            assert_eq!(found, text.contains(stop));
+            assert_eq!(found.as_deref(), text.contains(stop).then_some(stop));
             assert_eq!(joined(&pieces), text.split(stop).next().unwrap());
             assert_eq!(count_text(&joined(&pieces)), tokens(&pieces));
         }
-        assert!(!stop_at(&mut whole, &[Cow::Borrowed("")]));
+        assert!(stop_at(&mut whole, &[Cow::Borrowed("")]).is_none());
     }
 
     #[test]

@@ -27,18 +27,18 @@ pub(crate) struct Head<'a> {
 /// Log probabilities: how many alternatives each token has.
 pub(crate) type Logprobs = Option<usize>;
 
-fn push(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn push(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn push_number(out: &mut Vec<u8>, number: impl std::fmt::Display) {
+pub(crate) fn push_number(out: &mut Vec<u8>, number: impl std::fmt::Display) {
     use std::io::Write as _;
     // Writing to a vector does not fail.
     let _ = write!(out, "{number}");
 }
 
 /// What goes between the quotes of a JSON string.
-fn push_escaped(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_escaped(out: &mut Vec<u8>, text: &str) {
     if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
         push(out, text);
         return;
@@ -50,7 +50,7 @@ fn push_escaped(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-fn push_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     push_escaped(out, text);
     out.push(b'"');
@@ -87,14 +87,23 @@ pub(crate) struct Plain {
 }
 
 /// Notes where the text reaches a number of tokens.
-struct Meter {
+#[derive(Debug)]
+pub(crate) struct Meter {
     goal: u64,
     tokens: u64,
     cut_at: Option<usize>,
 }
 
 impl Meter {
-    fn pass(&mut self, out: &[u8], tokens: u64) {
+    pub(crate) fn new(goal: u64) -> Self {
+        Self { goal, tokens: 0, cut_at: None }
+    }
+
+    pub(crate) fn plain(self, bytes: Vec<u8>) -> Plain {
+        Plain { bytes, cut_at: self.cut_at, cut_tokens: self.tokens }
+    }
+
+    pub(crate) fn pass(&mut self, out: &[u8], tokens: u64) {
         if self.cut_at.is_none() {
             self.tokens += tokens;
             if self.tokens >= self.goal {
@@ -112,7 +121,7 @@ pub(crate) fn plain(
     cut_after: u64,
 ) -> Plain {
     let mut out = Vec::with_capacity(640 + 8 * usize::try_from(answer.completion_tokens).unwrap_or(0));
-    let mut meter = Meter { goal: cut_after, tokens: 0, cut_at: None };
+    let mut meter = Meter::new(cut_after);
     head.push(&mut out, "chat.completion");
     push(&mut out, r#","choices":["#);
     for (index, choice) in answer.choices.iter().enumerate() {
@@ -134,7 +143,7 @@ pub(crate) fn plain(
     }
     head.push_service(&mut out);
     out.push(b'}');
-    Plain { bytes: out, cut_at: meter.cut_at, cut_tokens: meter.tokens }
+    meter.plain(out)
 }
 
 fn message(out: &mut Vec<u8>, choice: &Choice, meter: &mut Meter) {
@@ -227,6 +236,7 @@ fn logprob_fields(out: &mut Vec<u8>, token: &str, logprob: f64) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     Role { choice: usize },
+    Thought { choice: usize, piece: usize },
     Word { choice: usize, piece: usize },
     Call { choice: usize, call: usize },
     Argument { choice: usize, call: usize, piece: usize },
@@ -259,12 +269,13 @@ pub(crate) fn script(answer: &Answer, usage: bool) -> Vec<(u64, Event)> {
 }
 
 fn track(choice: usize, said: &Choice) -> impl Iterator<Item = Event> {
+    let thoughts = (0..said.thinking.len()).map(move |piece| Event::Thought { choice, piece });
     let words = (0..said.content.len()).map(move |piece| Event::Word { choice, piece });
     let calls = said.tool_calls.iter().enumerate().flat_map(move |(call, made)| {
         let arguments = (0..made.arguments.len()).map(move |piece| Event::Argument { choice, call, piece });
         [Event::Call { choice, call }].into_iter().chain(arguments)
     });
-    words.chain(calls).chain([Event::Finish { choice }])
+    thoughts.chain(words).chain(calls).chain([Event::Finish { choice }])
 }
 
 /// Writes the events of one answer.
@@ -299,6 +310,7 @@ impl Chunks {
                 return (out.into(), 0);
             }
             Event::Role { choice }
+            | Event::Thought { choice, .. }
             | Event::Word { choice, .. }
             | Event::Call { choice, .. }
             | Event::Argument { choice, .. }
@@ -365,7 +377,8 @@ fn delta(out: &mut Vec<u8>, choice: &Choice, event: Event) -> u64 {
             push(out, "}}]}");
             piece.tokens
         }
-        Event::Finish { .. } | Event::Usage | Event::Done => {
+        // OpenAI's models keep their thoughts to themselves.
+        Event::Thought { .. } | Event::Finish { .. } | Event::Usage | Event::Done => {
             push(out, "{}");
             0
         }

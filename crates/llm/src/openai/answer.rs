@@ -5,16 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::tokens::count_text;
-
-/// Inclusive counts: cached is part of input, reasoning part of output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    pub input_tokens: u64,
-    pub output_tokens: u64,
-    pub cache_read_tokens: u64,
-    pub reasoning_tokens: u64,
-}
+use crate::{Usage, tokens::count_text};
 
 #[derive(Deserialize)]
 pub(super) struct WireUsage {
@@ -27,10 +18,12 @@ pub(super) struct WireUsage {
     completion_tokens_details: Option<CompletionDetails>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct PromptDetails {
     #[serde(default)]
     cached_tokens: Option<u64>,
+    #[serde(default)]
+    cache_write_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -39,21 +32,20 @@ struct CompletionDetails {
     reasoning_tokens: Option<u64>,
 }
 
-/// More tokens than this in one call are not believed.
-const ABSURD: u64 = 1 << 32;
-
 impl WireUsage {
     /// `None` for numbers that can't be: they are counted here instead.
     pub(super) fn believable(self) -> Option<Usage> {
-        let (input, output) = (self.prompt_tokens, self.completion_tokens);
-        let cached = self.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or_default();
+        let prompt = self.prompt_tokens_details.unwrap_or_default();
         let reasoning = self.completion_tokens_details.and_then(|d| d.reasoning_tokens).unwrap_or_default();
-        (input < ABSURD && output < ABSURD).then_some(Usage {
-            input_tokens: input,
-            output_tokens: output,
-            cache_read_tokens: cached.min(input),
-            reasoning_tokens: reasoning.min(output),
-        })
+        let usage = Usage {
+            input_tokens: self.prompt_tokens,
+            output_tokens: self.completion_tokens,
+            cache_read_tokens: prompt.cached_tokens.unwrap_or_default(),
+            cache_write_tokens: prompt.cache_write_tokens.unwrap_or_default(),
+            cache_write_1h_tokens: 0,
+            reasoning_tokens: reasoning,
+        };
+        usage.believable()
     }
 }
 
@@ -183,8 +175,13 @@ mod tests {
     fn usage_is_read_with_its_details_or_not_at_all() {
         let body = br#"{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,
             "prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":3}}}"#;
-        let expected =
-            Usage { input_tokens: 10, output_tokens: 5, cache_read_tokens: 4, reasoning_tokens: 3 };
+        let expected = Usage {
+            input_tokens: 10,
+            output_tokens: 5,
+            cache_read_tokens: 4,
+            reasoning_tokens: 3,
+            ..Usage::default()
+        };
         assert_eq!(usage_of_answer(body), Some(expected));
         for without in [
             "{}",

@@ -1,10 +1,12 @@
 //! Errors as OpenAI writes them.
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use weir_error::{Code, Error};
 
 use super::DONE;
+use crate::canonical::Failure;
 
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -36,6 +38,68 @@ pub fn error_body(error: &Error) -> Bytes {
 #[must_use]
 pub fn completion_error_frames(error: &Error) -> Bytes {
     [b"data: ", &*error_body(error), b"\n\n", DONE].concat().into()
+}
+
+/// A provider's error: of an answer with this status, or (status 200) in the middle of a stream.
+#[derive(Deserialize)]
+struct Theirs {
+    error: TheirBody,
+}
+
+#[derive(Deserialize)]
+struct TheirBody {
+    #[serde(default)]
+    message: String,
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    #[serde(default)]
+    param: Option<String>,
+    /// A word; some providers say the status instead.
+    #[serde(default)]
+    code: Value,
+}
+
+/// What a provider's refusal says; of one that isn't in OpenAI's shape, the status alone.
+#[must_use]
+pub fn decode_error(status: u16, body: &[u8]) -> Failure {
+    let Ok(Theirs { error }) = serde_json::from_slice(body) else {
+        return Failure { status, ..Failure::default() };
+    };
+    let code = error.code.as_str().map(str::to_owned).or(error.kind);
+    Failure { status, message: error.message, code, param: error.param }
+}
+
+/// The error in an event's data, if it is one.
+#[must_use]
+pub(crate) fn error_in_stream(data: &[u8]) -> Option<Failure> {
+    // Chunks have no `error`, and begin with anything but.
+    memchr::memmem::find(data.get(..64.min(data.len()))?, b"\"error\"")?;
+    let Theirs { error } = serde_json::from_slice(data).ok()?;
+    let status = match (error.kind.as_deref(), error.code.as_u64().and_then(|c| u16::try_from(c).ok())) {
+        (_, Some(status)) if (400..600).contains(&status) => status,
+        (Some("invalid_request_error"), _) => 400,
+        (Some("requests" | "tokens" | "rate_limit_error" | "insufficient_quota"), _) => 429,
+        _ => 500,
+    };
+    let code = error.code.as_str().map(str::to_owned).or(error.kind);
+    Some(Failure { status, message: error.message, code, param: error.param })
+}
+
+/// Another vendor's refusal in OpenAI's shape.
+#[must_use]
+pub fn encode_error(failure: &Failure) -> Bytes {
+    let (kind, code) = match failure.status {
+        401 => ("invalid_request_error", "invalid_api_key"),
+        402 => ("insufficient_quota", "insufficient_quota"),
+        403 => ("permission_error", "permission_denied"),
+        404 => ("invalid_request_error", "model_not_found"),
+        429 => ("requests", "rate_limit_exceeded"),
+        400..500 => ("invalid_request_error", "invalid_value"),
+        _ => ("server_error", "upstream_failed"),
+    };
+    let body = Body { message: &failure.message, kind, param: failure.param.as_deref(), code };
+    // Serializing strings into memory can't fail.
+    serde_json::to_vec(&Envelope { error: body }).unwrap_or_default().into()
 }
 
 fn kind(code: Code) -> &'static str {

@@ -2,31 +2,25 @@
 //!
 //! In the usual case the provider sends usage, and no delta is ever parsed: the tap only searches for a few
 //! markers and keeps the end of each event from its `"delta":` on. Markers can't be forged by text, which JSON
-//! escapes. What was kept is parsed and counted when it exceeds a bound, or when the stream breaks.
+//! escapes.
 
 use std::sync::LazyLock;
 
 use memchr::memmem::{Finder, FinderRev};
 use serde::Deserialize;
 
-use super::{
+use super::answer::{Said, WireUsage};
+use crate::{
     Usage,
-    answer::{Said, WireUsage},
+    kept::{FIND_DELTA, Kept},
+    sse,
 };
-use crate::{sse, tokens::count_text};
 
-/// Kept deltas are parsed and counted at this size.
-const KEPT: usize = 48 * 1024;
-/// Text without a word border is counted at this size even so.
-const CARRIED: usize = 16 * 1024;
-
-const DELTA: &[u8] = b"\"delta\":";
 const USAGE: &[u8] = b"\"usage\":";
 const FINISH: &[u8] = b"\"finish_reason\":";
 
 /// Searchers are prepared once: preparing one costs more than searching an event with it.
 struct Markers {
-    delta: Finder<'static>,
     usage: FinderRev<'static>,
     finish: Finder<'static>,
     /// Fields of a delta whose non-empty string is a piece of the answer.
@@ -35,7 +29,6 @@ struct Markers {
 }
 
 static MARKERS: LazyLock<Markers> = LazyLock::new(|| Markers {
-    delta: Finder::new(DELTA),
     usage: FinderRev::new(USAGE),
     finish: Finder::new(FINISH),
     said: [
@@ -70,11 +63,7 @@ pub struct StreamTap {
     /// The answer has begun: what follows need not be told apart.
     spoken: bool,
     usage: Option<Usage>,
-    /// From each event's `"delta":` on, a line each.
-    kept: Vec<u8>,
-    /// Text not counted yet: its last word may go on.
-    carry: String,
-    counted: u64,
+    kept: Kept,
 }
 
 impl StreamTap {
@@ -87,9 +76,7 @@ impl StreamTap {
             failed: false,
             spoken: false,
             usage: None,
-            kept: Vec::new(),
-            carry: String::new(),
-            counted: 0,
+            kept: Kept::new(append_said),
         }
     }
 
@@ -107,7 +94,7 @@ impl StreamTap {
                 self.usage = usage.believable().or(self.usage);
             }
         }
-        let Some(at) = markers.delta.find(&data) else { return self.without_delta(&data) };
+        let Some(at) = FIND_DELTA.find(&data) else { return self.without_delta(&data) };
         let deltas = data.get(at..).unwrap_or_default();
         let finishes = markers.finish.find_iter(&data);
         let finished = finishes.filter(|at| value_at(&data, at + FINISH.len()).starts_with(b"\""));
@@ -160,33 +147,14 @@ impl StreamTap {
     /// Tokens of the text that passed, counted here.
     #[must_use]
     pub fn count_output(&self) -> u64 {
-        let mut text = self.carry.clone();
-        append_texts(&self.kept, &mut text);
-        self.counted + count_text(&text)
+        self.kept.count()
     }
 
     fn keep(&mut self, deltas: &[u8]) {
         // Of one choice, the delta is all that is needed.
         let end = if self.choices == 1 { MARKERS.finish.find(deltas) } else { None };
         let deltas = deltas.get(..end.unwrap_or(deltas.len())).unwrap_or_default();
-        let start = self.kept.len();
-        self.kept.extend_from_slice(deltas);
-        // One event's data has no line feed unless it came in several lines; JSON takes a space instead.
-        if memchr::memchr(b'\n', deltas).is_some() {
-            self.kept.iter_mut().skip(start).filter(|b| **b == b'\n').for_each(|b| *b = b' ');
-        }
-        self.kept.push(b'\n');
-        if self.kept.len() > KEPT {
-            append_texts(&self.kept, &mut self.carry);
-            self.kept.clear();
-            let border =
-                word_border(&self.carry).or((self.carry.len() > CARRIED).then_some(self.carry.len()));
-            if let Some(border) = border {
-                let rest = self.carry.split_off(border);
-                self.counted += count_text(&self.carry);
-                self.carry = rest;
-            }
-        }
+        self.kept.keep(deltas);
     }
 }
 
@@ -207,31 +175,17 @@ fn value_at(data: &[u8], at: usize) -> &[u8] {
     data.get(at..).unwrap_or_default().trim_ascii_start()
 }
 
-/// The texts of all deltas in kept lines.
-fn append_texts(kept: &[u8], text: &mut String) {
-    for line in kept.split(|b| *b == b'\n') {
-        for at in MARKERS.delta.find_iter(line) {
-            let delta = line.get(at + DELTA.len()..).unwrap_or_default();
-            let mut values = serde_json::Deserializer::from_slice(delta).into_iter::<Said<'_>>();
-            if let Some(Ok(said)) = values.next() {
-                said.append_to(text);
-            }
-        }
+fn append_said(delta: &[u8], text: &mut String) {
+    let mut values = serde_json::Deserializer::from_slice(delta).into_iter::<Said<'_>>();
+    if let Some(Ok(said)) = values.next() {
+        said.append_to(text);
     }
-}
-
-/// The last place where the tokenizer surely starts anew: a space between a letter or digit and a letter.
-fn word_border(text: &str) -> Option<usize> {
-    let bytes = text.as_bytes();
-    (1..bytes.len().saturating_sub(1)).rev().find(|&i| {
-        let at = |i: usize| bytes.get(i).copied().unwrap_or_default();
-        at(i) == b' ' && at(i - 1).is_ascii_alphanumeric() && at(i + 1).is_ascii_alphabetic()
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokens::count_text;
 
     fn chunk(delta: &str, finish: &str) -> String {
         format!(
@@ -274,7 +228,7 @@ mod tests {
             let word = words[i % words.len()];
             text.push_str(word);
             tap.observe(chunk(&format!(r#"{{"content":"{word}"}}"#), "null").as_bytes());
-            assert!(tap.kept.len() + tap.carry.len() < KEPT + CARRIED);
+            assert!(tap.kept.held() < Kept::MOST);
         }
         assert_eq!(tap.count_output(), count_text(&text));
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::fields::{Raw, items, text, wrong_type, wrong_value};
-use crate::error::ApiError;
+use crate::{error::ApiError, seed::hash};
 
 const ROLES: &[&str] = &["system", "assistant", "user", "function", "tool", "developer"];
 const PARTS: &[&str] = &["text", "image_url", "input_audio", "file", "refusal"];
@@ -18,6 +18,8 @@ pub(crate) struct Conversation {
     pub(crate) question: String,
     /// Texts of the tool messages at the very end.
     pub(crate) results: Vec<String>,
+    /// Of roles and texts, however they are written: what the same answer follows from.
+    pub(crate) digest: u64,
     /// The conversation ends with the user's message, so tools it names are to be called.
     pub(crate) users_turn: bool,
 }
@@ -92,17 +94,16 @@ impl Conversation {
             self.results.clear();
         }
         self.users_turn = role == "user";
+        let mut said = String::new();
         match &*role {
             "user" => {
-                self.question.clear();
-                content(message.content, &param("content"), Some(&mut self.question))
+                content(message.content, &param("content"), &mut said)?;
+                self.asked(said);
             }
             "tool" => {
                 open.answered(message.tool_call_id, at)?;
-                let mut result = String::new();
-                content(message.content, &param("content"), Some(&mut result))?;
-                self.results.push(result);
-                Ok(())
+                content(message.content, &param("content"), &mut said)?;
+                self.resulted(said);
             }
             "assistant" => {
                 if let Some(calls) = message.tool_calls {
@@ -112,11 +113,39 @@ impl Conversation {
                 if message.content.is_none() && instead.iter().any(Option::is_some) {
                     return Ok(());
                 }
-                content(message.content, &param("content"), None)
+                content(message.content, &param("content"), &mut said)?;
+                self.digest("assistant", &said);
             }
-            "system" | "developer" => content(message.content, &param("content"), None),
-            "function" => Ok(()),
-            other => Err(wrong_value(&param("role"), other, ROLES)),
+            "system" | "developer" => {
+                content(message.content, &param("content"), &mut said)?;
+                self.digest("system", &said);
+            }
+            "function" => {}
+            other => return Err(wrong_value(&param("role"), other, ROLES)),
+        }
+        Ok(())
+    }
+
+    /// The user says something.
+    pub(crate) fn asked(&mut self, question: String) {
+        self.digest("user", &question);
+        self.question = question;
+        self.results.clear();
+        self.users_turn = true;
+    }
+
+    /// A tool's result comes.
+    pub(crate) fn resulted(&mut self, result: String) {
+        self.digest("tool", &result);
+        self.results.push(result);
+        self.users_turn = false;
+    }
+
+    /// Takes note of what anybody says.
+    pub(crate) fn digest(&mut self, role: &str, said: &str) {
+        let said = said.trim_end();
+        if !said.is_empty() {
+            self.digest = hash(hash(self.digest, role.as_bytes()), said.as_bytes());
         }
     }
 }
@@ -167,15 +196,13 @@ impl<'a> Open<'a> {
 }
 
 /// Checks a message's content; adds its text to `into`.
-fn content(raw: Raw<'_>, param: &str, mut into: Option<&mut String>) -> Result<(), ApiError> {
+fn content(raw: Raw<'_>, param: &str, into: &mut String) -> Result<(), ApiError> {
     let Some(raw) = raw else {
         let message = format!("Invalid value for '{param}': expected a string, got null.");
         return Err(ApiError::invalid(param, "", message));
     };
     if raw.get().starts_with('"') {
-        if let Some(into) = into {
-            into.push_str(&text(raw, param)?);
-        }
+        into.push_str(&text(raw, param)?);
         return Ok(());
     }
     if !raw.get().starts_with('[') {
@@ -195,10 +222,8 @@ fn content(raw: Raw<'_>, param: &str, mut into: Option<&mut String>) -> Result<(
         if kind == "text" {
             let field = format!("{param}.text");
             let said = text(part.text.ok_or_else(|| ApiError::missing(&field))?, &field)?;
-            if let Some(into) = into.as_deref_mut() {
-                into.push_str(&said);
-                into.push(' ');
-            }
+            into.push_str(&said);
+            into.push(' ');
         }
     }
     Ok(())

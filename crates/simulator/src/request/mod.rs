@@ -29,8 +29,6 @@ pub(crate) enum Format {
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) model: Cow<'a, str>,
-    /// The JSON of the messages.
-    pub(crate) messages: &'a str,
     pub(crate) conversation: Conversation,
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
@@ -47,7 +45,11 @@ pub(crate) struct Request<'a> {
     pub(crate) service_tier: &'static str,
     /// The field `x_sim`, which nothing but the faults depends on.
     pub(crate) wish: Option<Faults>,
-    legacy_max_tokens: bool,
+    /// Tokens to think with, where thoughts are shown.
+    pub(crate) thinking: Option<u64>,
+    /// Parts of the prompt are marked for the cache.
+    pub(crate) cached: bool,
+    pub(crate) legacy_max_tokens: bool,
 }
 
 #[derive(Deserialize)]
@@ -113,7 +115,6 @@ impl<'a> Request<'a> {
         let tool_choice = tools::choice(body.tool_choice, &tools, body.tools.is_some())?;
         Ok(Self {
             model,
-            messages: messages.get(),
             conversation,
             stream,
             include_usage: include_usage(body.stream_options, stream)?,
@@ -128,6 +129,8 @@ impl<'a> Request<'a> {
             seed: integer(body.seed, "seed", i64::MIN, i64::MAX)?,
             service_tier: service_tier(body.service_tier)?,
             wish: wish(body.x_sim)?,
+            thinking: None,
+            cached: false,
             legacy_max_tokens: body.max_tokens.is_some(),
         })
     }

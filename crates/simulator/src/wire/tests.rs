@@ -8,7 +8,7 @@ fn piece(text: &'static str, tokens: u64) -> Piece {
 
 fn words(said: &[&'static str]) -> Choice {
     let content = said.iter().map(|text| piece(text, 1)).collect();
-    Choice { content, tool_calls: Vec::new(), finish: "stop", seed: 3 }
+    Choice { thinking: Vec::new(), content, tool_calls: Vec::new(), finish: "stop", stopped: None, seed: 3 }
 }
 
 fn calls() -> Choice {
@@ -19,6 +19,8 @@ fn calls() -> Choice {
         arguments: vec![piece("{\"a\":", 3), piece(" \"b\"}", 2)],
     };
     Choice {
+        thinking: Vec::new(),
+        stopped: None,
         content: Vec::new(),
         tool_calls: vec![call("1", "f"), call("2", "g")],
         finish: "tool_calls",

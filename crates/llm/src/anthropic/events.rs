@@ -1,0 +1,296 @@
+//! Streams of events: read as the steps they mean, and written from such steps.
+
+use std::borrow::Cow;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use weir_error::Error;
+
+use super::{
+    MESSAGE_STOP,
+    answer::{Block, Counted, OutUsage, WireUsage, finish, kind, stop_reason},
+    decode_error, error_frames,
+};
+use crate::{
+    Usage,
+    canonical::{Delta, Event, Finish, PartStart},
+    ids, sse,
+};
+
+#[derive(Deserialize)]
+struct Step<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    index: usize,
+    #[serde(borrow, default)]
+    message: Option<Message<'a>>,
+    #[serde(borrow, default)]
+    content_block: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    delta: Option<&'a RawValue>,
+    #[serde(default)]
+    usage: Option<WireUsage>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    model: Cow<'a, str>,
+    #[serde(default)]
+    usage: Option<WireUsage>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type")]
+enum Said {
+    #[serde(rename = "text_delta")]
+    Text { text: String },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: String },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: String },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: String },
+}
+
+#[derive(Deserialize)]
+struct Stopped {
+    #[serde(default)]
+    stop_reason: Option<String>,
+    #[serde(default)]
+    stop_sequence: Option<String>,
+}
+
+/// Reads events.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    usage: Counted,
+}
+
+impl Decoder {
+    /// The steps of one whole event of the stream.
+    pub fn decode(&mut self, event: &[u8], out: &mut Vec<Event>) {
+        let Some(data) = sse::data(event) else { return };
+        let Ok(step) = serde_json::from_slice::<Step<'_>>(&data) else { return };
+        let index = step.index;
+        match step.kind.as_ref() {
+            "message_start" => {
+                let Some(message) = step.message else { return };
+                self.usage.add(message.usage);
+                out.push(Event::Start {
+                    id: message.id.into_owned(),
+                    model: message.model.into_owned(),
+                    created: 0,
+                    usage: self.usage.usage(),
+                });
+            }
+            "content_block_start" => out.extend(step.content_block.map(|block| start(index, block))),
+            "content_block_delta" => {
+                let said = step.delta.and_then(|delta| serde_json::from_str(delta.get()).ok());
+                out.extend(said.map(|said| Event::PartDelta { index, delta: delta(said) }));
+            }
+            "content_block_stop" => out.push(Event::PartStop { index }),
+            "message_delta" => {
+                self.usage.add(step.usage);
+                let stopped = step.delta.and_then(|d| serde_json::from_str::<Stopped>(d.get()).ok());
+                let reason = stopped.and_then(|s| Some((s.stop_reason?, s.stop_sequence)));
+                out.extend(reason.map(|(reason, sequence)| Event::Finish(finish(&reason, sequence))));
+                out.extend(self.usage.usage().map(Event::Usage));
+            }
+            "error" => out.push(Event::Error(decode_error(0, &data))),
+            _ => {}
+        }
+    }
+}
+
+fn start(index: usize, block: &RawValue) -> Event {
+    let part = match serde_json::from_str(block.get()) {
+        Ok(Block::Text { .. }) => PartStart::Text,
+        Ok(Block::Thinking { .. }) => PartStart::Thinking,
+        Ok(Block::RedactedThinking { data }) => PartStart::RedactedThinking { data },
+        Ok(Block::ToolUse { id, name }) => PartStart::ToolUse { id, name },
+        Err(_) => PartStart::Foreign { kind: kind(block), value: block.to_owned() },
+    };
+    Event::PartStart { index, part }
+}
+
+fn delta(said: Said) -> Delta {
+    match said {
+        Said::Text { text } => Delta::Text(text),
+        Said::Thinking { thinking } => Delta::Thinking(thinking),
+        Said::Signature { signature } => Delta::Signature(signature),
+        Said::InputJson { partial_json } => Delta::Arguments(partial_json),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Out<'a> {
+    MessageStart { message: OutMessage<'a> },
+    ContentBlockStart { index: usize, content_block: OutBlock<'a> },
+    ContentBlockDelta { index: usize, delta: OutDelta<'a> },
+    ContentBlockStop { index: usize },
+    MessageDelta { delta: OutStop<'a>, usage: OutUsage },
+}
+
+#[derive(Serialize)]
+struct OutMessage<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    role: &'static str,
+    model: &'a str,
+    content: [(); 0],
+    stop_reason: (),
+    stop_sequence: (),
+    usage: OutUsage,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum OutBlock<'a> {
+    Text { text: &'static str },
+    Thinking { thinking: &'static str, signature: &'static str },
+    RedactedThinking { data: &'a str },
+    ToolUse { id: Cow<'a, str>, name: &'a str, input: Empty },
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+#[serde(tag = "type")]
+enum OutDelta<'a> {
+    #[serde(rename = "text_delta")]
+    Text { text: &'a str },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a str },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: &'a str },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: &'a str },
+}
+
+#[derive(Serialize)]
+struct OutStop<'a> {
+    stop_reason: &'a str,
+    stop_sequence: Option<&'a str>,
+}
+
+/// Writes events. Blocks are numbered as they come; what has no place here is left out.
+#[derive(Debug)]
+pub struct Encoder {
+    model: String,
+    started: bool,
+    /// Canonical parts, in the order of their blocks.
+    blocks: Vec<usize>,
+    open: Vec<usize>,
+    finish: Option<Finish>,
+}
+
+impl Encoder {
+    /// `model` stands in for a name the provider doesn't say.
+    #[must_use]
+    pub fn new(model: &str) -> Self {
+        Self { model: model.to_owned(), started: false, blocks: Vec::new(), open: Vec::new(), finish: None }
+    }
+
+    pub fn encode(&mut self, event: &Event, out: &mut BytesMut) {
+        match event {
+            Event::Start { id, model, usage, .. } => self.start(id, model, *usage, out),
+            Event::PartStart { index, part } => self.part(*index, part, out),
+            Event::PartDelta { index, delta } => {
+                let Some(index) = self.block(*index) else { return };
+                let delta = match delta {
+                    Delta::Text(text) | Delta::Refusal(text) => OutDelta::Text { text },
+                    Delta::Thinking(thinking) => OutDelta::Thinking { thinking },
+                    Delta::Signature(signature) => OutDelta::Signature { signature },
+                    Delta::Arguments(partial_json) => OutDelta::InputJson { partial_json },
+                };
+                write("content_block_delta", &Out::ContentBlockDelta { index, delta }, out);
+            }
+            Event::PartStop { index } => {
+                let Some(index) = self.block(*index) else { return };
+                self.open.retain(|open| *open != index);
+                write("content_block_stop", &Out::ContentBlockStop { index }, out);
+            }
+            Event::Finish(finish) => {
+                self.finish.get_or_insert_with(|| finish.clone());
+            }
+            // Usage goes with the finish, and an error ends it all.
+            Event::Usage(_) | Event::Error(_) => {}
+        }
+    }
+
+    fn block(&self, part: usize) -> Option<usize> {
+        self.blocks.iter().position(|known| *known == part)
+    }
+
+    fn start(&mut self, id: &str, model: &str, usage: Option<Usage>, out: &mut BytesMut) {
+        self.started = true;
+        let message = OutMessage {
+            id: &ids::with_prefix("msg_", id),
+            r#type: "message",
+            role: "assistant",
+            model: if model.is_empty() { &self.model } else { model },
+            content: [],
+            stop_reason: (),
+            stop_sequence: (),
+            usage: usage.unwrap_or_default().into(),
+        };
+        write("message_start", &Out::MessageStart { message }, out);
+    }
+
+    fn part(&mut self, part: usize, start: &PartStart, out: &mut BytesMut) {
+        let content_block = match start {
+            PartStart::Text | PartStart::Refusal => OutBlock::Text { text: "" },
+            PartStart::Thinking => OutBlock::Thinking { thinking: "", signature: "" },
+            PartStart::RedactedThinking { data } => OutBlock::RedactedThinking { data },
+            PartStart::ToolUse { id, name } => {
+                OutBlock::ToolUse { id: ids::plain(id), name, input: Empty {} }
+            }
+            PartStart::Foreign { .. } => return,
+        };
+        let index = self.blocks.len();
+        self.blocks.push(part);
+        self.open.push(index);
+        write("content_block_start", &Out::ContentBlockStart { index, content_block }, out);
+    }
+
+    /// The end of a whole answer.
+    #[must_use]
+    pub fn end(&mut self, usage: Usage) -> Bytes {
+        let mut out = BytesMut::new();
+        if !self.started {
+            self.start("", "", None, &mut out);
+        }
+        super::error::close_blocks(&std::mem::take(&mut self.open), &mut out);
+        let finish = self.finish.take().unwrap_or(Finish::Stop);
+        let stop_sequence = match &finish {
+            Finish::StopSequence(sequence) => sequence.as_deref(),
+            _ => None,
+        };
+        let delta = OutStop { stop_reason: stop_reason(&finish), stop_sequence };
+        write("message_delta", &Out::MessageDelta { delta, usage: usage.into() }, &mut out);
+        out.extend_from_slice(MESSAGE_STOP);
+        out.freeze()
+    }
+
+    /// The end of one that broke off.
+    #[must_use]
+    pub fn fail(&mut self, error: &Error) -> Bytes {
+        error_frames(&std::mem::take(&mut self.open), error)
+    }
+}
+
+fn write(name: &str, event: &Out<'_>, out: &mut BytesMut) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\ndata: ");
+    // Serializing into memory can't fail.
+    drop(serde_json::to_writer(out.writer(), event));
+    out.extend_from_slice(b"\n\n");
+}

@@ -1,0 +1,180 @@
+//! A Messages body, as what it means.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use weir_error::Error;
+
+use crate::{
+    canonical::{
+        Content, Format, Function, Losses, Media, Message, Part, Reasoning, Request, Role, Sampling,
+        ServiceTier, Source, Tool, ToolChoice, ToolResult, ToolUse,
+    },
+    members::{Members, string, wrong},
+};
+
+/// Reads a whole body. What nobody but Anthropic means is named as lost; members nobody knows stay in `extras`.
+///
+/// # Errors
+/// A member that is not of its type, by its path.
+pub fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request, Error> {
+    let mut from = Members::of_body(body)?;
+    let mut request = Request { stream: from.take("stream")?.unwrap_or(false), ..Request::default() };
+    from.raw("model");
+    let system = parts(&mut from, "system", losses)?;
+    if !system.is_empty() {
+        request.messages.push(Message { role: Role::System, parts: system });
+    }
+    for (at, raw) in from.need::<Vec<&RawValue>>("messages")?.into_iter().enumerate() {
+        request.messages.push(message(raw, &format!("messages.{at}"), losses)?);
+    }
+    for (at, raw) in from.take::<Vec<&RawValue>>("tools")?.unwrap_or_default().into_iter().enumerate() {
+        request.tools.push(tool(raw, &format!("tools.{at}"), losses)?);
+    }
+    if let Some(mut choice) = from.object("tool_choice")? {
+        request.parallel_tools = choice.take::<bool>("disable_parallel_tool_use")?.map(|disabled| !disabled);
+        request.tool_choice = match choice.need::<Cow<'_, str>>("type")?.as_ref() {
+            "auto" => Some(ToolChoice::Auto),
+            "none" => Some(ToolChoice::None),
+            "any" => Some(ToolChoice::Required),
+            "tool" => Some(ToolChoice::Named(choice.need("name")?)),
+            _ => return Err(Error::invalid("tool_choice.type", "tool_choice.type: unknown")),
+        };
+    }
+    request.max_output = from.take("max_tokens")?;
+    request.stop = from.take("stop_sequences")?.unwrap_or_default();
+    request.sampling = Sampling {
+        temperature: from.take("temperature")?,
+        top_p: from.take("top_p")?,
+        top_k: from.take("top_k")?,
+        ..Sampling::default()
+    };
+    reasoning_and_format(&mut from, &mut request)?;
+    request.user = match from.object("metadata")? {
+        Some(mut metadata) => metadata.take("user_id")?,
+        None => None,
+    };
+    request.service_tier = from.take::<Cow<'_, str>>("service_tier")?.map(|tier| match tier.as_ref() {
+        "standard_only" => ServiceTier::Standard,
+        _ => ServiceTier::Auto,
+    });
+    request.extras = from.rest().map(|(name, raw)| (name, raw.to_owned())).collect();
+    Ok(request)
+}
+
+fn reasoning_and_format(from: &mut Members<'_>, request: &mut Request) -> Result<(), Error> {
+    let mut reasoning = Reasoning::default();
+    if let Some(mut thinking) = from.object("thinking")? {
+        let kind: Cow<'_, str> = thinking.need("type")?;
+        reasoning.enabled = Some(matches!(kind.as_ref(), "enabled" | "adaptive"));
+        reasoning.budget = thinking.take("budget_tokens")?;
+    }
+    if let Some(mut config) = from.object("output_config")? {
+        reasoning.effort = config.take("effort")?;
+        if let Some(mut format) = config.object("format")? {
+            let schema = format.need::<&RawValue>("schema")?.to_owned();
+            request.format = Some(Format::Schema { name: None, schema, strict: None });
+        }
+    }
+    request.reasoning = Some(reasoning).filter(|r| *r != Reasoning::default());
+    Ok(())
+}
+
+fn message(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Message, Error> {
+    let mut from = Members::of(raw, path)?;
+    let role = match from.need::<Cow<'_, str>>("role")?.as_ref() {
+        "system" => Role::System,
+        "assistant" => Role::Assistant,
+        _ => Role::User,
+    };
+    Ok(Message { role, parts: parts(&mut from, "content", losses)? })
+}
+
+/// A string, or an array of blocks.
+fn parts(from: &mut Members<'_>, name: &str, losses: &mut Losses) -> Result<Vec<Part>, Error> {
+    let at = from.at(name);
+    let Some(raw) = from.raw(name) else { return Ok(Vec::new()) };
+    if let Some(text) = string(raw) {
+        return Ok(vec![Part::text(text)]);
+    }
+    let blocks: Vec<&RawValue> =
+        serde_json::from_str(raw.get()).map_err(|_| wrong(&at, "a string or an array of content blocks"))?;
+    let mut parts = Vec::with_capacity(blocks.len());
+    for (i, block) in blocks.into_iter().enumerate() {
+        parts.push(part(block, &format!("{at}.{i}"), losses)?);
+    }
+    Ok(parts)
+}
+
+fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> {
+    let mut from = Members::of(raw, path)?;
+    let kind: Cow<'_, str> = from.need("type")?;
+    let cache = from.raw("cache_control").map(ToOwned::to_owned);
+    let content = match kind.as_ref() {
+        "text" => Content::Text(from.need("text")?),
+        "image" => Content::Image(Media { source: source(&mut from)?, name: None, detail: None }),
+        "document" => {
+            let name = from.take("title")?;
+            Content::File(Media { source: source(&mut from)?, name, detail: None })
+        }
+        "tool_use" => Content::ToolUse(ToolUse {
+            id: from.need("id")?,
+            name: from.need("name")?,
+            arguments: from.raw("input").map_or("{}", RawValue::get).to_owned(),
+        }),
+        "tool_result" => Content::ToolResult(ToolResult {
+            id: from.need("tool_use_id")?,
+            parts: parts(&mut from, "content", losses)?,
+            is_error: from.take("is_error")?.unwrap_or(false),
+        }),
+        "thinking" => Content::Thinking {
+            text: from.take("thinking")?.unwrap_or_default(),
+            signature: from.take("signature")?.unwrap_or_default(),
+        },
+        "redacted_thinking" => Content::RedactedThinking { data: from.need("data")? },
+        other => return Ok(Content::Foreign { kind: other.to_owned(), value: raw.to_owned() }.into()),
+    };
+    for (name, _) in from.rest() {
+        losses.dropped(&format!("messages.content.{name}"));
+    }
+    Ok(Part { content, cache })
+}
+
+fn source(from: &mut Members<'_>) -> Result<Source, Error> {
+    let at = from.at("source");
+    let mut source = from.object("source")?.ok_or_else(|| wrong(&at, "an object"))?;
+    match source.need::<Cow<'_, str>>("type")?.as_ref() {
+        "base64" => Ok(Source::Data { media_type: source.need("media_type")?, data: source.need("data")? }),
+        "url" => Ok(Source::Url(source.need("url")?)),
+        "file" => Ok(Source::Id(source.need("file_id")?)),
+        "text" => Ok(Source::Text(source.need("data")?)),
+        "content" => {
+            let parts = parts(&mut source, "content", &mut Losses::default())?;
+            let texts = parts.into_iter().filter_map(|part| match part.content {
+                Content::Text(text) => Some(text),
+                _ => None,
+            });
+            Ok(Source::Text(texts.collect::<Vec<_>>().join("\n")))
+        }
+        _ => Err(wrong(&source.at("type"), "'base64', 'url', 'file', 'text' or 'content'")),
+    }
+}
+
+fn tool(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Tool, Error> {
+    let mut from = Members::of(raw, path)?;
+    let kind: Option<String> = from.take("type")?;
+    if let Some(kind) = kind.filter(|kind| kind != "custom") {
+        return Ok(Tool::Foreign { kind, value: raw.to_owned() });
+    }
+    let function = Function {
+        name: from.need("name")?,
+        description: from.take("description")?,
+        schema: Some(from.need::<&RawValue>("input_schema")?.to_owned()),
+        strict: from.take("strict")?,
+        cache: from.raw("cache_control").map(ToOwned::to_owned),
+    };
+    for (name, _) in from.rest() {
+        losses.dropped(&format!("tools.{name}"));
+    }
+    Ok(Tool::Function(function))
+}

@@ -1,0 +1,124 @@
+//! The body for a provider of the same dialect: the client's bytes, but for the model's name, and without thoughts
+//! that no provider would take back.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem::Finder;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::MessagesView;
+
+/// `body` with the provider's name of the model. Shares the bytes when nothing changes.
+#[must_use]
+pub fn upstream_body(view: &MessagesView, body: &Bytes, provider_model: &str) -> Bytes {
+    let mut edits: Vec<(Range<usize>, String)> = Vec::with_capacity(2);
+    if provider_model != view.model {
+        edits.push((view.model_at.clone(), serde_json::Value::from(provider_model).to_string()));
+    }
+    if has_empty_signature(body)
+        && let Some(messages) = body.get(view.messages_at.clone()).and_then(signed_only)
+    {
+        edits.push((view.messages_at.clone(), messages));
+    }
+    if edits.is_empty() {
+        return body.clone();
+    }
+    edits.sort_by_key(|(at, _)| at.start);
+    let mut out = BytesMut::with_capacity(body.len() + provider_model.len());
+    let mut from = 0;
+    for (at, text) in edits {
+        out.extend_from_slice(body.get(from..at.start).unwrap_or_default());
+        out.extend_from_slice(text.as_bytes());
+        from = at.end;
+    }
+    out.extend_from_slice(body.get(from..).unwrap_or_default());
+    out.freeze()
+}
+
+/// A member `signature` that is an empty string, anywhere. Inside a text its quotes would be escaped.
+fn has_empty_signature(body: &[u8]) -> bool {
+    const NAME: &[u8] = b"\"signature\"";
+    let find = Finder::new(NAME);
+    find.find_iter(body).any(|at| {
+        let rest = body.get(at + NAME.len()..).unwrap_or_default().trim_ascii_start();
+        rest.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"\"\""))
+    })
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Block<'a> {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(borrow, default)]
+    signature: Option<&'a RawValue>,
+}
+
+/// The messages without thoughts that have an empty signature: another vendor's model thought them, and Anthropic
+/// refuses the whole request over one. A message that held nothing else goes too.
+fn signed_only(messages: &[u8]) -> Option<String> {
+    let messages: Vec<&RawValue> = serde_json::from_slice(messages).ok()?;
+    let mut kept = Vec::with_capacity(messages.len());
+    for raw in messages {
+        let message: Message<'_> = serde_json::from_str(raw.get()).ok()?;
+        let Ok(blocks) = serde_json::from_str::<Vec<&RawValue>>(message.content.get()) else {
+            kept.push(raw.get().to_owned());
+            continue;
+        };
+        let signed: Vec<&str> = blocks.iter().map(|b| b.get()).filter(|b| !is_unsigned(b)).collect();
+        if signed.len() == blocks.len() {
+            kept.push(raw.get().to_owned());
+        } else if !signed.is_empty() {
+            let at = super::view::place(raw.get().as_bytes(), message.content);
+            let (before, after) = (raw.get().get(..at.start)?, raw.get().get(at.end..)?);
+            kept.push(format!("{before}[{}]{after}", signed.join(",")));
+        }
+    }
+    Some(format!("[{}]", kept.join(",")))
+}
+
+fn is_unsigned(block: &str) -> bool {
+    let block: Result<Block<'_>, _> = serde_json::from_str(block);
+    block.is_ok_and(|b| b.kind == "thinking" && b.signature.is_none_or(|s| s.get() == "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spliced(body: &str, model: &str) -> String {
+        let bytes = Bytes::copy_from_slice(body.as_bytes());
+        let view = MessagesView::scan(&bytes).unwrap();
+        String::from_utf8(upstream_body(&view, &bytes, model).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn bytes_pass_but_for_the_model() {
+        let rest = r#""max_tokens": 1.0e0,"messages" : [{"role":"user","content":"\u00e9 \"signature\":\"\""}], "x": {"model": 1}"#;
+        let rest = rest.replace("1.0e0", "1");
+        let body = format!(r#"{{ "model":"m", {rest} }}"#);
+        assert_eq!(spliced(&body, "m"), body);
+        assert_eq!(spliced(&body, "n"), format!(r#"{{ "model":"n", {rest} }}"#));
+        let bytes = Bytes::from(body);
+        let view = MessagesView::scan(&bytes).unwrap();
+        assert_eq!(upstream_body(&view, &bytes, "m").as_ptr(), bytes.as_ptr());
+    }
+
+    #[test]
+    fn unsigned_thoughts_go_and_signed_ones_stay_byte_for_byte() {
+        let body = r#"{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"a"},
+            {"content":[{"type":"thinking","thinking":"x","signature" : ""}, {"type":"thinking", "thinking":"é","signature":"s=="},{"type":"tool_use","id":"1","name":"f","input":{"signature":""}}],"role":"assistant"},
+            {"role":"assistant","content":[{"type":"thinking","thinking":"x","signature":""}]}]}"#;
+        assert_eq!(
+            spliced(body, "m"),
+            r#"{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"a"},{"content":[{"type":"thinking", "thinking":"é","signature":"s=="},{"type":"tool_use","id":"1","name":"f","input":{"signature":""}}],"role":"assistant"}]}"#
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! The side decoder of a Messages stream: it looks at events as they pass, and changes nothing. Text deltas, nearly
+//! all of a stream, are kept and not parsed.
+
+use std::{borrow::Cow, sync::LazyLock};
+
+use memchr::memmem::Finder;
+use serde::Deserialize;
+
+use super::answer::{Counted, WireUsage};
+use crate::{
+    Usage,
+    kept::{FIND_DELTA, Kept},
+    openai::FrameKind,
+    sse,
+};
+
+static FIND_BLOCK_DELTA: LazyLock<Finder<'static>> =
+    LazyLock::new(|| Finder::new(b"\"type\":\"content_block_delta\""));
+
+#[derive(Debug)]
+pub struct StreamTap {
+    usage: Counted,
+    finished: bool,
+    failed: bool,
+    /// Blocks that have begun and not ended.
+    open: Vec<usize>,
+    kept: Kept,
+}
+
+impl Default for StreamTap {
+    fn default() -> Self {
+        Self {
+            usage: Counted::default(),
+            finished: false,
+            failed: false,
+            open: Vec::new(),
+            kept: Kept::new(append_delta),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Step<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    index: usize,
+    #[serde(borrow, default)]
+    content_block: Option<Block<'a>>,
+    #[serde(borrow, default)]
+    delta: Option<Delta<'a>>,
+    #[serde(default)]
+    message: Option<Message>,
+    #[serde(default)]
+    usage: Option<WireUsage>,
+}
+
+#[derive(Deserialize)]
+struct Block<'a> {
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    usage: Option<WireUsage>,
+}
+
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    thinking: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    partial_json: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    stop_reason: Option<Cow<'a, str>>,
+}
+
+impl StreamTap {
+    /// Takes note of one whole event.
+    pub fn observe(&mut self, event: &[u8]) -> FrameKind {
+        let Some(data) = sse::data(event) else { return FrameKind::Other };
+        let head = data.get(..data.len().min(64)).unwrap_or_default();
+        if FIND_BLOCK_DELTA.find(head).is_some() {
+            if let Some(at) = FIND_DELTA.find(&data) {
+                self.kept.keep(data.get(at..).unwrap_or_default());
+            }
+            return FrameKind::Delta;
+        }
+        let Ok(step) = serde_json::from_slice::<Step<'_>>(&data) else { return FrameKind::Other };
+        match step.kind.as_ref() {
+            "message_start" => {
+                self.usage.add(step.message.and_then(|m| m.usage));
+                FrameKind::Other
+            }
+            "content_block_start" => {
+                self.open.push(step.index);
+                if let Some(name) = step.content_block.and_then(|block| block.name) {
+                    // A tool's name is a part of the answer, too.
+                    let name = serde_json::Value::from(name.as_ref());
+                    self.kept.keep(format!(r#""delta":{{"partial_json":{name}}}"#).as_bytes());
+                    return FrameKind::Delta;
+                }
+                FrameKind::Other
+            }
+            "content_block_delta" => {
+                // Written with spaces.
+                if let Some(at) = memchr::memmem::find(&data, b"\"delta\"") {
+                    let delta = data.get(at + 7..).unwrap_or_default().trim_ascii_start();
+                    let delta = delta.strip_prefix(b":").unwrap_or(delta);
+                    self.kept.keep(&[crate::kept::DELTA, delta].concat());
+                }
+                FrameKind::Delta
+            }
+            "content_block_stop" => {
+                self.open.retain(|open| *open != step.index);
+                FrameKind::Other
+            }
+            "message_delta" => {
+                self.usage.add(step.usage);
+                self.finished |= step.delta.is_some_and(|d| d.stop_reason.is_some());
+                FrameKind::Other
+            }
+            "message_stop" => FrameKind::Done,
+            "error" => {
+                self.failed = true;
+                FrameKind::Error
+            }
+            _ => FrameKind::Other,
+        }
+    }
+
+    /// The provider's own numbers, once they came.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage.usage()
+    }
+
+    /// Whether the answer has told why it ended.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.finished && !self.failed
+    }
+
+    /// Whether the provider sent an error.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Tokens of the text that passed, counted here.
+    #[must_use]
+    pub fn count_output(&self) -> u64 {
+        self.kept.count()
+    }
+
+    /// Blocks that have begun and not ended.
+    #[must_use]
+    pub fn open_blocks(&self) -> &[usize] {
+        &self.open
+    }
+}
+
+fn append_delta(delta: &[u8], text: &mut String) {
+    let mut values = serde_json::Deserializer::from_slice(delta).into_iter::<Delta<'_>>();
+    if let Some(Ok(delta)) = values.next() {
+        for piece in [delta.thinking, delta.text, delta.partial_json].into_iter().flatten() {
+            text.push_str(&piece);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What a chat request, an answer and a stream of one mean, in no vendor's words: the middle of every translation.
+//!
+//! It is built only when a client and a provider speak different dialects. A dialect's `decode` reads its own bytes
+//! into these types; another's `encode` writes them as its own. What a side can't say is named in [`Losses`], never
+//! dropped in silence. Values that nobody here looks into (schemas, arguments of tools) stay the bytes they were.
+
+mod event;
+mod loss;
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+pub use event::{Answer, Delta, Event, Failure, Finish, PartStart};
+pub use loss::Losses;
+
+/// JSON as it was written.
+pub type Raw = Box<RawValue>;
+
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    pub stream: bool,
+    /// System messages stand among the others, where the client put them.
+    pub messages: Vec<Message>,
+    pub tools: Vec<Tool>,
+    pub tool_choice: Option<ToolChoice>,
+    /// Whether one answer may call several tools.
+    pub parallel_tools: Option<bool>,
+    pub max_output: Option<u64>,
+    pub stop: Vec<String>,
+    pub sampling: Sampling,
+    pub format: Option<Format>,
+    pub reasoning: Option<Reasoning>,
+    /// Whom the client asks for.
+    pub user: Option<String>,
+    pub service_tier: Option<ServiceTier>,
+    /// Members of the body that nothing above stands for, as the client's dialect names them.
+    pub extras: BTreeMap<String, Raw>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Instructions, of the operator or the developer.
+    System,
+    /// The user, and the results of tools.
+    User,
+    Assistant,
+}
+
+#[derive(Debug, Clone)]
+pub struct Message {
+    pub role: Role,
+    pub parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub content: Content,
+    /// A mark up to which the prompt is to be cached, as Anthropic writes it.
+    pub cache: Option<Raw>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Content {
+    Text(String),
+    Image(Media),
+    Audio(Media),
+    /// A document.
+    File(Media),
+    ToolUse(ToolUse),
+    ToolResult(ToolResult),
+    /// What the model thought. The signature is opaque and goes back byte for byte; empty when there is none.
+    Thinking {
+        text: String,
+        signature: String,
+    },
+    /// Thoughts nobody may read; goes back byte for byte.
+    RedactedThinking {
+        data: String,
+    },
+    Refusal(String),
+    /// Something only the vendor of its dialect knows: by its name, and as it was written.
+    Foreign {
+        kind: String,
+        value: Raw,
+    },
+}
+
+impl Content {
+    /// Its name, for [`Losses`].
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Text(_) => "text",
+            Self::Image(_) => "image",
+            Self::Audio(_) => "audio",
+            Self::File(_) => "document",
+            Self::ToolUse(_) => "tool_use",
+            Self::ToolResult(_) => "tool_result",
+            Self::Thinking { .. } => "thinking",
+            Self::RedactedThinking { .. } => "redacted_thinking",
+            Self::Refusal(_) => "refusal",
+            Self::Foreign { kind, .. } => kind,
+        }
+    }
+}
+
+impl From<Content> for Part {
+    fn from(content: Content) -> Self {
+        Self { content, cache: None }
+    }
+}
+
+impl Part {
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Content::Text(text.into()).into()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Media {
+    pub source: Source,
+    /// A file's name, or a document's title.
+    pub name: Option<String>,
+    /// How closely an image is to be looked at.
+    pub detail: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Source {
+    Url(String),
+    /// Base64.
+    Data {
+        media_type: String,
+        data: String,
+    },
+    /// Uploaded to the vendor before.
+    Id(String),
+    Text(String),
+}
+
+#[derive(Debug, Clone)]
+pub struct ToolUse {
+    pub id: String,
+    pub name: String,
+    /// A JSON object as text, unless the model wrote something else.
+    pub arguments: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct ToolResult {
+    pub id: String,
+    pub parts: Vec<Part>,
+    pub is_error: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum Tool {
+    Function(Function),
+    /// A tool of the vendor's own, by its type.
+    Foreign {
+        kind: String,
+        value: Raw,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct Function {
+    pub name: String,
+    pub description: Option<String>,
+    /// JSON Schema of its arguments.
+    pub schema: Option<Raw>,
+    pub strict: Option<bool>,
+    pub cache: Option<Raw>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolChoice {
+    Auto,
+    None,
+    /// Some tool must be called.
+    Required,
+    Named(String),
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Sampling {
+    pub temperature: Option<f64>,
+    pub top_p: Option<f64>,
+    pub top_k: Option<u64>,
+    pub frequency_penalty: Option<f64>,
+    pub presence_penalty: Option<f64>,
+    pub seed: Option<i64>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Format {
+    /// Any JSON object.
+    Json,
+    Schema {
+        name: Option<String>,
+        schema: Raw,
+        strict: Option<bool>,
+    },
+}
+
+/// How much to think before the answer. Dialects say it in levels, in tokens, or leave it to the model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reasoning {
+    /// `Some(false)`: not at all.
+    pub enabled: Option<bool>,
+    /// `minimal`, `low`, `medium`, `high`, `xhigh`, `max`.
+    pub effort: Option<String>,
+    /// Tokens.
+    pub budget: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceTier {
+    Auto,
+    /// Never better or worse than standard.
+    Standard,
+}

@@ -1,0 +1,94 @@
+//! Content parts of OpenAI's messages.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use weir_error::Error;
+
+use crate::{
+    canonical::{Content, Losses, Media, Part, Source},
+    members::{Members, string, wrong},
+};
+
+/// A string, or an array of parts; nothing for null.
+pub(super) fn parts(from: &mut Members<'_>, name: &str, losses: &mut Losses) -> Result<Vec<Part>, Error> {
+    let at = from.at(name);
+    let Some(raw) = from.raw(name) else { return Ok(Vec::new()) };
+    if let Some(text) = string(raw) {
+        return Ok(vec![Part::text(text)]);
+    }
+    let items: Vec<&RawValue> =
+        serde_json::from_str(raw.get()).map_err(|_| wrong(&at, "a string or an array of parts"))?;
+    let mut parts = Vec::with_capacity(items.len());
+    for (i, item) in items.into_iter().enumerate() {
+        parts.push(part(item, &format!("{at}[{i}]"), losses)?);
+    }
+    Ok(parts)
+}
+
+fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> {
+    let mut from = Members::of(raw, path)?;
+    let kind: Cow<'_, str> = from.need("type")?;
+    // Not OpenAI's, but what its clients write for Anthropic's models.
+    let cache = from.raw("cache_control").map(ToOwned::to_owned);
+    let content = match kind.as_ref() {
+        "text" => Content::Text(from.need("text")?),
+        "refusal" => Content::Refusal(from.need("refusal")?),
+        "image_url" => Content::Image(image(&mut from)?),
+        "input_audio" => {
+            let at = from.at("input_audio");
+            let mut audio = from.object("input_audio")?.ok_or_else(|| wrong(&at, "an object"))?;
+            let format: String = audio.need("format")?;
+            let source = Source::Data { media_type: format!("audio/{format}"), data: audio.need("data")? };
+            Content::Audio(Media { source, name: None, detail: None })
+        }
+        "file" => {
+            let at = from.at("file");
+            let mut file = from.object("file")?.ok_or_else(|| wrong(&at, "an object"))?;
+            let source = match (file.take::<String>("file_data")?, file.take::<String>("file_id")?) {
+                (Some(data), _) => by_url(data),
+                (None, Some(id)) => Source::Id(id),
+                (None, None) => return Err(wrong(&file.at("file_data"), "a string")),
+            };
+            Content::File(Media { source, name: file.take("filename")?, detail: None })
+        }
+        other => return Ok(Content::Foreign { kind: other.to_owned(), value: raw.to_owned() }.into()),
+    };
+    for (name, _) in from.rest() {
+        losses.dropped(&format!("messages.content.{name}"));
+    }
+    Ok(Part { content, cache })
+}
+
+fn image(from: &mut Members<'_>) -> Result<Media, Error> {
+    let at = from.at("image_url");
+    let mut image = from.object("image_url")?.ok_or_else(|| wrong(&at, "an object"))?;
+    Ok(Media { source: by_url(image.need("url")?), name: None, detail: image.take("detail")? })
+}
+
+/// A `data:` URL holds what it names.
+fn by_url(url: String) -> Source {
+    let data = url.strip_prefix("data:").and_then(|rest| rest.split_once(','));
+    match data.and_then(|(head, data)| Some((head.strip_suffix(";base64")?, data))) {
+        Some((media_type, data)) => Source::Data { media_type: media_type.to_owned(), data: data.to_owned() },
+        None => Source::Url(url),
+    }
+}
+
+/// Anthropic's thoughts as they travel with clients of OpenAI's dialect: in `thinking_blocks`, a name that `LiteLLM`
+/// brought up and others took over. Those without a signature are worth nothing.
+pub(super) fn thoughts(from: &mut Members<'_>) -> Result<Vec<Part>, Error> {
+    let at = from.at("thinking_blocks");
+    let blocks = from.take::<Vec<&RawValue>>("thinking_blocks")?.unwrap_or_default();
+    let mut parts = Vec::with_capacity(blocks.len());
+    for (i, raw) in blocks.into_iter().enumerate() {
+        let mut block = Members::of(raw, &format!("{at}[{i}]"))?;
+        if let Some(data) = block.take("data")? {
+            parts.push(Content::RedactedThinking { data }.into());
+        } else if let Some(signature) = block.take::<String>("signature")?.filter(|s| !s.is_empty()) {
+            let text = block.take("thinking")?.unwrap_or_default();
+            parts.push(Content::Thinking { text, signature }.into());
+        }
+    }
+    Ok(parts)
+}

@@ -1,0 +1,243 @@
+//! Whole answers: read as what they mean, and written from it.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{answer::WireUsage, content};
+use crate::{
+    Usage,
+    canonical::{Answer, Content, Finish, Losses, Part, ToolUse},
+    ids,
+    members::Members,
+};
+
+#[derive(Deserialize)]
+struct Completion<'a> {
+    #[serde(borrow, default)]
+    id: Cow<'a, str>,
+    #[serde(default)]
+    created: i64,
+    #[serde(borrow, default)]
+    model: Cow<'a, str>,
+    #[serde(borrow)]
+    choices: Vec<Choice<'a>>,
+    #[serde(default)]
+    usage: Option<WireUsage>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(borrow)]
+    message: &'a RawValue,
+    #[serde(borrow, default)]
+    finish_reason: Option<Cow<'a, str>>,
+}
+
+/// `None` for what is no chat completion.
+#[must_use]
+pub fn decode_answer(body: &[u8]) -> Option<Answer> {
+    let completion: Completion<'_> = serde_json::from_slice(body).ok()?;
+    let choice = completion.choices.into_iter().next()?;
+    let parts = message(choice.message)?;
+    let calls = parts.iter().any(|p| matches!(p.content, Content::ToolUse(_)));
+    let refused = parts.iter().any(|p| matches!(p.content, Content::Refusal(_)));
+    Some(Answer {
+        id: completion.id.into_owned(),
+        model: completion.model.into_owned(),
+        created: completion.created,
+        finish: finish(choice.finish_reason.as_deref().unwrap_or("stop"), calls, refused),
+        parts,
+        usage: completion.usage.and_then(WireUsage::believable),
+    })
+}
+
+fn message(raw: &RawValue) -> Option<Vec<Part>> {
+    let mut from = Members::of(raw, "").ok()?;
+    let mut parts = content::thoughts(&mut from).ok()?;
+    let reasoning = from.take::<String>("reasoning_content").ok()?.or(from.take("reasoning").ok()?);
+    if let Some(text) = reasoning.filter(|t| parts.is_empty() && !t.is_empty()) {
+        parts.push(Content::Thinking { text, signature: String::new() }.into());
+    }
+    parts.extend(content::parts(&mut from, "content", &mut Losses::default()).ok()?);
+    if let Some(refusal) = from.take("refusal").ok()? {
+        parts.push(Content::Refusal(refusal).into());
+    }
+    for raw in from.take::<Vec<&RawValue>>("tool_calls").ok()?.unwrap_or_default() {
+        let mut call = Members::of(raw, "").ok()?;
+        let mut function = call.object("function").ok()??;
+        parts.push(
+            Content::ToolUse(ToolUse {
+                id: call.need("id").ok()?,
+                name: function.need("name").ok()?,
+                arguments: function.take("arguments").ok()?.unwrap_or_default(),
+            })
+            .into(),
+        );
+    }
+    Some(parts)
+}
+
+/// A call forced by name ends with `stop` here; whoever made calls ended to have them answered.
+pub(super) fn finish(reason: &str, calls: bool, refused: bool) -> Finish {
+    match reason {
+        "tool_calls" | "function_call" => Finish::ToolUse,
+        "stop" if calls => Finish::ToolUse,
+        "stop" if refused => Finish::Refusal,
+        "stop" => Finish::Stop,
+        "length" => Finish::MaxTokens,
+        "content_filter" => Finish::Refusal,
+        other => Finish::Other(other.to_owned()),
+    }
+}
+
+pub(super) fn finish_reason(finish: &Finish) -> &str {
+    match finish {
+        Finish::Stop | Finish::StopSequence(_) | Finish::Pause => "stop",
+        Finish::MaxTokens | Finish::ContextWindow => "length",
+        Finish::ToolUse => "tool_calls",
+        Finish::Refusal => "content_filter",
+        Finish::Other(other) => other,
+    }
+}
+
+#[derive(Serialize)]
+struct Out<'a> {
+    id: String,
+    object: &'static str,
+    created: i64,
+    model: &'a str,
+    choices: [OutChoice<'a>; 1],
+    usage: Counts,
+}
+
+#[derive(Serialize)]
+struct OutChoice<'a> {
+    index: u64,
+    message: OutMessage<'a>,
+    logprobs: (),
+    finish_reason: &'a str,
+}
+
+#[derive(Serialize, Default)]
+struct OutMessage<'a> {
+    role: &'static str,
+    content: Option<String>,
+    refusal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    thinking_blocks: Vec<Thought<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<OutCall<'a>>,
+}
+
+/// As Anthropic has it: it goes back unchanged.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Thought<'a> {
+    Thinking { thinking: &'a str, signature: &'a str },
+    RedactedThinking { data: &'a str },
+}
+
+#[derive(Serialize)]
+struct OutCall<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    function: OutFunction<'a>,
+}
+
+#[derive(Serialize)]
+struct OutFunction<'a> {
+    name: &'a str,
+    arguments: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct Counts {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: PromptCounts,
+    completion_tokens_details: CompletionCounts,
+}
+
+#[derive(Serialize)]
+struct PromptCounts {
+    cached_tokens: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    cache_write_tokens: u64,
+}
+
+#[derive(Serialize)]
+struct CompletionCounts {
+    reasoning_tokens: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl From<Usage> for Counts {
+    fn from(usage: Usage) -> Self {
+        Self {
+            prompt_tokens: usage.input_tokens,
+            completion_tokens: usage.output_tokens,
+            total_tokens: usage.input_tokens + usage.output_tokens,
+            prompt_tokens_details: PromptCounts {
+                cached_tokens: usage.cache_read_tokens,
+                cache_write_tokens: usage.cache_write_tokens,
+            },
+            completion_tokens_details: CompletionCounts { reasoning_tokens: usage.reasoning_tokens },
+        }
+    }
+}
+
+/// The answer as a chat completion; `usage` and `now_s` stand in for what its dialect didn't say.
+#[must_use]
+pub fn encode_answer(answer: &Answer, usage: Usage, now_s: i64) -> Bytes {
+    let mut message = OutMessage { role: "assistant", ..OutMessage::default() };
+    for part in &answer.parts {
+        match &part.content {
+            Content::Text(text) => message.content.get_or_insert_default().push_str(text),
+            Content::Refusal(text) => message.refusal = Some(text),
+            Content::Thinking { text, signature } => {
+                message.reasoning_content.get_or_insert_default().push_str(text);
+                if !signature.is_empty() {
+                    message.thinking_blocks.push(Thought::Thinking { thinking: text, signature });
+                }
+            }
+            Content::RedactedThinking { data } => {
+                message.thinking_blocks.push(Thought::RedactedThinking { data });
+            }
+            Content::ToolUse(ToolUse { id, name, arguments }) => message.tool_calls.push(OutCall {
+                id,
+                r#type: "function",
+                function: OutFunction { name, arguments },
+            }),
+            // Server tools' doings have no place here.
+            _ => {}
+        }
+    }
+    if message.content.is_none() && message.tool_calls.is_empty() && message.refusal.is_none() {
+        message.content = Some(String::new());
+    }
+    let out = Out {
+        id: ids::with_prefix("chatcmpl-", &answer.id),
+        object: "chat.completion",
+        created: if answer.created == 0 { now_s } else { answer.created },
+        model: &answer.model,
+        choices: [OutChoice {
+            index: 0,
+            message,
+            logprobs: (),
+            finish_reason: finish_reason(&answer.finish),
+        }],
+        usage: usage.into(),
+    };
+    // Serializing into memory can't fail.
+    serde_json::to_vec(&out).unwrap_or_default().into()
+}

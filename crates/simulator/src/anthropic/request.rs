@@ -1,0 +1,237 @@
+//! A Messages body, checked as Anthropic checks it: members it doesn't know are refused.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+use super::blocks::Reader;
+use crate::{
+    error::ApiError,
+    faults::Faults,
+    request::{Choice, Format, Request, Tool},
+};
+
+const KNOWN: &[&str] = &[
+    "model",
+    "max_tokens",
+    "messages",
+    "system",
+    "stream",
+    "stop_sequences",
+    "temperature",
+    "top_p",
+    "top_k",
+    "tools",
+    "tool_choice",
+    "thinking",
+    "output_config",
+    "metadata",
+    "service_tier",
+    "cache_control",
+    "container",
+    "context_management",
+    "mcp_servers",
+    "inference_geo",
+    "speed",
+    "x_sim",
+];
+const MOST_CACHE_MARKS: usize = 4;
+const LEAST_BUDGET: u64 = 1_024;
+
+pub(super) fn invalid(at: &str, what: &str) -> ApiError {
+    ApiError::invalid(at, "", format!("{at}: {what}"))
+}
+
+pub(crate) fn parse(body: &[u8]) -> Result<Request<'_>, ApiError> {
+    read(body, true)
+}
+
+pub(super) fn parse_for_count(body: &[u8]) -> Result<Request<'_>, ApiError> {
+    read(body, false)
+}
+
+fn read(body: &[u8], answered: bool) -> Result<Request<'_>, ApiError> {
+    let Ok(Value::Object(from)) = serde_json::from_slice(body) else {
+        return Err(ApiError::invalid("", "", "The request body is not valid JSON"));
+    };
+    if let Some(unknown) = from.keys().find(|name| !KNOWN.contains(&name.as_str())) {
+        return Err(invalid(unknown, "Extra inputs are not permitted"));
+    }
+    let text = |name: &str| from.get(name).and_then(Value::as_str);
+    let model = text("model").ok_or_else(|| invalid("model", "Field required"))?.to_owned();
+    let max_tokens = match from.get("max_tokens").map(Value::as_u64) {
+        Some(Some(n)) if n > 0 => Some(n),
+        None if !answered => None,
+        None => return Err(invalid("max_tokens", "Field required")),
+        _ => return Err(invalid("max_tokens", "Input should be greater than or equal to 1")),
+    };
+    check_cache_marks(&from)?;
+    let tools = tools(&from)?;
+    let (tool_choice, parallel_tool_calls) = tool_choice(&from, &tools)?;
+    let thinking = thinking(&from, max_tokens, &tool_choice)?;
+    let mut reader = Reader::new(thinking.is_some() && !tools.is_empty());
+    if let Some(system) = from.get("system") {
+        reader.system(system)?;
+    }
+    let messages = from.get("messages").and_then(Value::as_array);
+    let messages = messages.ok_or_else(|| invalid("messages", "Field required"))?;
+    if messages.is_empty() {
+        return Err(invalid("messages", "at least one message is required"));
+    }
+    for (at, message) in messages.iter().enumerate() {
+        reader.message(message, &format!("messages.{at}"))?;
+    }
+    Ok(Request {
+        model: Cow::Owned(model),
+        conversation: reader.finish()?,
+        stream: from.get("stream").and_then(Value::as_bool).unwrap_or(false),
+        include_usage: true,
+        max_tokens,
+        n: 1,
+        stops: stops(&from)?,
+        tools,
+        tool_choice,
+        parallel_tool_calls,
+        format: format(&from)?,
+        logprobs: None,
+        seed: None,
+        service_tier: "standard",
+        wish: wish(&from)?,
+        thinking,
+        cached: from.values().any(|value| marks(value) > 0),
+        legacy_max_tokens: false,
+    })
+}
+
+fn marks(value: &Value) -> usize {
+    match value {
+        Value::Object(members) => {
+            usize::from(members.get("cache_control").is_some_and(Value::is_object))
+                + members.values().map(marks).sum::<usize>()
+        }
+        Value::Array(items) => items.iter().map(marks).sum(),
+        _ => 0,
+    }
+}
+
+fn check_cache_marks(from: &Map<String, Value>) -> Result<(), ApiError> {
+    let marks: usize = from.values().map(marks).sum();
+    if marks <= MOST_CACHE_MARKS {
+        return Ok(());
+    }
+    let text =
+        format!("A maximum of {MOST_CACHE_MARKS} blocks with cache_control may be provided. Found {marks}.");
+    Err(ApiError::invalid("cache_control", "", text))
+}
+
+fn tools(from: &Map<String, Value>) -> Result<Vec<Tool>, ApiError> {
+    let declared = from.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut tools = Vec::with_capacity(declared.len());
+    for (at, tool) in declared.iter().enumerate() {
+        let kind = tool.get("type").and_then(Value::as_str).unwrap_or("custom");
+        if kind != "custom" {
+            continue;
+        }
+        let missing = |field: &str| invalid(&format!("tools.{at}.custom.{field}"), "Field required");
+        let name = tool.get("name").and_then(Value::as_str).ok_or_else(|| missing("name"))?;
+        let schema =
+            tool.get("input_schema").filter(|s| s.is_object()).ok_or_else(|| missing("input_schema"))?;
+        tools.push(Tool { name: name.to_owned(), parameters: schema.clone() });
+    }
+    Ok(tools)
+}
+
+fn tool_choice(from: &Map<String, Value>, tools: &[Tool]) -> Result<(Choice, bool), ApiError> {
+    let Some(choice) = from.get("tool_choice") else { return Ok((Choice::Auto, true)) };
+    let single = choice.get("disable_parallel_tool_use").and_then(Value::as_bool).unwrap_or(false);
+    if from.get("tools").is_none() {
+        return Err(invalid("tool_choice", "tool_choice may only be specified while providing tools"));
+    }
+    let name = choice.get("name").and_then(Value::as_str).unwrap_or_default();
+    let choice = match choice.get("type").and_then(Value::as_str) {
+        Some("auto") => Choice::Auto,
+        Some("none") => Choice::None,
+        Some("any") => Choice::Required,
+        Some("tool") if tools.iter().any(|tool| tool.name == name) => Choice::Named(name.to_owned()),
+        Some("tool") => {
+            return Err(invalid("tool_choice", &format!("Tool '{name}' not found in provided tools")));
+        }
+        _ => return Err(invalid("tool_choice.type", "Field required")),
+    };
+    Ok((choice, !single))
+}
+
+/// The budget, when it is to think.
+fn thinking(
+    from: &Map<String, Value>,
+    max_tokens: Option<u64>,
+    choice: &Choice,
+) -> Result<Option<u64>, ApiError> {
+    let Some(thinking) = from.get("thinking") else { return Ok(None) };
+    let budget = match thinking.get("type").and_then(Value::as_str) {
+        Some("enabled") => {
+            let budget = thinking.get("budget_tokens").and_then(Value::as_u64);
+            budget.ok_or_else(|| invalid("thinking.enabled.budget_tokens", "Field required"))?
+        }
+        Some("adaptive") => LEAST_BUDGET,
+        Some("disabled" | "between_tools") => return Ok(None),
+        _ => return Err(invalid("thinking.type", "Input tag is not one of the expected tags")),
+    };
+    if budget < LEAST_BUDGET {
+        let text = "Input should be greater than or equal to 1024";
+        return Err(invalid("thinking.enabled.budget_tokens", text));
+    }
+    if max_tokens.is_some_and(|max| max <= budget && max < u64::MAX) && from["thinking"]["type"] == "enabled"
+    {
+        return Err(invalid("max_tokens", "`max_tokens` must be greater than `thinking.budget_tokens`"));
+    }
+    if matches!(choice, Choice::Required | Choice::Named(_)) {
+        return Err(invalid("tool_choice", "Thinking may not be enabled when tool_choice forces tool use."));
+    }
+    let temperature = from.get("temperature").and_then(Value::as_f64);
+    if temperature.is_some_and(|t| (t - 1.0).abs() > f64::EPSILON) {
+        return Err(invalid("temperature", "`temperature` may only be set to 1 when thinking is enabled"));
+    }
+    Ok(Some(budget))
+}
+
+fn stops(from: &Map<String, Value>) -> Result<Vec<Cow<'static, str>>, ApiError> {
+    let temperature = from.get("temperature").and_then(Value::as_f64);
+    if temperature.is_some_and(|t| !(0.0..=1.0).contains(&t)) {
+        return Err(invalid("temperature", "range: 0..1"));
+    }
+    let stops = from.get("stop_sequences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut found = Vec::with_capacity(stops.len());
+    for stop in stops.iter().filter_map(Value::as_str) {
+        if stop.trim().is_empty() {
+            return Err(invalid("stop_sequences", "each stop sequence must contain non-whitespace"));
+        }
+        found.push(Cow::Owned(stop.to_owned()));
+    }
+    Ok(found)
+}
+
+fn format(from: &Map<String, Value>) -> Result<Format, ApiError> {
+    let Some(config) = from.get("output_config") else { return Ok(Format::Text) };
+    if let Some(effort) = config.get("effort").and_then(Value::as_str)
+        && !["low", "medium", "high", "xhigh", "max"].contains(&effort)
+    {
+        return Err(invalid(
+            "output_config.effort",
+            "Input should be 'low', 'medium', 'high', 'xhigh' or 'max'",
+        ));
+    }
+    let Some(format) = config.get("format").filter(|f| !f.is_null()) else { return Ok(Format::Text) };
+    match format.get("schema").filter(|s| s.is_object()) {
+        Some(schema) => Ok(Format::Schema(schema.clone())),
+        None => Err(invalid("output_config.format.schema", "Field required")),
+    }
+}
+
+fn wish(from: &Map<String, Value>) -> Result<Option<Faults>, ApiError> {
+    let Some(wish) = from.get("x_sim") else { return Ok(None) };
+    let wish: Faults =
+        serde_json::from_value(wish.clone()).map_err(|error| invalid("x_sim", &error.to_string()))?;
+    wish.check().map_err(|error| invalid("x_sim", &error))?;
+    Ok(Some(wish))
+}
