@@ -12,6 +12,8 @@ use clap::{
 };
 use weir_service::{ConfigFile, Name, ServeArgs};
 
+use crate::{analytics::AnalyticsArgs, dlq::DlqArgs};
+
 /// Eight services listen on consecutive ports, so the first one is bounded.
 const LAST_FIRST_PORT: i64 = 65_535 - 7;
 
@@ -38,12 +40,16 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Run the model provider simulator alone.
     Simulator(SimulatorArgs),
+    /// Look at, replay and drop dead letters: events that no consumer could handle.
+    Dlq(DlqArgs),
+    /// Tell analytics what to do.
+    Analytics(AnalyticsArgs),
 }
 
-const DATA: &str = ".weir";
+pub(crate) const DATA: &str = ".weir";
 
 /// A variable that is set but empty counts as unset.
-fn data(text: &str) -> Result<PathBuf, Infallible> {
+pub(crate) fn data(text: &str) -> Result<PathBuf, Infallible> {
     Ok(PathBuf::from(if text.is_empty() { DATA } else { text }))
 }
 

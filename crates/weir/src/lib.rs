@@ -1,9 +1,13 @@
 //! The command line: the whole platform in one process for development, services that run apart, their keys,
 //! migrations, the simulator.
 
+mod analytics;
 mod child;
 mod cli;
 mod dev;
+mod dlq;
+mod reach;
+mod times;
 
 use std::{
     io::Write as _,
@@ -55,6 +59,8 @@ async fn command(cli: Cli, began: Instant) -> Result<ExitCode> {
         Command::Keys(args) => keys(&args),
         Command::Migrate(args) => migrate(args, weir_service::sources(file)).await,
         Command::Simulator(args) => simulator(&args, weir_service::sources(file)).await,
+        Command::Dlq(args) => dlq::run(args, weir_service::sources(file)).await,
+        Command::Analytics(args) => Box::pin(analytics::run(args, weir_service::sources(file))).await,
     }
 }
 

@@ -156,6 +156,7 @@ async fn start(
         admin_key,
         tenant_id: demo.tenant_id,
         database_url: stores.database_url,
+        app_database_url: stores.app_url,
         nats_url: stores.nats_url,
         redis_url: stores.redis_url,
         simulator,

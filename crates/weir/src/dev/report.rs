@@ -24,6 +24,8 @@ pub(crate) struct DevJson {
     pub(crate) tenant_id: TenantId,
     /// The migrator's: it sees every tenant.
     pub(crate) database_url: String,
+    /// The services': it sees one tenant at a time.
+    pub(crate) app_database_url: String,
     pub(crate) nats_url: String,
     pub(crate) redis_url: Option<String>,
     pub(crate) simulator: String,
@@ -112,6 +114,7 @@ mod tests {
             admin_key: "pk_admin_x".into(),
             tenant_id: TenantId::new(),
             database_url: "postgres://a".into(),
+            app_database_url: "postgres://b".into(),
             nats_url: "nats://a".into(),
             redis_url: None,
             simulator: "http://127.0.0.1:9".into(),
@@ -135,6 +138,7 @@ mod tests {
                 "admin_key",
                 "tenant_id",
                 "database_url",
+                "app_database_url",
                 "nats_url",
                 "redis_url",
                 "simulator",
