@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Chart, compose files, image: rendered and checked, nothing is started but NATS. Needs Python; helm, kubeconform and a
-# reader of compose files are built with Go. Without Go the chart is not checked, and this ends with 77.
+# Chart, compose files, image, proxies: rendered, checked against schemas and against each other, and the chart's pods run
+# as processes. Needs Python; helm, kubeconform and a reader of compose files are built with Go. Without Go what needs
+# them is skipped, and this ends with 77.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -22,6 +23,7 @@ for version in "${VERSIONS[@]}"; do
     from=($VENV/lib/python3*/site-packages/kubernetes_validate/kubernetes-json-schema/"$version"-local-strict)
     rm -rf $SCHEMAS/new && mkdir -p $SCHEMAS
     cp -r "${from[0]}" $SCHEMAS/new
+    # shellcheck disable=SC2016
     sed -i 's#/api/_definitions\.json#_definitions.json#; s#^  "$id":#  "$comment":#' $SCHEMAS/new/*.json
     mv $SCHEMAS/new "$SCHEMAS/$version"
 done
@@ -38,14 +40,13 @@ KUBECONFORM=$(tool kubeconform)
 COMPOSE=$(tool compose)
 export HELM KUBECONFORM COMPOSE
 
-# The programs that the chart and the compose files start.
+# The program that the chart and the compose files start.
 WEIR=${WEIR:-$PWD/target/debug/weir}
 [[ -x $WEIR ]] || cargo build --quiet -p weir
-NATS_SERVER=$(find .weir/venv -type f -name 'nats-server*' -perm -u+x | head -n 1)
-export WEIR NATS_SERVER
+export WEIR
 
 $VENV/bin/python -m unittest discover --locals --start-directory deploy/tests
 if [[ -z $HELM ]]; then
-    echo "SKIPPED: no Go here, and helm is built with it: the chart was not checked, the rest was (https://go.dev/dl)"
+    echo "SKIPPED: no Go here, and helm is built with it: chart and compose files were not checked (https://go.dev/dl)"
     exit 77
 fi

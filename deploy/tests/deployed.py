@@ -1,8 +1,10 @@
 """What the tests of the chart and of the compose files share."""
 
 import functools
+import itertools
 import os
 import pathlib
+import socket
 import subprocess
 import unittest
 
@@ -29,6 +31,21 @@ COMPOSE = os.environ.get("COMPOSE")
 WEIR = os.environ.get("WEIR")
 
 needs_helm = unittest.skipUnless(HELM, "no helm")
+
+
+# Below the ports that systems hand out to outgoing connections.
+_ports = itertools.count(20_000 + os.getpid() * 37 % 11_000)
+
+
+def free_port():
+    """One that nobody listens on, and that nobody is given again."""
+    for port in _ports:
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def run(*command, **options):

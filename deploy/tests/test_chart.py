@@ -16,7 +16,7 @@ SECRETS = {
     "DATABASE_URL": ("weir-database", OWNERS),
     "NATS_URL": ("weir-nats", set(PORTS)),
     "REDIS_URL": ("weir-redis", {"realtime"}),
-    "WEIR_CONTROL__ADMIN_KEY_SHA256": ("weir-admin", {"control"}),
+    "WEIR_CONTROL__ADMIN_KEY_SHA256": ("weir-identity", {"control"}),
     "WEIR_ORCHESTRATOR__PROVIDERS__OPENAI__API_KEY": ("weir-providers", {"orchestrator"}),
 }
 
@@ -69,10 +69,15 @@ class Valid(unittest.TestCase):
         self.assertEqual((ROOT / "helm/chatbot").resolve(), CHART)
 
     def test_rules_are_those_of_deploy_monitoring(self):
-        rules = ROOT / "deploy/monitoring/rules.yml"
-        if not rules.exists():
-            self.skipTest("no rules yet")
-        self.assertEqual((CHART / "files/rules.yaml").read_text(), rules.read_text())
+        """Helm reads no file outside its chart: the copies are kept the same."""
+        def texts(folder):
+            return {path.name: path.read_text() for path in folder.glob("*.yml")}
+
+        self.assertEqual(texts(CHART / "files"), texts(ROOT / "deploy/monitoring/rules"))
+        groups = sum(len(yaml.safe_load(text)["groups"]) for text in texts(CHART / "files").values())
+        for profile in ("staging", "production"):
+            (rule,) = of_kind(profile, "PrometheusRule")
+            self.assertEqual(len(rule["spec"]["groups"]), groups)
 
 
 @needs_helm
@@ -245,12 +250,17 @@ class Secrets(unittest.TestCase):
             users = {name for name, _, reference in self.references(profile) if reference["name"] == "weir-migrator"}
             self.assertEqual(users, {"migrate"})
 
+    def test_each_service_has_a_login_of_its_own_at_nats(self):
+        for profile in PROFILES:
+            logins = {(n, r["key"]) for n, _, r in self.references(profile) if r["name"] == "weir-nats"}
+            self.assertEqual(logins, {(name, name) for name in PORTS})
+
     def test_a_signing_key_is_its_services_alone(self):
         for profile in PROFILES:
             keys = [(n, v, r) for n, v, r in self.references(profile) if v.startswith("WEIR_IDENTITY__")]
             for name, variable, reference in keys:
                 self.assertEqual((reference["name"], reference["key"]), ("weir-identity", variable))
-                if variable.startswith("WEIR_IDENTITY__KEYS__"):
+                if "__KEYS__" in variable:
                     self.assertEqual(variable, f"WEIR_IDENTITY__KEYS__{name.upper()}")
             self.assertEqual({n for n, v, _ in keys if "__KEYS__" in v}, set(PORTS))
 
@@ -265,7 +275,7 @@ class Secrets(unittest.TestCase):
     def test_keys_are_made_as_the_chart_wants_them(self):
         if not WEIR:
             self.skipTest("no weir")
-        made = run(WEIR, "keys", "--format", "kubernetes")
+        made = run(WEIR, "keys", "--admin", "--format", "kubernetes")
         self.assertEqual(made.returncode, 0, made.stderr)
         secret = yaml.safe_load(made.stdout)
         there = {*secret.get("data", {}), *secret.get("stringData", {})}

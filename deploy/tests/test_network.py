@@ -110,7 +110,7 @@ class Edges(unittest.TestCase):
                     if not inside:
                         found |= {p["port"] for p in rule["ports"]}
                 wanted = {53}
-                wanted |= {4222} if name in PORTS else set()
+                wanted |= {4222, 8222} if name in PORTS else set()
                 wanted |= {5432} if name in POSTGRESQL | {"migrate"} else set()
                 wanted |= {6379} if name in REDIS and profile != "development" else set()
                 wanted |= {443} if name in PROVIDERS else set()

@@ -127,7 +127,11 @@ the file.
 {{- end }}
 {{ include "weir.identity" . }}
 - name: NATS_URL
-  {{- include "weir.fromSecret" $values.secrets.nats | nindent 2 }}
+  {{- include "weir.fromSecret" (dict "name" $values.secrets.nats "key" $name) | nindent 2 }}
+{{- with $values.nats.monitorUrl }}
+- name: WEIR_NATS__MONITOR_URL
+  value: {{ . }}
+{{- end }}
 - name: WEIR_NATS__REPLICAS
   value: {{ $values.nats.replicas | quote }}
 {{- if has $name $edges.postgresql }}
@@ -162,6 +166,10 @@ the file.
 {{- range $provider, $settings := $values.providers }}
 - name: WEIR_ORCHESTRATOR__PROVIDERS__{{ upper $provider }}__BASE_URL
   value: {{ $settings.baseUrl }}
+{{- with $settings.dialect }}
+- name: WEIR_ORCHESTRATOR__PROVIDERS__{{ upper $provider }}__DIALECT
+  value: {{ . }}
+{{- end }}
 {{- with $settings.secret }}
 - name: WEIR_ORCHESTRATOR__PROVIDERS__{{ upper $provider }}__API_KEY
   {{- include "weir.fromSecret" . | nindent 2 }}
