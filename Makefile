@@ -13,7 +13,7 @@ MONITORING := docker compose -f docker-compose.yml -f docker-compose.monitoring.
 # Settings of your own go into .env (see .env.example); what the environment has already counts for more.
 ENV := if [[ -f .env ]]; then before=$$(export -p); set -a; source ./.env; set +a; eval "$$before"; fi
 
-.PHONY: help setup dev-setup dev dev-stop dev-logs health build keys test test-unit test-integration test-e2e \
+.PHONY: bench-layers help setup dev-setup dev dev-stop dev-logs health build keys test test-unit test-integration test-e2e \
 	test-clients test-repository test-chaos bench perf-test lint format proto format-check type-check docs docs-serve \
 	security security-deny security-audit security-secrets chart images monitor monitor-stop db-migrate db-reset \
 	update-deps all ci clean clean-logs clean-cache
@@ -72,8 +72,14 @@ test-chaos: ## The platform's tests at full size: 10,000 requests, 20 kills
 	@scripts/setup.sh test
 	@scripts/test.sh chaos
 
-bench: ## CPU per request, layer by layer: BENCH="--requests N --json FILE"
-	@cargo run --profile dist -p weir-bench --bin profile -- $(BENCH)
+bench: ## Weir beside a bare proxy: table, target/bench/latest.json, and what changed: BENCH="--rounds N --baseline FILE"
+	@scripts/setup.sh
+	@cargo build --profile dist -p weir -p weir-bench
+	@target/dist/weir-bench compare $(BENCH)
+
+bench-layers: ## CPU per request, layer by layer: BENCH="--requests N --json FILE"
+	@cargo build --profile dist -p weir-bench
+	@target/dist/weir-bench layers $(BENCH)
 
 perf-test: bench ## The same as bench
 

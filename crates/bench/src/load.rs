@@ -1,17 +1,23 @@
-//! The load: a fixed number of requests over a few keep-alive connections, one after the other on each.
+//! The load: keep-alive connections that send one request after the other, each with a body of its own, so that
+//! nothing can be answered from a cache. Latencies go into HDR histograms.
 
 use std::{
     net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
+use hdrhistogram::Histogram;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use nix::sys::resource::{UsageWho, getrusage};
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 use weir_types::{
@@ -19,116 +25,176 @@ use weir_types::{
     api_key::{self, KeyKind},
 };
 
-use crate::Rung;
+/// Longest latency that is told apart: ten minutes, in nanoseconds.
+const LONGEST_NS: u64 = 600_000_000_000;
 
-pub(crate) const PLAIN: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"system","content":"You are a helpful assistant."},{"role":"user","content":"Tell me about rivers and weirs."}],"temperature":0.7}"#;
-pub(crate) const STREAMED: &str = r#"{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"system","content":"You are a helpful assistant."},{"role":"user","content":"Tell me about rivers and weirs."}],"temperature":0.7}"#;
-
-/// The key that the bench's control plane knows, as it is sent.
-pub(crate) fn key() -> (KeyId, String) {
+/// The key that the layers' own control plane knows, as it is sent.
+pub(crate) fn layers_key() -> (KeyId, String) {
     let id = KeyId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
-    (id, format!("Bearer {}", api_key::assemble(KeyKind::Live, id, &[7; 32])))
+    (id, api_key::assemble(KeyKind::Live, id, &[7; 32]))
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Figures {
-    /// CPU of the whole process per request.
-    pub(crate) cpu_us: f64,
-    pub(crate) per_second: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    Plain,
+    Streamed,
 }
 
-/// Rows take turns, so that a busy neighbour hurts all alike; medians over the rounds.
-pub(crate) async fn compare(
-    rungs: &[Rung],
-    body: &'static str,
-    requests: usize,
-    rounds: usize,
-    connections: usize,
-) -> anyhow::Result<Vec<Figures>> {
-    let mut rounds_of: Vec<Vec<Figures>> = vec![Vec::new(); rungs.len()];
-    for rung in rungs {
-        run(rung.address, body, requests / 10 + connections, connections).await.with_context(|| rung.name)?;
-    }
-    for _ in 0..rounds {
-        for (rung, all) in rungs.iter().zip(&mut rounds_of) {
-            all.push(run(rung.address, body, requests, connections).await.with_context(|| rung.name)?);
+impl Kind {
+    pub(crate) const ALL: [Self; 2] = [Self::Plain, Self::Streamed];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Streamed => "streamed",
         }
     }
-    let median = |all: &[Figures], of: fn(&Figures) -> f64| {
-        let mut values: Vec<f64> = all.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or_default()
-    };
-    let row = |all: &Vec<Figures>| Figures {
-        cpu_us: median(all, |f| f.cpu_us),
-        per_second: median(all, |f| f.per_second),
-        p50_us: median(all, |f| f.p50_us),
-        p99_us: median(all, |f| f.p99_us),
-    };
-    Ok(rounds_of.iter().map(row).collect())
+
+    fn body(self, number: u64) -> String {
+        let stream = if self == Self::Streamed { r#""stream":true,"# } else { "" };
+        format!(
+            r#"{{"model":"gpt-4o-mini",{stream}"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"Tell me about rivers and weirs, number {number}."}}],"temperature":0.7}}"#
+        )
+    }
 }
 
-async fn run(
-    address: SocketAddr,
-    body: &'static str,
-    requests: usize,
-    connections: usize,
-) -> anyhow::Result<Figures> {
-    let each = requests / connections;
-    let (cpu, began) = (cpu()?, Instant::now());
-    let clients = (0..connections).map(|_| connection(address, body, each));
-    let mut latencies: Vec<Duration> =
-        futures_util::future::try_join_all(clients).await?.into_iter().flatten().collect();
-    let (spent, took) = (self::cpu()? - cpu, began.elapsed());
-    latencies.sort_unstable();
-    let at = |part: f64| {
-        let i = (latencies.len() as f64 * part) as usize;
-        latencies.get(i.min(latencies.len() - 1)).map_or(0.0, |d| d.as_secs_f64() * 1e6)
-    };
-    let done = (each * connections) as f64;
-    Ok(Figures {
-        cpu_us: spent.as_secs_f64() * 1e6 / done,
-        per_second: done / took.as_secs_f64(),
-        p50_us: at(0.5),
-        p99_us: at(0.99),
-    })
+/// Who is asked, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    pub(crate) address: SocketAddr,
+    pub(crate) key: String,
+    pub(crate) kind: Kind,
+    pub(crate) connections: usize,
+    /// Numbers that no body had before.
+    pub(crate) numbers: Arc<AtomicU64>,
 }
 
-async fn connection(
-    address: SocketAddr,
-    body: &'static str,
-    requests: usize,
-) -> anyhow::Result<Vec<Duration>> {
-    let socket = TcpStream::connect(address).await?;
+/// When a run ends: whichever comes first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Until {
+    pub(crate) requests: u64,
+    pub(crate) time: Duration,
+}
+
+pub(crate) struct Outcome {
+    pub(crate) requests: u64,
+    pub(crate) took: Duration,
+    /// Nanoseconds from sending to the answer's last byte.
+    pub(crate) whole: Histogram<u64>,
+    /// Nanoseconds from sending to the body's first byte.
+    pub(crate) first: Histogram<u64>,
+}
+
+impl Outcome {
+    pub(crate) fn per_second(&self) -> f64 {
+        self.requests as f64 / self.took.as_secs_f64()
+    }
+
+    /// Microseconds below which this share of the answers ended.
+    pub(crate) fn whole_us(&self, quantile: f64) -> f64 {
+        self.whole.value_at_quantile(quantile) as f64 / 1e3
+    }
+
+    /// Microseconds below which this share of the answers began.
+    pub(crate) fn first_us(&self, quantile: f64) -> f64 {
+        self.first.value_at_quantile(quantile) as f64 / 1e3
+    }
+}
+
+/// # Errors
+/// An answer that is not a whole 200: a bench of errors would be a wrong bench.
+pub(crate) async fn run(load: &Load, until: Until) -> anyhow::Result<Outcome> {
+    let left = AtomicU64::new(until.requests);
+    let mut clients = Vec::new();
+    for _ in 0..load.connections {
+        clients.push(connect(load.address).await?);
+    }
+    let began = Instant::now();
+    let deadline = began + until.time;
+    let clients = clients.into_iter().map(|sender| client(load, sender, &left, deadline));
+    let each = futures_util::future::try_join_all(clients).await?;
+    let took = began.elapsed();
+    let (mut whole, mut first) = (histogram()?, histogram()?);
+    for (w, f) in each {
+        whole.add(w)?;
+        first.add(f)?;
+    }
+    Ok(Outcome { requests: whole.len(), took, whole, first })
+}
+
+fn histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_max(LONGEST_NS, 3)?)
+}
+
+async fn connect(address: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+    let socket = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
     socket.set_nodelay(true)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
     crate::background(connection);
-    let (_, key) = key();
-    let mut latencies = Vec::with_capacity(requests);
-    for _ in 0..requests {
+    Ok(sender)
+}
+
+async fn client(
+    load: &Load,
+    mut sender: SendRequest<Full<Bytes>>,
+    left: &AtomicU64,
+    deadline: Instant,
+) -> anyhow::Result<(Histogram<u64>, Histogram<u64>)> {
+    let (mut whole, mut first) = (histogram()?, histogram()?);
+    let authorization = format!("Bearer {}", load.key);
+    loop {
+        let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if taken.is_err() || Instant::now() >= deadline {
+            break;
+        }
+        let number = load.numbers.fetch_add(1, Ordering::Relaxed);
         let request = Request::post("/v1/chat/completions")
             .header(header::HOST, "bench")
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::AUTHORIZATION, key.as_str())
-            .body(Full::new(Bytes::from_static(body.as_bytes())))?;
+            .header(header::AUTHORIZATION, &authorization)
+            .body(Full::new(Bytes::from(load.kind.body(number))))?;
         sender.ready().await?;
         let sent = Instant::now();
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let answer = response.into_body().collect().await?.to_bytes();
-        ensure!(status == StatusCode::OK, "{status}: {}", String::from_utf8_lossy(&answer));
-        latencies.push(sent.elapsed());
+        let began = answer(&mut sender, request, load.kind).await?;
+        whole.saturating_record(nanos(sent.elapsed()));
+        first.saturating_record(nanos(began - sent));
     }
-    Ok(latencies)
+    Ok((whole, first))
 }
 
-/// User and system time of this process.
-fn cpu() -> anyhow::Result<Duration> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
-    let of = |t: nix::sys::time::TimeVal| {
-        Duration::new(u64::try_from(t.tv_sec()).unwrap_or(0), u32::try_from(t.tv_usec()).unwrap_or(0) * 1_000)
-    };
-    Ok(of(usage.user_time()) + of(usage.system_time()))
+/// Reads one answer to its end; when its first byte came.
+async fn answer(
+    sender: &mut SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+    kind: Kind,
+) -> anyhow::Result<Instant> {
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let mut body = response.into_body();
+    if status != StatusCode::OK {
+        let text = body.collect().await?.to_bytes();
+        bail!("{status}: {}", String::from_utf8_lossy(&text));
+    }
+    let (mut began, mut end) = (None, Bytes::new());
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            began.get_or_insert_with(Instant::now);
+            end = data;
+        }
+    }
+    let finish: &[u8] = if kind == Kind::Streamed { b"data: [DONE]\n\n" } else { b"}" };
+    ensure!(end.ends_with(finish), "an answer was cut");
+    began.context("an empty answer")
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The middle one; of two, the upper.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }

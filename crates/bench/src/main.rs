@@ -1,37 +1,47 @@
-//! Where a request's time goes: the same request through one layer more each time, from a bare hyper proxy to the
-//! whole gateway. CPU of the whole process (load generator and upstream included) per request, so that the
-//! differences between rows are the layers' own.
+//! Weir's speed: `compare` puts it beside a bare proxy, `layers` shows where a request's time goes.
 
 mod canned;
+mod compare;
 mod floor;
+mod layers;
 mod load;
-mod rungs;
+mod process;
+mod report;
+mod systems;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::net::SocketAddr;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use http::Uri;
+use report::Report;
+use tokio::net::TcpListener;
+use weir_runtime::{ListenConfig, Tasks};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
-#[command(about = "CPU per request, layer by layer, plain and streamed")]
-struct Args {
-    /// Requests a round and row.
-    #[arg(long, default_value_t = 20_000)]
-    requests: usize,
-    /// Rounds; rows take turns within each, and medians are shown.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Connections at once.
-    #[arg(long, default_value_t = 8)]
-    connections: usize,
-    /// Only the row of this name (as printed, without spaces), for a profiler.
-    #[arg(long)]
-    only: Option<String>,
-    /// Also write the figures here.
-    #[arg(long)]
-    json: Option<PathBuf>,
+#[command(about = "How fast Weir is, as ratios against a bare hyper proxy in the same run")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Floor, plain, governed and split side by side: throughput, latency, CPU, memory.
+    Compare(compare::Args),
+    /// CPU per request, layer by layer, in one process.
+    Layers(layers::Args),
+    /// The upstream of `compare`; prints where it listens.
+    #[command(hide = true)]
+    Upstream,
+    /// A bare hyper proxy to the upstream; prints where it listens.
+    #[command(hide = true)]
+    Floor { upstream: Uri },
+    /// Weir's way to the upstream with every safeguard off; prints where it listens.
+    #[command(hide = true)]
+    Plain { upstream: Uri },
 }
 
 /// A server of the bench: it lives as long as the runtime.
@@ -44,62 +54,37 @@ where
     tokio::spawn(async move { drop(future.await) });
 }
 
-/// One row: a name and who answers.
-pub(crate) struct Rung {
-    pub(crate) name: &'static str,
-    pub(crate) address: SocketAddr,
-}
-
 fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+    let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        let (rungs, _kept) = rungs::start().await?;
-        let rungs: Vec<_> = rungs
-            .into_iter()
-            .filter(|r| args.only.as_ref().is_none_or(|only| r.name.replace(' ', "") == *only))
-            .collect();
-        let mut report = Vec::new();
-        for (title, body) in [("plain", load::PLAIN), ("streamed", load::STREAMED)] {
-            let figures = load::compare(&rungs, body, args.requests, args.rounds, args.connections).await?;
-            print(title, &rungs, &figures);
-            report.push(json(title, &rungs, &figures));
-        }
-        if let Some(path) = &args.json {
-            std::fs::write(path, format!("[{}]\n", report.join(",\n")))?;
-        }
-        anyhow::Ok(())
-    })
+    runtime.block_on(run(cli.command))
 }
 
-#[expect(clippy::print_stdout, reason = "the report")]
-fn print(title: &str, rungs: &[Rung], figures: &[load::Figures]) {
-    println!("\n{title:<34} cpu µs/request   added   req/s   p50 µs   p99 µs");
-    let mut before = 0.0;
-    for (rung, f) in rungs.iter().zip(figures) {
-        println!(
-            "{:<34} {:>14.1} {:>7.1} {:>7.0} {:>8.0} {:>8.0}",
-            rung.name,
-            f.cpu_us,
-            f.cpu_us - before,
-            f.per_second,
-            f.p50_us,
-            f.p99_us
-        );
-        before = f.cpu_us;
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Compare(args) => {
+            let baseline = args.baseline.as_ref().or(Some(&args.json)).filter(|path| path.exists());
+            let baseline = baseline.map(|path| Report::read(path)).transpose()?;
+            let report = compare::run(&args).await?;
+            report.write(&args.json)?;
+            report.print(baseline.as_ref());
+        }
+        Command::Layers(args) => layers::run(&args).await?,
+        Command::Upstream => canned::serve(listen().await?).await,
+        Command::Floor { upstream } => floor::serve(listen().await?, upstream).await,
+        Command::Plain { upstream } => {
+            let (app, tasks) = (layers::rungs::plain(&upstream)?, Tasks::new());
+            weir_runtime::serve(listen().await?, app, ListenConfig::default(), tasks.shutdown()).await;
+        }
     }
+    Ok(())
 }
 
-fn json(title: &str, rungs: &[Rung], figures: &[load::Figures]) -> String {
-    let rows: Vec<_> = rungs
-        .iter()
-        .zip(figures)
-        .map(|(rung, f)| {
-            format!(
-                r#"{{"layer":"{}","cpu_us":{:.2},"requests_per_second":{:.0},"p50_us":{:.0},"p99_us":{:.0}}}"#,
-                rung.name, f.cpu_us, f.per_second, f.p50_us, f.p99_us
-            )
-        })
-        .collect();
-    format!(r#"{{"kind":"{title}","rows":[{}]}}"#, rows.join(","))
+/// On a port of the system's choice, which is the first line of output.
+#[expect(clippy::print_stdout, reason = "the parent reads it")]
+async fn listen() -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address: SocketAddr = listener.local_addr()?;
+    println!("{address}");
+    Ok(listener)
 }

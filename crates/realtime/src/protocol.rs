@@ -58,12 +58,12 @@ pub(crate) enum ClientMessage {
 #[derive(Debug)]
 pub(crate) struct BadMessage {
     pub(crate) id: Option<String>,
-    pub(crate) error: Error,
+    pub(crate) error: Box<Error>,
 }
 
 impl From<Error> for BadMessage {
     fn from(error: Error) -> Self {
-        Self { id: None, error }
+        Self { id: None, error: Box::new(error) }
     }
 }
 
@@ -82,7 +82,7 @@ impl ClientMessage {
             "ping" => Ok(Self::Ping),
             _ => {
                 let error = Error::invalid("type", "expected auth, chat, cancel or ping");
-                Err(BadMessage { id: fields.string("id").ok(), error })
+                Err(BadMessage { id: fields.string("id").ok(), error: Box::new(error) })
             }
         }
     }

@@ -119,7 +119,7 @@ async fn first_message(
             }
         }
         Ok(_) => Error::new(Code::InvalidApiKey, "the first message must be of type auth").with_param("type"),
-        Err(bad) => bad.error,
+        Err(bad) => *bad.error,
     };
     tracing::debug!(error = refusal.chain(), "refused a websocket client");
     let text = ServerMessage::Error { id: None, error: (&refusal).into() }.encode();

@@ -17,14 +17,13 @@ use weir_llm::{
 use weir_orchestrator::ProviderConfig;
 use weir_proto::{
     chat::{
-        CompleteFrame, CompleteRequest, Data, Dialect, End, Head, ListModelsRequest, ListModelsResponse,
+        CompleteFrame, CompleteRequest, Data, Dialect, End, Head,
         chat_client::ChatClient,
         chat_server::{Chat, ChatServer},
         complete_frame::Frame,
     },
     control::{
-        ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, KeyGrant, ListApiKeysRequest, ListApiKeysResponse,
-        ResolveKeyRequest, RevokeApiKeyRequest,
+        KeyGrant, ResolveKeyRequest,
         api_keys_server::{ApiKeys, ApiKeysServer},
     },
 };
@@ -33,7 +32,8 @@ use weir_runtime::{ListenConfig, Tasks, serve};
 use weir_telemetry::Metrics;
 use weir_types::{Principal, RequestContext, SystemClock, TenantId, scope};
 
-use crate::{Rung, background, canned, floor, load};
+use super::Rung;
+use crate::{background, canned, floor, load};
 
 /// Kept while the bench runs.
 pub(crate) struct Kept {
@@ -72,8 +72,7 @@ pub(crate) async fn start() -> anyhow::Result<(Vec<Rung>, Kept)> {
     let app = Router::new().fallback(move |request: Request| send(client.clone(), true, request));
     rungs.push(Rung { name: "+ body scan and splice", address: house(app, &tasks).await? });
 
-    let hop = Transport::local("orchestrator", Routes::new(ChatServer::new(Relay(upstream))));
-    rungs.push(Rung { name: "+ in-process hop, span", address: house(over_rpc(hop), &tasks).await? });
+    rungs.push(Rung { name: "+ in-process hop, span", address: house(relay(upstream), &tasks).await? });
 
     let chat = orchestrator(&origin, spool.path(), &tasks).await?;
     rungs.push(Rung { name: "+ models, tap, spool", address: house(over_rpc(chat.clone()), &tasks).await? });
@@ -156,10 +155,20 @@ fn pieces(answer: Answer) -> impl Stream<Item = Result<Bytes, std::io::Error>> +
     })
 }
 
+/// Weir's way to a provider with every safeguard off: accept loop, scan, in-process hop, the provider's client.
+pub(crate) fn plain(origin: &Uri) -> anyhow::Result<Router> {
+    let base_url = format!("{origin}v1").parse()?;
+    Ok(relay(Upstream::new(UpstreamConfig { base_url, ..UpstreamConfig::default() })?))
+}
+
+fn relay(upstream: Upstream) -> Router {
+    over_rpc(Transport::local("orchestrator", Routes::new(ChatServer::new(Relay(upstream)))))
+}
+
 /// A client of the orchestrator's RPC, without the gateway.
 fn over_rpc(transport: Transport) -> Router {
     let ctx = RequestContext {
-        principal: Principal::Key { id: load::key().0, user: None },
+        principal: Principal::Key { id: load::layers_key().0, user: None },
         tenant: Some(TenantId::new()),
         scopes: Arc::from([scope::CHAT_WRITE.into()]),
         ..RequestContext::service("bench")
@@ -177,6 +186,7 @@ async fn complete(mut chat: ChatClient<Transport>, ctx: RequestContext, request:
         stream: view.stream,
         include_usage: view.include_usage,
         body,
+        ..CompleteRequest::default()
     };
     let frames = match chat.complete(weir_rpc::request(&ctx, message)).await {
         Ok(frames) => frames.into_inner(),
@@ -215,13 +225,6 @@ impl Chat for Relay {
             .chain(data)
             .chain(stream::iter([frame(Frame::End(End { usage: None }))]));
         Ok(tonic::Response::new(Box::pin(frames)))
-    }
-
-    async fn list_models(
-        &self,
-        _: tonic::Request<ListModelsRequest>,
-    ) -> Result<tonic::Response<ListModelsResponse>, Status> {
-        Err(Status::unimplemented("the bench lists no models"))
     }
 }
 
@@ -296,32 +299,11 @@ impl ApiKeys for OneKey {
             tokens_per_minute: Some(1_000_000_000),
         };
         Ok(tonic::Response::new(KeyGrant {
-            key_id: load::key().0.to_string(),
+            key_id: load::layers_key().0.to_string(),
             tenant_id: self.0.to_string(),
             scopes: vec![scope::CHAT_WRITE.to_owned()],
             rate_limits: Some(limits),
             ..KeyGrant::default()
         }))
-    }
-
-    async fn create_api_key(
-        &self,
-        _: tonic::Request<CreateApiKeyRequest>,
-    ) -> Result<tonic::Response<CreateApiKeyResponse>, Status> {
-        Err(Status::unimplemented("the bench has one key"))
-    }
-
-    async fn list_api_keys(
-        &self,
-        _: tonic::Request<ListApiKeysRequest>,
-    ) -> Result<tonic::Response<ListApiKeysResponse>, Status> {
-        Err(Status::unimplemented("the bench has one key"))
-    }
-
-    async fn revoke_api_key(
-        &self,
-        _: tonic::Request<RevokeApiKeyRequest>,
-    ) -> Result<tonic::Response<ApiKey>, Status> {
-        Err(Status::unimplemented("the bench has one key"))
     }
 }
