@@ -179,14 +179,18 @@ impl Access {
                     self.queue_refresh(key);
                 }
                 lookup.metrics.remembered.inc();
+                lookup.metrics.hits.inc();
                 return self.usable(entry.grant.clone());
             }
+            lookup.metrics.misses.inc();
             return Box::pin(self.recheck(&key, &entry, now, request_id)).await;
         }
         if lookup.memory.is_known_bad(&key, now) {
             lookup.metrics.unknown.inc();
+            lookup.metrics.hits.inc();
             return Err(invalid_key());
         }
+        lookup.metrics.misses.inc();
         let asked = Box::pin(lookup.ask(&key, request_id, address)).await;
         let answer = asked.inspect_err(|_| {
             lookup.metrics.flooded.inc();

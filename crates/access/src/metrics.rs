@@ -1,11 +1,13 @@
 //! What is counted here.
 
+use std::fmt;
+
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family},
 };
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum CheckResult {
     Remembered,
     Resolved,
@@ -17,17 +19,45 @@ enum CheckResult {
     Flooded,
 }
 
+impl EncodeLabelValue for CheckResult {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Remembered => "remembered",
+            Self::Resolved => "resolved",
+            Self::Unknown => "unknown",
+            Self::Malformed => "malformed",
+            Self::Expired => "expired",
+            Self::Suspended => "suspended",
+            Self::Unavailable => "unavailable",
+            Self::Flooded => "flooded",
+        };
+        text.encode(encoder)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CheckLabels {
     result: CheckResult,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Limit {
     Requests,
     Tokens,
     TenantConcurrency,
     ProcessConcurrency,
+}
+
+impl EncodeLabelValue for Limit {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::TenantConcurrency => "tenant_concurrency",
+            Self::ProcessConcurrency => "process_concurrency",
+        };
+        text.encode(encoder)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,6 +68,9 @@ struct LimitLabels {
 /// Counters are taken out of their families once: the hot path only adds.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
+    /// `cache_operations_total{cache="keys"}`: what needed no question to the control plane, and what did.
+    pub(crate) hits: Counter,
+    pub(crate) misses: Counter,
     pub(crate) remembered: Counter,
     pub(crate) resolved: Counter,
     pub(crate) unknown: Counter,
@@ -66,7 +99,10 @@ impl Metrics {
         );
         let check = |result| checks.get_or_create_owned(&CheckLabels { result });
         let limit = |limit| limits.get_or_create_owned(&LimitLabels { limit });
+        let (hits, misses) = registry.cache_operations().of("keys");
         Self {
+            hits,
+            misses,
             remembered: check(CheckResult::Remembered),
             resolved: check(CheckResult::Resolved),
             unknown: check(CheckResult::Unknown),

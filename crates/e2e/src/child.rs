@@ -57,6 +57,25 @@ impl ChildHouse {
         })
     }
 
+    /// With a variable more in its surroundings.
+    #[must_use]
+    pub fn with_env(mut self, name: &'static str, value: String) -> Self {
+        self.env.push((name, value));
+        self
+    }
+
+    /// Everything it keeps.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Its first port, which is the gateway's; the others follow in the order of the services' own ports.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Errors
@@ -96,7 +115,7 @@ impl ChildHouse {
 }
 
 fn log_end(data: &Path) -> String {
-    let text = std::fs::read_to_string(data.join("logs/weir.log")).unwrap_or_default();
+    let text = std::fs::read_to_string(data.join("logs/app.log")).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
 }

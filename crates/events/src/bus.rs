@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_nats::{Client, ConnectOptions, ServerAddr, jetstream};
+use prometheus_client::metrics::gauge::Gauge;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -99,6 +100,7 @@ impl Bus {
             .map_err(BusError::Address)?;
         let (sender, link) = watch::channel(Link::default());
         let sender = Arc::new(sender);
+        let up = metrics.connected.clone();
         let mut options = ConnectOptions::new()
             .name(&config.name)
             .retry_on_initial_connect()
@@ -109,7 +111,7 @@ impl Bus {
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {
-                note(&sender, &event);
+                note(&sender, &up, &event);
                 std::future::ready(())
             });
         if let Some((user, password)) = login(&servers) {
@@ -280,10 +282,16 @@ fn reconnect_delay(attempts: usize) -> Duration {
     })
 }
 
-fn note(link: &watch::Sender<Link>, event: &async_nats::Event) {
+fn note(link: &watch::Sender<Link>, up: &Gauge, event: &async_nats::Event) {
     match event {
-        async_nats::Event::Connected => link.send_modify(|l| *l = Link { up: true, epoch: l.epoch + 1 }),
-        async_nats::Event::Disconnected | async_nats::Event::Closed => link.send_modify(|l| l.up = false),
+        async_nats::Event::Connected => {
+            link.send_modify(|l| *l = Link { up: true, epoch: l.epoch + 1 });
+            up.set(1);
+        }
+        async_nats::Event::Disconnected | async_nats::Event::Closed => {
+            link.send_modify(|l| l.up = false);
+            up.set(0);
+        }
         async_nats::Event::SlowConsumer(subscription) => {
             tracing::warn!(subscription, "a subscription cannot keep up");
         }

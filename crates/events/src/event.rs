@@ -5,7 +5,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use uuid::Uuid;
 use weir_proto::events::{AttemptClosed, Caller, RequestFinished};
-use weir_types::TenantId;
+use weir_types::{TenantId, TraceContext};
 
 pub(crate) const ATTEMPT_CLOSED: &str = "attempt_closed";
 pub(crate) const REQUEST_FINISHED: &str = "request_finished";
@@ -61,6 +61,19 @@ impl Event {
             time_ms: event.finished_at_ms,
             payload: event.encode_to_vec().into(),
         })
+    }
+
+    /// Where the request stands that it tells of, when that is traced.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        let payload = self.payload.clone();
+        let caller = if self.subject.ends_with(ATTEMPT_CLOSED) {
+            AttemptClosed::decode(payload).ok()?.caller
+        } else if self.subject.ends_with(REQUEST_FINISHED) {
+            RequestFinished::decode(payload).ok()?.caller
+        } else {
+            None
+        };
+        TraceContext::parse(&caller?.traceparent)
     }
 
     /// Headers of the CloudEvents binding for NATS, in binary mode.
@@ -133,7 +146,12 @@ mod tests {
     fn an_event_names_its_tenant_in_the_subject_and_its_kind_in_the_headers() {
         let tenant = TenantId::new();
         let attempt = Uuid::now_v7();
-        let caller = Caller { tenant_id: tenant.to_string(), ..Caller::default() };
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let caller = Caller {
+            tenant_id: tenant.to_string(),
+            traceparent: traceparent.to_owned(),
+            ..Caller::default()
+        };
         let closed = AttemptClosed {
             attempt_id: attempt.to_string(),
             caller: Some(caller.clone()),
@@ -147,7 +165,14 @@ mod tests {
         assert_eq!(get("Nats-Msg-Id"), Some(attempt.to_string()));
         assert_eq!(get("ce-type").as_deref(), Some("weir.usage.attempt_closed"));
         assert_eq!(get("ce-time").as_deref(), Some("1970-01-01T00:00:01.000Z"));
+        assert_eq!(event.trace().map(|t| t.to_string()).as_deref(), Some(traceparent));
 
+        let finished = RequestFinished {
+            id: attempt.to_string(),
+            caller: Some(caller.clone()),
+            ..RequestFinished::default()
+        };
+        assert!(Event::request_finished(&finished).unwrap().trace().is_some());
         let finished = RequestFinished { id: "7".into(), caller: Some(caller), ..RequestFinished::default() };
         assert_eq!(
             Event::request_finished(&finished).unwrap_err().to_string(),

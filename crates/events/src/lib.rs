@@ -15,6 +15,7 @@ mod push;
 mod reader;
 mod spool;
 mod streams;
+mod trace;
 pub mod usage;
 
 pub use async_nats;

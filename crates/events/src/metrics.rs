@@ -9,6 +9,7 @@ use weir_telemetry::Metrics;
 /// The metrics of a process's spool, publisher and consumers. Clones share their values.
 #[derive(Debug, Clone, Default)]
 pub struct EventMetrics {
+    pub(crate) connected: Gauge,
     pub(crate) spool_bytes: Gauge,
     pub(crate) open_attempts: Gauge,
     pub(crate) spool_broken: Gauge,
@@ -56,6 +57,11 @@ impl EventMetrics {
     #[must_use]
     pub fn new(r: &Metrics) -> Self {
         Self {
+            connected: r.shared(
+                "weir_nats_connected",
+                "1 while NATS is there, 0 while events wait",
+                Gauge::default,
+            ),
             spool_bytes: r.shared("weir_spool_bytes", "Bytes in the spool's segments", Gauge::default),
             open_attempts: r.shared(
                 "weir_spool_open_attempts",
@@ -114,15 +120,15 @@ impl EventMetrics {
                 "Messages by outcome: ack, skipped, retry, dead_letter",
                 Family::default,
             ),
-            dead_letters: r.shared(
-                "weir_dlq_messages",
-                "Dead letters waiting for an operator",
-                Gauge::default,
-            ),
             push_undecodable: r.shared(
                 "weir_push_undecodable_total",
                 "Pushed values skipped because they could not be decoded, by bucket",
                 Family::default,
+            ),
+            dead_letters: r.shared(
+                "weir_dlq_messages",
+                "Dead letters waiting for an operator",
+                Gauge::default,
             ),
         }
     }

@@ -29,7 +29,6 @@ pub const ALIASES: &[(&str, &str)] = &[
     ("OPENAI_API_KEY", "orchestrator.openai_api_key"),
     ("OPENAI_BASE_URL", "orchestrator.openai_base_url"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
     ("REDIS_ENABLED", "redis.enabled"),
     ("REDIS_URL", "redis.url"),
     ("STREAM_TIMEOUT", "orchestrator.idle_timeout_s"),

@@ -13,6 +13,10 @@ mod killed;
 #[cfg(test)]
 mod metering;
 #[cfg(test)]
+mod monitoring;
+#[cfg(test)]
+mod observability;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod outages;
@@ -22,5 +26,7 @@ mod pushed;
 mod skew;
 #[cfg(test)]
 mod strangers;
+#[cfg(test)]
+mod watched;
 #[cfg(test)]
 mod websocket;

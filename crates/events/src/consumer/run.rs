@@ -6,6 +6,7 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pu
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 use weir_runtime::{Shutdown, retry::Backoff};
+use weir_telemetry::Span;
 
 use super::{
     BatchHandler, ConsumerConfig, Delivery, Outcome, Received,
@@ -16,6 +17,7 @@ use crate::{
     Bus,
     dead_letters::{Reason, ReasonCode, replay_prefix},
     metrics::ConsumerLabel,
+    trace,
 };
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -178,9 +180,11 @@ impl<H: BatchHandler> Run<H> {
         self.bus.metrics().consumer_batches.get_or_create_owned(&self.label).inc();
         let received: Vec<Received> =
             known.iter().filter_map(|d| d.received.as_ref().ok().cloned()).collect();
+        let spans: Vec<_> = known.iter().map(|d| self.span(d)).collect();
         match self.outcomes(&received).await {
             Some(outcomes) => {
-                for (delivery, outcome) in known.iter().zip(outcomes) {
+                for ((delivery, outcome), mut span) in known.iter().zip(outcomes).zip(spans) {
+                    trace::note(&mut span, &outcome);
                     self.settle(delivery, outcome).await;
                 }
                 true
@@ -193,6 +197,12 @@ impl<H: BatchHandler> Run<H> {
                 false
             }
         }
+    }
+
+    /// Lasts until the message is settled.
+    fn span(&self, delivery: &Delivery) -> Span {
+        let id = delivery.received.as_ref().map_or_else(|_| uuid::Uuid::nil(), |r| r.id);
+        trace::handling(self.config.durable, &delivery.subject, id, delivery.message.headers.as_ref())
     }
 
     /// As many outcomes as messages, or `None` when something is down.

@@ -15,6 +15,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 use weir_runtime::{Shutdown, retry::Backoff};
+use weir_telemetry::Span;
 
 use super::{
     Durability, Inner, cursor,
@@ -23,7 +24,7 @@ use super::{
     recover::damaged,
     segment::{self, Next, Position, Reader},
 };
-use crate::{Bus, Event, Link};
+use crate::{Bus, Event, Link, trace};
 
 /// How often the cursor is written and used-up segments are deleted.
 const TICK: Duration = Duration::from_secs(1);
@@ -148,7 +149,10 @@ impl Publisher {
 
     async fn send(&mut self, key: Key) {
         let Some(event) = self.unacked.get(&key.0).and_then(|r| r.events.get(key.1)) else { return };
-        let headers = event.headers(&self.inner.config.source);
+        let source = &self.inner.config.source;
+        let mut headers = event.headers(source);
+        let span = trace::publishing(source, &event.subject, event.id, event.trace());
+        trace::put(&mut headers, &span);
         let sending =
             self.bus.jetstream().publish_with_headers(event.subject.clone(), headers, event.payload.clone());
         let sent = tokio::select! {
@@ -159,7 +163,7 @@ impl Publisher {
         match sent {
             Ok(ack) => {
                 self.in_flight_keys.insert(key);
-                self.in_flight.push(answer(key, ack).boxed());
+                self.in_flight.push(answer(key, ack, span).boxed());
             }
             Err(error) => self.failed(key, error.kind()),
         }
@@ -334,8 +338,12 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-async fn answer(key: Key, ack: PublishAckFuture) -> (Key, Result<(), PublishErrorKind>) {
-    (key, ack.await.map(drop).map_err(|e| e.kind()))
+async fn answer(key: Key, ack: PublishAckFuture, mut span: Span) -> (Key, Result<(), PublishErrorKind>) {
+    let answer = ack.await.map(drop).map_err(|e| e.kind());
+    if let Err(error) = &answer {
+        span.fail(error.to_string());
+    }
+    (key, answer)
 }
 
 /// Reads closing records from one segment; gives the position reached.

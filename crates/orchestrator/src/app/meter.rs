@@ -89,6 +89,7 @@ impl Meter {
                 tenant_id: tenant.to_string(),
                 key_id: ctx.key().map(|k| k.to_string()).unwrap_or_default(),
                 user_id: ctx.user().map(|u| u.to_string()).unwrap_or_default(),
+                traceparent: ctx.trace.filter(|t| t.flags & 1 == 1).map(|t| t.to_string()).unwrap_or_default(),
             },
             requested_model: requested_model.to_owned(),
             stream,

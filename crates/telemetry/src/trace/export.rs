@@ -61,9 +61,14 @@ impl Queue {
         let mut sending =
             Sending { endpoint: endpoint.to_owned(), environment, exporters: HashMap::new(), failing: false };
         // A wrong address is found out at the start.
-        runtime
-            .block_on(async { sending.exporter("weir").map(drop) })
-            .map_err(|source| InitError::Endpoint { given: endpoint.to_owned(), source })?;
+        let checked = {
+            let _inside = runtime.enter();
+            sending.exporter("weir").map(drop)
+        };
+        if let Err(source) = checked {
+            runtime.shutdown_background();
+            return Err(InitError::Endpoint { given: endpoint.to_owned(), source });
+        }
         // A thread of its own: a busy runtime does not delay it, and it delays nobody.
         let run = move || runtime.block_on(sending.run(receiver));
         thread::Builder::new()

@@ -67,7 +67,7 @@ pub(crate) async fn run(args: DevArgs, sources: Sources, began: Instant) -> Resu
     }
     folder.claim()?;
     let settings = weir_service::load(&sources)?;
-    weir_service::start_telemetry(&settings, Format::Pretty, Some(folder.log("weir")))?;
+    weir_service::start_telemetry(&settings, Format::Pretty, Some(folder.log("app")))?;
     let children = Tasks::new();
     let mut house = None;
     let lived = Box::pin(live(&folder, args, sources, &children, &mut house, &mut signals, began)).await;
@@ -120,7 +120,7 @@ async fn live(
         () = house.stopping() => {}
     }
     let removed = fs::remove_file(&dev_json);
-    ensure!(!house.failed(), "a service failed; {} says why", folder.log("weir").display());
+    ensure!(!house.failed(), "a service failed; {} says why", folder.log("app").display());
     removed.with_context(|| format!("removing {}", dev_json.display()))
 }
 
