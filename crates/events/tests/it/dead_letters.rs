@@ -16,7 +16,10 @@ use weir_events::{
     LetterId, Outcome, Reason, ReasonCode, Received, USAGE,
     async_nats::{
         HeaderMap,
-        jetstream::consumer::{AckPolicy, pull},
+        jetstream::{
+            consumer::{AckPolicy, pull},
+            stream,
+        },
     },
     consume,
 };
@@ -193,6 +196,34 @@ async fn a_crash_between_replay_and_removal_is_no_second_replay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_burial_and_acknowledgement_is_no_second_letter() {
+    let nats = Nats::start().await.unwrap();
+    let (bus, tasks) = (bus(&nats).await, Tasks::new());
+    streams(&bus).await;
+    let bad = event(TenantId::new(), "worse");
+    publish(&bus, &bad).await;
+    let stream = bus.jetstream().get_stream(USAGE).await.unwrap();
+    let stored = stream.get_last_raw_message_by_subject(&bad.subject).await.unwrap();
+    // As a process leaves it that dies after the letter is stored: the message comes again.
+    let id = format!("USAGE.one.{}.{}", stored.sequence, stored.time.unix_timestamp_nanos());
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", id);
+    let sent =
+        bus.jetstream().publish_with_headers("weir.dlq.USAGE.one.rejected.x", headers, "".into()).await;
+    sent.unwrap().await.unwrap();
+    let one = Picky { faulty: Arc::new(AtomicBool::new(true)), ..Picky::default() };
+    let config = ConsumerConfig::new(USAGE, "one", "weir.usage.>", &["good", "bad", "worse"]);
+    consume(&bus, config, one, &tasks);
+    until("the message to be settled", async || {
+        let info = bus.jetstream().get_stream(USAGE).await.ok()?.consumer_info("one").await.ok()?;
+        (info.num_pending == 0 && info.num_ack_pending == 0).then_some(())
+    })
+    .await;
+    assert_eq!(bus.dead_letters().depth().await.unwrap(), 1);
+    assert!(tasks.stop(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_are_found_replayed_and_dropped_within_a_bound() {
     let world = world().await;
     let letters = world.bus.dead_letters();
@@ -226,6 +257,29 @@ async fn many_are_found_replayed_and_dropped_within_a_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_of_the_version_before_learn_to_replay() {
+    let nats = Nats::start().await.unwrap();
+    let bus = bus(&nats).await;
+    for (name, subjects) in [(USAGE, "weir.usage.>"), (DLQ, "weir.dlq.>")] {
+        let config = stream::Config {
+            name: name.into(),
+            subjects: vec![subjects.into()],
+            max_age: Duration::from_secs(30 * 86_400),
+            duplicate_window: Duration::from_secs(600),
+            ..stream::Config::default()
+        };
+        until("a stream", async || bus.jetstream().create_stream(config.clone()).await.ok()).await;
+    }
+    publish(&bus, &event(TenantId::new(), "good")).await;
+    bus.ensure_streams().await.unwrap();
+    let usage = bus.jetstream().get_stream(USAGE).await.unwrap();
+    let info = usage.cached_info();
+    assert_eq!((info.config.subjects.len(), info.state.messages), (2, 1));
+    let dlq = bus.jetstream().get_stream(DLQ).await.unwrap();
+    assert_eq!(dlq.cached_info().config.duplicate_window, Duration::from_secs(86_400));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_replayed_to_nobody_and_a_deaf_server_is_said() {
     let world = world().await;
     let letters = world.bus.dead_letters();
@@ -246,11 +300,19 @@ async fn nothing_is_replayed_to_nobody_and_a_deaf_server_is_said() {
     let refused = letters.replay(letter.id).await.unwrap_err();
     assert!(refused.to_string().contains("takes replays"), "{refused}");
     assert_eq!(letters.depth().await.unwrap(), 1, "it is still there");
+    // This version takes its place.
+    let tasks = Tasks::new();
+    world.one.faulty.store(false, Ordering::SeqCst);
+    let config = ConsumerConfig::new(USAGE, "one", "weir.usage.>", &["good", "bad", "worse"]);
+    consume(&world.bus, config, world.one.clone(), &tasks);
+    until("the replay", async || letters.replay(letter.id).await.ok()).await;
+    world.depth(0).await;
+    assert!(tasks.stop(Duration::from_secs(10)).await);
     let missing: LetterId = "99".parse().unwrap();
     assert!(matches!(letters.get(missing).await, Err(DeadLetterError::NotFound)));
     assert!("0".parse::<LetterId>().is_err() && "x".parse::<LetterId>().is_err());
 
     world.nats.kill().await.unwrap();
     until("the end of the connection", async || (!world.bus.connected()).then_some(())).await;
-    assert!(matches!(letters.replay(letter.id).await, Err(DeadLetterError::Unavailable(_))));
+    assert!(matches!(letters.replay(missing).await, Err(DeadLetterError::Unavailable(_))));
 }
