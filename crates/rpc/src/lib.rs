@@ -8,6 +8,7 @@
 mod body;
 mod context;
 mod identity;
+mod lost;
 mod room;
 mod server;
 #[cfg(test)]

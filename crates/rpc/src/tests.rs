@@ -215,3 +215,30 @@ async fn a_service_that_is_still_built_is_unavailable_until_it_is_there() {
     slot.fill(Routes::new(ChatServer::new(Fake::default())));
     assert!(client.complete(request(&caller(), ask("x"))).await.is_ok());
 }
+
+/// A peer that hears a call and is gone, as a killed process is.
+async fn dies_within_a_call() -> http::Uri {
+    use tokio::io::AsyncReadExt as _;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a server that lives as long as its test's runtime")]
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+        }
+    });
+    format!("http://{address}").parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_be_reached_or_dies_is_unavailable() {
+    let identity = Arc::new(Identity::generate("gateway", Arc::new(SystemClock)).unwrap());
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for uri in [format!("http://{nobody}").parse().unwrap(), dies_within_a_call().await] {
+        let mut client = ChatClient::new(Transport::remote(uri, "orchestrator", identity.clone()));
+        let error = Error::from(client.complete(request(&caller(), ask("x"))).await.err().unwrap());
+        assert_eq!((error.code(), error.message()), (Code::Unavailable, "orchestrator cannot be reached"));
+        assert!(error.retry_after().is_some());
+    }
+}

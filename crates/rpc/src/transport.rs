@@ -25,6 +25,7 @@ use weir_types::RequestContext;
 use crate::{
     BoxError, Identity,
     context::write_headers,
+    lost::{Relayed, lost},
     room::{Room, deadline_passed},
 };
 
@@ -163,12 +164,14 @@ impl Service<Request<Body>> for Transport {
                 }
                 // The next call over this handle takes another connection.
                 let call = std::mem::replace(channel, pool.next()).call(request);
+                let service = pool.audience;
                 Call::Remote(Box::pin(async move {
-                    match call.await {
+                    Ok(match call.await {
+                        Ok(answer) => answer.map(|inner| Body::new(Relayed { service, inner })),
                         // tonic's own client would call this CANCELLED.
-                        Err(error) if timed_out(&error) => Ok(deadline_passed().into_http()),
-                        answer => Ok(answer?),
-                    }
+                        Err(error) if timed_out(&error) => deadline_passed().into_http(),
+                        Err(error) => lost(service, &error).into_http(),
+                    })
                 }))
             }
             Kind::Absent(name) => unavailable(name, "is not configured"),
