@@ -29,6 +29,9 @@ pub struct NatsConfig {
     pub token: Option<SecretString>,
     /// PEM file with the certificates to trust, when they are not public ones.
     pub ca_file: Option<PathBuf>,
+    /// `http://host:port` of the server's monitoring, which is asked at the start whether acknowledged events are on the
+    /// disk. Default: the first server, port 8222.
+    pub monitor_url: Option<String>,
     /// The connection's name in the server's monitoring.
     pub name: String,
     /// Replicas of every stream and bucket; money streams want 3 in production.
@@ -47,6 +50,7 @@ impl Default for NatsConfig {
             url: SecretString::from("nats://127.0.0.1:4222"),
             token: None,
             ca_file: None,
+            monitor_url: None,
             name: "weir".into(),
             replicas: 1,
             usage_bytes: 1 << 30,
