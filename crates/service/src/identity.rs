@@ -1,6 +1,6 @@
 //! Who the services of a process are, and whom they believe.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use base64::{
@@ -136,7 +136,7 @@ impl Keys {
     }
 
     /// Variables and values, secret ones first.
-    fn variables(&self) -> impl Iterator<Item = (String, String)> {
+    pub fn variables(&self) -> impl Iterator<Item = (String, String)> {
         let secret = self.0.iter().map(|(name, seed, _)| (variable("KEYS", *name), STANDARD.encode(seed)));
         secret.chain(self.public())
     }
@@ -153,27 +153,6 @@ impl Keys {
         let own = self.0.iter().find(|(known, ..)| *known == name);
         let own = own.map(|(name, seed, _)| (variable("KEYS", *name), STANDARD.encode(seed)));
         own.into_iter().chain(self.public()).collect()
-    }
-
-    /// Lines of an environment file.
-    #[must_use]
-    pub fn env(&self) -> String {
-        self.variables().fold(String::new(), |mut text, (name, value)| {
-            let _ = writeln!(text, "{name}={value}");
-            text
-        })
-    }
-
-    /// A manifest of the Secret `weir-identity`, whose keys are the variables' names.
-    #[must_use]
-    pub fn kubernetes(&self) -> String {
-        let mut text =
-            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: weir-identity\ntype: Opaque\nstringData:\n"
-                .to_owned();
-        for (name, value) in self.variables() {
-            let _ = writeln!(text, "  {name}: \"{value}\"");
-        }
-        text
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use http::Uri;
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser as _},
@@ -40,6 +41,8 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Run the model provider simulator alone.
     Simulator(SimulatorArgs),
+    /// Ask a service whether it is ready; exits with 1 when it is not.
+    Health(HealthArgs),
     /// Look at, replay and drop dead letters: events that no consumer could handle.
     Dlq(DlqArgs),
     /// Tell analytics what to do.
@@ -165,6 +168,15 @@ pub struct KeysArgs {
     /// What to print.
     #[arg(long, value_enum, default_value_t = KeysFormat::Env)]
     pub format: KeysFormat,
+
+    /// Also a key of the platform's operator: its hash goes among the others as control.admin_key_sha256, the key
+    /// itself to standard error, this once.
+    #[arg(long)]
+    pub admin: bool,
+
+    /// Write to this file, which only its owner may read, instead of standard output. One that is there already stays.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -174,6 +186,8 @@ pub enum KeysFormat {
     Env,
     /// The manifest of a Secret weir-identity whose keys are the names of those variables.
     Kubernetes,
+    /// A settings file.
+    Toml,
 }
 
 #[derive(Debug, Args)]
@@ -200,6 +214,13 @@ pub struct SimulatorArgs {
     /// Address to listen on.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub host: IpAddr,
+}
+
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// What has to answer 200.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000/ready")]
+    pub url: Uri,
 }
 
 #[cfg(test)]

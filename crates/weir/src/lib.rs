@@ -8,13 +8,14 @@ mod dev;
 mod dlq;
 mod reach;
 mod times;
+mod health;
+mod keys;
 
 use std::{
     io::Write as _,
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,12 +23,11 @@ use anyhow::Result;
 
 pub use cli::Cli;
 
-use cli::{Command, KeysArgs, KeysFormat, MigrateArgs, ServeCommand, SimulatorArgs};
+use cli::{Command, MigrateArgs, ServeCommand, SimulatorArgs};
 use weir_config::Sources;
 use weir_runtime::{ListenConfig, OnFailure, Signals, Tasks, serve};
-use weir_service::{Keys, Name, Service};
+use weir_service::Service;
 use weir_telemetry::Format;
-use weir_types::{Clock, SystemClock};
 
 const PROGRAM: &str = "weir";
 const SIMULATOR_DRAIN: Duration = Duration::from_secs(5);
@@ -56,11 +56,12 @@ async fn command(cli: Cli, began: Instant) -> Result<ExitCode> {
     match cli.command {
         Command::Dev(args) => Box::pin(dev::run(args, weir_service::sources(file), began)).await,
         Command::Serve(args) => serve_services(args, file).await,
-        Command::Keys(args) => keys(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Migrate(args) => migrate(args, weir_service::sources(file)).await,
         Command::Simulator(args) => simulator(&args, weir_service::sources(file)).await,
         Command::Dlq(args) => dlq::run(args, weir_service::sources(file)).await,
         Command::Analytics(args) => Box::pin(analytics::run(args, weir_service::sources(file))).await,
+        Command::Health(args) => health::run(&args).await,
     }
 }
 
@@ -68,18 +69,6 @@ async fn serve_services(args: ServeCommand, file: Option<PathBuf>) -> Result<Exi
     let named = |service: &Service| args.services.contains(&service.name);
     let services: Vec<Service> = SERVICES.into_iter().filter(named).collect();
     weir_service::serve(&services, file, &args.listen).await
-}
-
-fn keys(args: &KeysArgs) -> Result<ExitCode> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let names = if args.services.is_empty() { &Name::ALL[..] } else { &args.services };
-    let keys = Keys::generate(names, &clock)?;
-    let text = match args.format {
-        KeysFormat::Env => keys.env(),
-        KeysFormat::Kubernetes => keys.kubernetes(),
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The simulator as a server of its own, until a signal.

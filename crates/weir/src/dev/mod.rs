@@ -22,14 +22,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rand::RngCore as _;
-use sha2::{Digest as _, Sha256};
 use weir_config::{Settings, Sources};
 use weir_runtime::{ListenConfig, OnFailure, Signals, Tasks, serve};
 use weir_service::{House, Name};
 use weir_simulator::Simulator;
 use weir_telemetry::Format;
-use weir_types::{KeyId, api_key};
 
 pub(crate) use {
     folder::Folder,
@@ -39,6 +36,7 @@ pub(crate) use {
 use crate::{
     child::{http_status, until},
     cli::{DevAction, DevArgs},
+    keys::{new_admin_key, sha256},
 };
 use report::{DevJson, Figures, say};
 use stores::Stores;
@@ -195,7 +193,7 @@ fn house_settings(
     let mut set = |key: &str, value: &str| sources.set(key, value, ORIGIN);
     set("database.url", &stores.app_url);
     set("nats.url", &stores.nats_url);
-    set("control.admin_key_sha256", &hex(&Sha256::digest(admin_key)));
+    set("control.admin_key_sha256", &sha256(admin_key));
     set("orchestrator.spool_dir", &spool);
     if let Some(url) = &stores.redis_url {
         set("redis.url", url);
@@ -232,14 +230,4 @@ async fn all_ready(addresses: &[(&'static str, SocketAddr)], house: &House) -> R
         }
     }
     Ok(())
-}
-
-fn new_admin_key() -> String {
-    let mut entropy = [0; 32];
-    rand::rng().fill_bytes(&mut entropy);
-    api_key::assemble(api_key::KeyKind::Admin, KeyId::new(), &entropy)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
