@@ -221,3 +221,48 @@ fn every_service_has_keys_of_both_kinds_and_no_secret_half_but_its_own() {
         assert_eq!(secrets, 1);
     }
 }
+
+#[tokio::test]
+async fn a_database_that_is_not_fit_is_refused_with_what_to_do() {
+    const STORING: Service = Service::new(Name::Billing, |site| {
+        Box::pin(async move {
+            site.database().await?;
+            Ok(Room::default())
+        })
+    });
+    let postgres = weir_testkit::Postgres::shared().await.unwrap();
+    let empty = postgres.empty().await.unwrap();
+    for (url, expected) in [
+        (
+            &empty.app_url,
+            "billing: the test: `database.url` cannot be used: the database has no schema yet: run `weir migrate`",
+        ),
+        (&empty.admin_url, "`database.url` cannot be used: the role "),
+        (&"mysql://u:hunter2@h/x".to_owned(), "billing: the test: `database.url` is not a database URL like"),
+    ] {
+        let error = start(&settings(&[("database.url", url)]), &[STORING]).await.err().unwrap();
+        let error = format!("{error:#}");
+        assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
+    }
+    let error = format!("{:#}", start(&[], &[STORING]).await.err().unwrap());
+    assert!(error.starts_with("billing: default: `database.url` is not set"), "{error}");
+}
+
+#[tokio::test]
+async fn a_service_starts_while_nats_is_away() {
+    const TELLING: Service = Service::new(Name::Billing, |site| {
+        Box::pin(async move {
+            site.bus().await?;
+            Ok(Room::default())
+        })
+    });
+    let nobody = door().await.local_addr().unwrap();
+    let house = start(&settings(&[("nats.url", &format!("nats://{nobody}"))]), &[TELLING]).await.unwrap();
+    house.ready().await;
+    let (status, health) = http(house.address(Name::Billing).unwrap(), "/health").await;
+    assert_eq!(status, 200);
+    assert!(health.contains("\"degraded\""), "{health}");
+    assert!(house.stop(GRACE).await);
+    let error = start(&settings(&[("nats.url", "nats://:x:y")]), &[TELLING]).await.err().unwrap();
+    assert!(format!("{error:#}").starts_with("billing: the test: `nats.url` cannot be used"), "{error:#}");
+}

@@ -6,11 +6,11 @@ use std::{
     path::PathBuf,
 };
 
-use http::Uri;
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser as _},
 };
+use http::Uri;
 use weir_service::{ConfigFile, Name, ServeArgs};
 
 use crate::{analytics::AnalyticsArgs, dlq::DlqArgs};

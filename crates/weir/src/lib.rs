@@ -6,10 +6,10 @@ mod child;
 mod cli;
 mod dev;
 mod dlq;
-mod reach;
-mod times;
 mod health;
 mod keys;
+mod reach;
+mod times;
 
 use std::{
     io::Write as _,
