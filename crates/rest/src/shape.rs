@@ -63,6 +63,8 @@ pub(crate) enum Kind {
     TimeMs,
     /// int64 as in `FORMAT_USD`.
     Usd,
+    /// Text as in `FORMAT_OBJECT`.
+    Object,
 }
 
 impl Field {
@@ -110,6 +112,7 @@ impl Kind {
         Ok(match (kind, format) {
             (ProtoKind::Int64 | ProtoKind::Sint64 | ProtoKind::Sfixed64, Format::Time) => Self::TimeMs,
             (ProtoKind::Int64 | ProtoKind::Sint64 | ProtoKind::Sfixed64, Format::Usd) => Self::Usd,
+            (ProtoKind::String, Format::Object) => Self::Object,
             (ProtoKind::String, Format::Uuid | Format::Line | Format::Unspecified) => Self::Text,
             (_, Format::Unspecified) => match kind {
                 ProtoKind::Bool => Self::Bool,

@@ -36,7 +36,7 @@ pub(crate) fn from_text(field: &Field, text: &str) -> Result<Value, Error> {
         Kind::Text | Kind::Bytes | Kind::Enum(_) | Kind::Timestamp | Kind::Duration | Kind::Usd => {
             from_str(field, text, &field.name)?
         }
-        Kind::Message(_) => return Err(wrong_type(field, &field.name)),
+        Kind::Message(_) | Kind::Object => return Err(wrong_type(field, &field.name)),
     };
     check(field, &value, &field.name)?;
     Ok(value)
@@ -96,7 +96,7 @@ pub(crate) fn expected(field: &Field) -> &'static str {
         Kind::F32 | Kind::F64 => "a number",
         Kind::Text | Kind::Enum(_) => "a string",
         Kind::Bytes => "a string in base64",
-        Kind::Message(_) => "an object",
+        Kind::Message(_) | Kind::Object => "an object",
         Kind::Timestamp | Kind::TimeMs => "a time in RFC 3339",
         Kind::Duration => "a duration such as \"1.5s\"",
         Kind::Usd => "an amount in USD, as a string",

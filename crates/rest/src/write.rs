@@ -107,6 +107,10 @@ impl Serialize for Element<'_> {
             Kind::Duration => known::<prost_types::Duration>(value).to_string().serialize(json),
             Kind::TimeMs => show_time(value.and_then(Value::as_i64).unwrap_or_default()).serialize(json),
             Kind::Usd => show_usd(value.and_then(Value::as_i64).unwrap_or_default()).serialize(json),
+            Kind::Object => {
+                let text = value.and_then(Value::as_str).unwrap_or("{}");
+                serde_json::from_str::<&serde_json::value::RawValue>(text).ok().serialize(json)
+            }
         }
     }
 }

@@ -43,13 +43,13 @@ async fn a_tenant_is_created_shown_and_listed() {
 async fn a_tenant_that_makes_no_sense_is_refused_by_field() {
     let platform = Stand::shared().platform();
     for (body, param) in [
-        (json!({"tier": "premium"}), "name"),
-        (json!({"name": "x", "tier": "golden"}), "tier"),
+        (json!({"tier": "premium"}), "/name"),
+        (json!({"name": "x", "tier": "golden"}), "/tier"),
         (
             json!({"name": "x", "tier": "free", "rate_limits": {"requests_per_minute": 0}}),
-            "rate_limits.requests_per_minute",
+            "/rate_limits/requests_per_minute",
         ),
-        (json!({"name": "x", "tier": "free", "colour": "red"}), "colour"),
+        (json!({"name": "x", "tier": "free", "colour": "red"}), "/colour"),
     ] {
         let refused = platform.post("/v1/tenants", &body).await.unwrap();
         assert_eq!((refused.status, &refused.json()["param"]), (400, &json!(param)), "{refused:?}");

@@ -24,7 +24,17 @@ pub(super) fn describe(api: &Api, binding: &Binding, schemas: &mut Schemas<'_>, 
         ("requestBody", body(api, binding, schemas)),
         ("responses", Some(responses(api, binding, schemas))),
         ("security", Some(json!([{ "key": scopes }, { "key_header": scopes }]))),
+        ("x-weir-caller", Some(caller(operation).into())),
     ])
+}
+
+/// Whose credentials are let through, for programs.
+fn caller(operation: &Operation) -> &'static str {
+    match operation.rules.caller() {
+        Caller::Unspecified => "tenant",
+        Caller::Any => "any",
+        Caller::Platform => "platform",
+    }
 }
 
 fn description(operation: &Operation) -> String {

@@ -135,6 +135,7 @@ fn plain(field: &Field, side: Side) -> Value {
         Kind::F64 => ("number", Some("double")),
         Kind::TimeMs | Kind::Timestamp => ("string", Some("date-time")),
         Kind::Text if field.format() == Format::Uuid => ("string", Some("uuid")),
+        Kind::Object => ("object", None),
         _ => ("string", None),
     };
     let mut schema = object([("type", Some(kind.into())), ("format", format.map(Into::into))]);
