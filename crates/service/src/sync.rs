@@ -122,4 +122,13 @@ mod tests {
     fn monitor_of(config: &NatsConfig) -> String {
         monitor(config).unwrap().to_string()
     }
+
+    #[tokio::test]
+    async fn a_real_server_is_asked() {
+        for (jetstream, expected) in [("sync_interval: always", true), ("", false)] {
+            let nats = weir_testkit::Nats::with_config(jetstream).await.unwrap();
+            let config = NatsConfig { monitor_url: Some(nats.monitor_url()), ..NatsConfig::default() };
+            assert_eq!(syncs_always(&config).await.unwrap(), expected, "{jetstream}");
+        }
+    }
 }
