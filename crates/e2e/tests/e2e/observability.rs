@@ -16,9 +16,11 @@ use serde_json::{Value, json};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 use weir_e2e::{
-    http::{Http, PATIENCE},
+    http::{Answer, Http, PATIENCE},
+    stand::{Mode, Stand},
     wait::until,
 };
+use weir_testkit::Postgres;
 
 use crate::watched::Watched;
 
@@ -216,29 +218,29 @@ fn traceparent(trace: &str, flags: &str) -> String {
     format!("00-{trace}-{PARENT}-{flags}")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_chat_is_one_trace_from_the_gateway_to_the_last_consumer() {
-    let (collector, address, serving) = Collector::start().await;
-    let watched = Watched::start(&[("OTEL_EXPORTER_OTLP_ENDPOINT", address)]).await;
-    let client = watched.client();
-    let (first, second) = ("4bf92f3577b34da6a3ce929d0e0e4736", "4bf92f3577b34da6a3ce929d0e0e4737");
+/// Every span of one chat.
+const CHAT: [&str; 8] = [
+    "gateway POST /v1/chat/completions",
+    "orchestrator weir.chat.v1.Chat/Complete",
+    "orchestrator chat gpt-4o-mini",
+    "orchestrator send usage.attempt_closed",
+    "orchestrator send usage.request_finished",
+    "billing process usage.attempt_closed",
+    "billing process usage.request_finished",
+    "analytics process usage.request_finished",
+];
 
-    let asked = client.with_header("traceparent", &traceparent(first, "01"));
+fn find<'a>(spans: &'a [Seen], name: &str) -> &'a Seen {
+    spans.iter().find(|s| format!("{} {}", s.service, s.name) == name).unwrap()
+}
+
+/// A chat in the caller's trace, and all its spans, each where it belongs.
+async fn traced_chat(collector: &Collector, client: &Http, trace: &str) -> (Answer, Vec<Seen>) {
+    let asked = client.with_header("traceparent", &traceparent(trace, "01"));
     let answer = asked.post("/v1/chat/completions", &chat("traced")).await.unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
-    let expected = [
-        "gateway POST /v1/chat/completions",
-        "orchestrator weir.chat.v1.Chat/Complete",
-        "orchestrator chat gpt-4o-mini",
-        "orchestrator send usage.attempt_closed",
-        "orchestrator send usage.request_finished",
-        "billing process usage.attempt_closed",
-        "billing process usage.request_finished",
-        "analytics process usage.request_finished",
-    ];
-    let spans = collector.trace(first, &expected).await;
+    let spans = collector.trace(trace, &CHAT).await;
     println!("{}", tree(&spans, PARENT));
-    let find = |name: &str| spans.iter().find(|s| format!("{} {}", s.service, s.name) == name).unwrap();
     let parents = [
         ("orchestrator weir.chat.v1.Chat/Complete", "gateway POST /v1/chat/completions"),
         ("orchestrator chat gpt-4o-mini", "orchestrator weir.chat.v1.Chat/Complete"),
@@ -249,8 +251,36 @@ async fn one_chat_is_one_trace_from_the_gateway_to_the_last_consumer() {
         ("analytics process usage.request_finished", "orchestrator send usage.request_finished"),
     ];
     for (child, parent) in parents {
-        assert_eq!(find(child).parent, find(parent).id, "{child} is below {parent}");
+        assert_eq!(find(&spans, child).parent, find(&spans, parent).id, "{child} is below {parent}");
     }
+    (answer, spans)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_apart_are_in_one_trace_too() {
+    if !Mode::Split.is_wished("the same trace over a network") {
+        return;
+    }
+    let (collector, address, serving) = Collector::start().await;
+    let settings = [("telemetry.otlp_endpoint", address.as_str())];
+    let postgres = Postgres::shared().await.unwrap();
+    let mut stand = Stand::start_split(postgres, &settings, |_, this| this).await.unwrap();
+    let tenant = stand.tenant().await.unwrap();
+    let client = stand.gateway().with_key(&tenant.key);
+    traced_chat(&collector, &client, "4bf92f3577b34da6a3ce929d0e0e4736").await;
+    stand.stop().await.unwrap();
+    serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_chat_is_one_trace_from_the_gateway_to_the_last_consumer() {
+    let (collector, address, serving) = Collector::start().await;
+    let watched = Watched::start(&[("OTEL_EXPORTER_OTLP_ENDPOINT", address)]).await;
+    let client = watched.client();
+    let (first, second) = ("4bf92f3577b34da6a3ce929d0e0e4736", "4bf92f3577b34da6a3ce929d0e0e4737");
+
+    let (answer, spans) = traced_chat(&collector, &client, first).await;
+    let find = |name: &str| find(&spans, name);
     let gateway = find("gateway POST /v1/chat/completions");
     assert_eq!(gateway.parent, PARENT, "the gateway's span is below its caller's");
     assert_eq!(gateway.attributes["http.response.status_code"], "200");
@@ -271,7 +301,7 @@ async fn one_chat_is_one_trace_from_the_gateway_to_the_last_consumer() {
     cut["x_sim"] = json!({"cut_after": 2});
     let asked = client.with_header("traceparent", &traceparent(second, "01"));
     drop(asked.stream("/v1/chat/completions", &cut).await.unwrap().all().await);
-    let spans = collector.trace(second, &expected).await;
+    let spans = collector.trace(second, &CHAT).await;
     println!("{}", tree(&spans, PARENT));
     assert!(spans.iter().any(|s| s.name == "chat gpt-4o-mini" && s.failed), "{spans:?}");
 
