@@ -78,9 +78,8 @@ pub(crate) fn apply_tenant(lookup: &Lookup, state: &TenantState) -> Option<()> {
     let id: TenantId = state.tenant_id.parse().ok()?;
     let terms =
         Terms { version: state.version, limits: state.rate_limits.into(), suspended: state.suspended };
-    lookup.registry.pushed(id, terms);
-    if !state.suspended {
-        // Keys of a tenant that was suspended until now were unknown.
+    if lookup.registry.pushed(id, terms) {
+        // Its keys were unknown until now.
         lookup.memory.forget_unknown();
     }
     Some(())

@@ -102,9 +102,8 @@ impl Relay {
 
     async fn run(&self, shutdown: Shutdown) {
         tokio::select! {
-            () = self.publish_forever() => {}
+            () = self.publish(&shutdown) => {}
             () = self.count_forever() => {}
-            () = shutdown.cancelled() => {}
         }
         let last = async { while matches!(self.pass().await, Ok(pass) if pass.published > 0) {} };
         if self.0.bus.connected() && timeout(LAST_PASSES, last).await.is_err() {
@@ -112,53 +111,41 @@ impl Relay {
         }
     }
 
-    async fn publish_forever(&self) {
+    /// Until told to stop; not in the middle of a pass, whose letters would be held for a moment more.
+    async fn publish(&self, shutdown: &Shutdown) {
         let mut link = self.0.bus.link();
-        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
-        let mut listener = None;
-        let mut prepared = None;
-        // Something was refused and is tried again soon, of which nobody notifies.
-        let mut refused = false;
-        loop {
+        let mut standing = Standing::default();
+        while !shutdown.is_cancelled() {
             // While NATS is away nothing is taken. The sender lives as long as the client.
-            let Ok(epoch) = link.wait_for(|l| l.up).await.map(|l| l.epoch) else { return };
-            let passed = async {
-                // A server may come back empty.
-                if prepared != Some(epoch) {
-                    self.prepare().await?;
-                    prepared = Some(epoch);
-                }
-                if listener.is_none() {
-                    // Before looking: what is written from here on is heard of.
-                    listener = self.0.db.listen(self.0.outbox.channel()).await?;
-                }
-                self.pass().await
+            let epoch = tokio::select! {
+                up = link.wait_for(|l| l.up) => match up {
+                    Ok(link) => link.epoch,
+                    Err(_) => return,
+                },
+                () = shutdown.cancelled() => return,
             };
-            match passed.await {
-                Ok(pass) if pass.published > 0 => {
-                    refused = pass.failed > 0;
-                    backoff.reset();
-                }
-                Ok(pass) if pass.failed > 0 => {
-                    refused = true;
-                    prepared = None;
-                    sleep(backoff.next()).await;
-                }
-                Ok(_) if refused => sleep(POLLING).await,
-                Ok(_) => {
-                    backoff.reset();
-                    wait(&mut listener).await;
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        outbox = self.0.outbox.name(),
-                        error = &error as &dyn std::error::Error,
-                        "changes wait"
-                    );
-                    sleep(backoff.next()).await;
-                }
+            let outcome = self.step(&mut standing, epoch).await.inspect_err(|error| {
+                let (outbox, error) = (self.0.outbox.name(), error as &dyn std::error::Error);
+                tracing::warn!(outbox, error, "changes wait");
+            });
+            tokio::select! {
+                () = standing.rest(outcome) => {}
+                () = shutdown.cancelled() => {}
             }
         }
+    }
+
+    async fn step(&self, standing: &mut Standing, epoch: u64) -> Result<Pass, RelayError> {
+        // A server may come back empty.
+        if standing.prepared != Some(epoch) {
+            self.prepare().await?;
+            standing.prepared = Some(epoch);
+        }
+        if standing.listener.is_none() {
+            // Before looking: what is written from here on is heard of.
+            standing.listener = self.0.db.listen(self.0.outbox.channel()).await?;
+        }
+        self.pass().await
     }
 
     async fn prepare(&self) -> Result<(), RelayError> {
@@ -182,13 +169,53 @@ impl Relay {
     }
 }
 
-/// Until something may have been written.
-async fn wait(listener: &mut Option<Listener>) {
-    let Some(listening) = listener else { return sleep(POLLING).await };
-    let at = Instant::now() + LISTENING;
-    if let Ok(Err(error)) = tokio::time::timeout_at(at, listening.next()).await {
-        tracing::debug!(error = &error as &dyn std::error::Error, "no longer listening");
-        *listener = None;
-        sleep(POLLING).await;
+/// Where a running relay stands.
+struct Standing {
+    listener: Option<Listener>,
+    /// The connection over which streams and buckets were found or made.
+    prepared: Option<u64>,
+    /// Something was refused and is tried again soon, of which nobody notifies.
+    refused: bool,
+    backoff: Backoff,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        Self { listener: None, prepared: None, refused: false, backoff }
+    }
+}
+
+impl Standing {
+    /// Until it is worth looking again.
+    async fn rest(&mut self, outcome: Result<Pass, RelayError>) {
+        match outcome {
+            Ok(pass) if pass.published > 0 => {
+                self.refused = pass.failed > 0;
+                self.backoff.reset();
+            }
+            Ok(pass) if pass.failed > 0 => {
+                self.refused = true;
+                self.prepared = None;
+                sleep(self.backoff.next()).await;
+            }
+            Ok(_) if self.refused => sleep(POLLING).await,
+            Ok(_) => {
+                self.backoff.reset();
+                self.written().await;
+            }
+            Err(_) => sleep(self.backoff.next()).await,
+        }
+    }
+
+    /// Until something may have been written.
+    async fn written(&mut self) {
+        let Some(listening) = &mut self.listener else { return sleep(POLLING).await };
+        let at = Instant::now() + LISTENING;
+        if let Ok(Err(error)) = tokio::time::timeout_at(at, listening.next()).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "no longer listening");
+            self.listener = None;
+            sleep(POLLING).await;
+        }
     }
 }

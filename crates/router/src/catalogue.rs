@@ -59,10 +59,19 @@ impl Catalogue {
     /// Takes over sets that are newer than what is known. Says how many were left out because there are too many.
     pub(crate) fn apply(&self, sets: impl IntoIterator<Item = (TenantId, Set)>) -> usize {
         let _writing = self.writing.lock();
-        let mut all = HashMap::clone(&self.sets.load());
+        let known = self.sets.load();
+        let is_newer = |(tenant, set): &(TenantId, Set)| {
+            known.get(tenant).is_none_or(|known| known.version < set.version)
+        };
+        let mut newer = sets.into_iter().filter(is_newer).peekable();
+        if newer.peek().is_none() {
+            return 0;
+        }
+        let mut all = HashMap::clone(&known);
         let mut left_out = 0;
-        for (tenant, set) in sets {
+        for (tenant, set) in newer {
             let known = all.get(&tenant);
+            // One tenant may be among them twice.
             if known.is_some_and(|known| known.version >= set.version) {
                 continue;
             }

@@ -39,15 +39,20 @@ impl Registry {
         Self { max, ticker, pushed: Cache::new(MAX_PUSHED), inner: Mutex::new(inner) }
     }
 
-    /// The tenant's terms changed: they hold from now on, also over an older answer that is under way.
-    pub(crate) fn pushed(&self, id: TenantId, terms: Terms) {
+    /// The tenant's terms changed: they hold from now on, also over an older answer that is under way. Says whether
+    /// they end a suspension.
+    pub(crate) fn pushed(&self, id: TenantId, terms: Terms) -> bool {
         let inner = self.inner.lock();
-        if self.pushed.get(&id).is_none_or(|known| known.version <= terms.version) {
+        let known = self.pushed.get(&id);
+        if known.is_none_or(|known| known.version <= terms.version) {
             self.pushed.insert(id, terms);
         }
-        if let Some(tenant) = inner.tenants.get(&id) {
+        let tenant = inner.tenants.get(&id);
+        let suspended = tenant.is_some_and(|t| t.is_suspended()) || known.is_some_and(|k| k.suspended);
+        if let Some(tenant) = tenant {
             tenant.set(terms, self.ticker.now());
         }
+        suspended && !terms.suspended
     }
 
     /// The tenant's state, under these terms from now on if no later ones are known.
@@ -91,12 +96,13 @@ mod tests {
         let registry = Registry::new(3, Ticker::manual());
         let at = |version, suspended| Terms { version, suspended, ..Terms::default() };
         let id = TenantId::new();
-        registry.pushed(id, at(2, true));
+        assert!(!registry.pushed(id, at(2, true)));
         registry.pushed(id, at(1, false));
         let tenant = registry.tenant(id, at(1, false)).unwrap();
         assert!(tenant.is_suspended());
         assert!(registry.tenant(id, at(1, false)).unwrap().is_suspended());
-        registry.pushed(id, at(3, false));
+        assert!(registry.pushed(id, at(3, false)));
+        assert!(!registry.pushed(id, at(4, false)));
         assert!(!tenant.is_suspended());
     }
 
