@@ -5,6 +5,8 @@ mod bounds;
 #[cfg(test)]
 mod chat;
 #[cfg(test)]
+mod dead_letters;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod keys;
