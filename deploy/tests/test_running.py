@@ -207,6 +207,7 @@ class Running(unittest.TestCase):
         cls.cluster.start()
 
     def call(self, *arguments, wanted=(200, 201), **options):
+        """The answer's JSON. In the order of cluster.call, with the statuses that are right."""
         status, text = self.cluster.call(*arguments, **options)
         self.assertIn(status, wanted, text)
         return json.loads(text) if text.startswith("{") else text
@@ -222,7 +223,10 @@ class Running(unittest.TestCase):
         answer = self.call("POST", "/v1/chat/completions", question, key)
         tokens = answer["usage"]["completion_tokens"]
         self.assertGreater(tokens, 0)
-        # Router: what an alias stands for. Ingestion: not there yet, and says so itself.
+        message = {"model": "claude-sonnet-4-5", "max_tokens": 20, "messages": [{"role": "user", "content": "Hi"}]}
+        said = self.call("POST", "/v1/messages", message, key, headers=[("anthropic-version", "2023-06-01")])
+        self.assertEqual(said["type"], "message")
+        # Router: what an alias stands for.
         self.assertIn("gpt", json.dumps(self.call("POST", "/v1/router/decide", {"model": "auto"}, key)))
         # Through the spool and NATS into billing and analytics.
         until("billing has counted", lambda: str(tokens) in json.dumps(self.call("GET", "/v1/users/me/usage", key=key)))

@@ -160,8 +160,12 @@ the file.
 - name: WEIR_ORCHESTRATOR__DURABILITY
   value: {{ $values.orchestrator.durability }}
 {{- if $values.simulator.enabled }}
-- name: WEIR_ORCHESTRATOR__PROVIDERS__SIMULATOR__BASE_URL
+{{- range $provider, $dialect := dict "SIMULATOR" "openai" "SIMULATOR_ANTHROPIC" "anthropic" }}
+- name: WEIR_ORCHESTRATOR__PROVIDERS__{{ $provider }}__BASE_URL
   value: http://{{ include "weir.fullname" $root }}-simulator:8099/v1
+- name: WEIR_ORCHESTRATOR__PROVIDERS__{{ $provider }}__DIALECT
+  value: {{ $dialect }}
+{{- end }}
 {{- end }}
 {{- range $provider, $settings := $values.providers }}
 - name: WEIR_ORCHESTRATOR__PROVIDERS__{{ upper $provider }}__BASE_URL
