@@ -138,7 +138,7 @@ update-deps: ## Move every lock file to the newest versions its manifest allows
 	@scripts/lock-python.sh --upgrade
 	@npm update --prefix crates/e2e/node --ignore-scripts --cache "$$PWD/.weir/npm"
 
-all: format-check lint test build ## Everything a change should pass, and the release binaries
+all: format-check lint docs test build ## Everything a change should pass, and the release binaries
 
 ci: ## What CI runs
 	@.ci/run
