@@ -78,11 +78,12 @@ impl RequestId {
         Self(["req_", id.simple().encode_lower(&mut buffer)].concat().into())
     }
 
-    /// A client's own id, when it is of the allowed form.
+    /// A client's own id, when it is of the allowed form. A key sent here by mistake is none: ids are logged.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=64).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+            && !["pk_live_", "pk_admin_", "sk-"].iter().any(|key| text.starts_with(key));
         fits.then(|| Self(text.into()))
     }
 
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn request_ids_of_clients_are_checked() {
         assert_eq!(RequestId::parse("req-12_A").map(|r| r.to_string()), Some("req-12_A".into()));
-        for bad in ["", "a b", "a\nb", &"x".repeat(65), "ä"] {
+        for bad in ["", "a b", "a\nb", &"x".repeat(65), "ä", "pk_live_0123", "sk-0123"] {
             assert_eq!(RequestId::parse(bad), None, "{bad:?}");
         }
         assert!(RequestId::parse(RequestId::new().as_str()).is_some());

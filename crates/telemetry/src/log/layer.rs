@@ -20,6 +20,8 @@ use tracing_subscriber::{
 
 use super::redact::{is_secret_field, redact};
 
+/// Fields that a span has room for without growing.
+const USUAL: usize = 8;
 /// Recorded as numbers, shown in hex as `traceparent` does.
 const TRACE_ID: &str = "trace_id";
 const SPAN_ID: &str = "span_id";
@@ -49,10 +51,38 @@ pub(crate) struct Line<'a> {
 
 /// Fields in the order they came; a name stands once.
 #[derive(Default)]
-struct Fields(Vec<(&'static str, Value)>);
+struct Fields(Vec<(&'static str, Held)>);
+
+/// A field's value. Ids of every span are written out only when a line is.
+#[derive(Clone)]
+enum Held {
+    Plain(Value),
+    TraceId(u128),
+    SpanId(u64),
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(value) => value.fmt(f),
+            Self::TraceId(id) => write!(f, "\"{id:032x}\""),
+            Self::SpanId(id) => write!(f, "\"{id:016x}\""),
+        }
+    }
+}
+
+impl<V: Into<Value>> From<V> for Held {
+    fn from(value: V) -> Self {
+        Self::Plain(value.into())
+    }
+}
 
 impl Fields {
-    fn set(&mut self, name: &'static str, value: Value) {
+    fn set(&mut self, name: &'static str, value: impl Into<Held>) {
+        let value = value.into();
+        if self.0.capacity() == 0 {
+            self.0.reserve(USUAL);
+        }
         match self.0.iter_mut().find(|(n, _)| *n == name) {
             Some(slot) => slot.1 = value,
             None => self.0.push((name, value)),
@@ -60,7 +90,12 @@ impl Fields {
     }
 
     fn set_text(&mut self, field: &Field, text: &str) {
-        let text = if is_secret_field(field.name()) { Cow::Borrowed("***") } else { redact(text) };
+        let text = match field.name() {
+            // Made by us, and on the path of every request.
+            "request_id" | "service" | "op" | "tenant" => Cow::Borrowed(text),
+            name if is_secret_field(name) => Cow::Borrowed("***"),
+            _ => redact(text),
+        };
         self.set(field.name(), Value::String(text.into_owned()));
     }
 
@@ -75,25 +110,25 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.set(field.name(), value.into());
+        self.set(field.name(), value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.set(field.name(), value.into());
+        self.set(field.name(), value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        let value = if field.name() == SPAN_ID { format!("{value:016x}").into() } else { value.into() };
+        let value = if field.name() == SPAN_ID { Held::SpanId(value) } else { value.into() };
         self.set(field.name(), value);
     }
 
     fn record_u128(&mut self, field: &Field, value: u128) {
-        let value = if field.name() == TRACE_ID { format!("{value:032x}") } else { value.to_string() };
-        self.set(field.name(), value.into());
+        let value = if field.name() == TRACE_ID { Held::TraceId(value) } else { value.to_string().into() };
+        self.set(field.name(), value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.set(field.name(), value.into());
+        self.set(field.name(), value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -161,7 +196,7 @@ impl Line<'_> {
             self.level,
             self.service(),
             Value::from(self.target),
-            self.message().unwrap_or(&Value::String(String::new())),
+            self.message().unwrap_or(&Held::from("")),
         );
         for (name, value) in self.others() {
             // A field that has the name of one of ours keeps its value under a name of its own.
@@ -180,13 +215,13 @@ impl Line<'_> {
             if colour { (paint(self.level), "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
         let _ =
             write!(out, "{dim}{time}{reset} {level}{:>5}{reset} {dim}{}:{reset} ", self.level, self.target);
-        if let Some(Value::String(message)) = self.message() {
+        if let Some(Held::Plain(Value::String(message))) = self.message() {
             push_plain(&mut out, message);
         }
         for (name, value) in self.others() {
             let _ = write!(out, " {dim}{name}={reset}");
             match value {
-                Value::String(text) if !text.is_empty() && !text.contains([' ', '"']) => {
+                Held::Plain(Value::String(text)) if !text.is_empty() && !text.contains([' ', '"']) => {
                     push_plain(&mut out, text);
                 }
                 other => {
@@ -198,12 +233,12 @@ impl Line<'_> {
         out
     }
 
-    fn message(&self) -> Option<&Value> {
+    fn message(&self) -> Option<&Held> {
         self.fields.0.iter().find(|(name, _)| *name == "message").map(|(_, value)| value)
     }
 
     /// Whose work it is, as a span around it says; else whose code: `weir_router::app` is the router's.
-    fn service(&self) -> Cow<'_, Value> {
+    fn service(&self) -> Cow<'_, Held> {
         if let Some((_, service)) = self.fields.0.iter().find(|(name, _)| *name == "service") {
             return Cow::Borrowed(service);
         }
@@ -211,7 +246,7 @@ impl Line<'_> {
         Cow::Owned(krate.strip_prefix("weir_").unwrap_or("weir").into())
     }
 
-    fn others(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+    fn others(&self) -> impl Iterator<Item = (&'static str, &Held)> {
         let fields = self.fields.0.iter().filter(|(name, _)| !matches!(*name, "message" | "service"));
         fields.map(|(name, value)| (*name, value))
     }
