@@ -5,11 +5,12 @@ import pathlib
 import re
 import subprocess
 import tempfile
+import time
 import unittest
 
 import yaml
 
-from deployed import COMPOSE, PORTS, ROOT, WEIR, flags_exist, help_of, run
+from deployed import COMPOSE, PORTS, ROOT, WEIR, flags_exist, free_port, help_of, run
 from test_network import CALLS, POSTGRESQL, REDIS
 
 BASE, PROD, MONITORING = "docker-compose.yml", "docker-compose.prod.yml", "docker-compose.monitoring.yml"
@@ -150,6 +151,34 @@ class Compose(unittest.TestCase):
                 if check:
                     self.assertEqual(check[:2], ["CMD", "/usr/bin/weir"])
                     flags_exist(self, check[2:])
+
+    @unittest.skipUnless(WEIR, "no weir")
+    def test_services_start_as_they_are_told(self):
+        """Those that own no database, with the keys that `keys` makes and variables as they are written, ports aside."""
+        model = self.models[(BASE,)]
+        with tempfile.TemporaryDirectory() as folder:
+            config = pathlib.Path(folder, "weir.toml")
+            made = [a.replace("/var/lib/weir/keys/weir.toml", str(config)) for a in model["services"]["keys"]["command"]]
+            for _ in range(2):
+                self.assertEqual(run(WEIR, *made).returncode, 0)
+            self.assertEqual(config.stat().st_mode & 0o777, 0o600)
+            for name in ("gateway", "realtime"):
+                service, port = model["services"][name], free_port()
+                arguments = [str(config) if a.endswith("weir.toml") else a for a in service["command"]]
+                arguments[arguments.index("--port") + 1] = str(port)
+                env = {**service["environment"], "WEIR_LISTEN__OPS": f"127.0.0.1:{free_port()}"}
+                process = subprocess.Popen([WEIR, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                try:
+                    url = f"http://127.0.0.1:{port}/ready"
+                    deadline = time.monotonic() + 60
+                    while run(WEIR, "health", "--url", url).returncode:
+                        self.assertIsNone(process.poll(), process.stdout)
+                        self.assertLess(time.monotonic(), deadline)
+                        time.sleep(0.1)
+                finally:
+                    process.terminate()
+                    said = process.communicate()[0].decode()
+                self.assertEqual(process.returncode, 0, said)
 
     def test_well_known_variables_are_settings(self):
         text = (ROOT / "crates/service/src/settings.rs").read_text()

@@ -99,6 +99,13 @@ class Edges(unittest.TestCase):
                 wanted |= {f"{name}-to-redis" for name in REDIS} | {"scrape", "traces"}
             self.assertEqual(names, wanted, profile)
 
+    def test_the_default_is_no(self):
+        for profile, policies, labels in self.houses:
+            (deny,) = [p["spec"] for p in policies if p["metadata"]["name"] == "weir-default-deny"]
+            self.assertEqual(set(deny), {"podSelector", "policyTypes"})
+            self.assertEqual(deny["policyTypes"], ["Ingress", "Egress"])
+            self.assertTrue(all(selects(deny["podSelector"], its) for its in labels.values()))
+
     def test_the_ways_out_of_the_release(self):
         for profile, policies, labels in self.houses:
             for name, its in labels.items():
