@@ -86,12 +86,12 @@ impl Bus {
 }
 
 impl Push {
-    /// Creates the bucket or brings its bounds up to date.
+    /// Creates the bucket or brings its bounds up to date. Says whether it is empty: a server may have lost it.
     ///
     /// # Errors
     /// NATS is away or refuses.
-    pub async fn ensure(&self) -> Result<(), PushError> {
-        self.create().await.map(drop)
+    pub async fn ensure(&self) -> Result<bool, PushError> {
+        Ok(self.create().await?.stream.cached_info().state.messages == 0)
     }
 
     /// Stores the value; keys are `[-/_=.A-Za-z0-9]+`. Returns once JetStream has it.

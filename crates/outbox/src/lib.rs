@@ -10,6 +10,7 @@ mod pass;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use weir_db::{Db, DbError, Listener, Outbox, OutboxState};
@@ -42,11 +43,13 @@ pub enum RelayError {
     Streams(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Writes everything that a bucket holds into the outbox again.
+pub type Refill = Box<dyn Fn() -> BoxFuture<'static, Result<(), DbError>> + Send + Sync>;
+
 /// One service's relay; cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Relay(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     outbox: Outbox,
     db: Db,
@@ -55,8 +58,15 @@ struct Inner {
     /// `ce-source` of events.
     source: String,
     buckets: Vec<Bucket>,
+    refill: Option<Refill>,
     metrics: Metrics,
     state: Mutex<OutboxState>,
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").field("outbox", &self.0.outbox).finish_non_exhaustive()
+    }
 }
 
 impl Relay {
@@ -69,6 +79,20 @@ impl Relay {
         (db, bus): (Db, Bus),
         metrics: &weir_telemetry::Metrics,
     ) -> Self {
+        Self::with_refill(outbox, service, buckets, (db, bus), metrics, None)
+    }
+
+    /// As [`new`](Self::new), for buckets that hold more than what changed lately: one that NATS has lost is filled
+    /// again.
+    #[must_use]
+    pub fn with_refill(
+        outbox: Outbox,
+        service: &'static str,
+        buckets: &[Bucket],
+        (db, bus): (Db, Bus),
+        metrics: &weir_telemetry::Metrics,
+        refill: Option<Refill>,
+    ) -> Self {
         Self(Arc::new(Inner {
             outbox,
             db,
@@ -76,6 +100,7 @@ impl Relay {
             ctx: RequestContext::service(service),
             source: format!("weir/{service}"),
             buckets: buckets.to_vec(),
+            refill,
             metrics: Metrics::new(metrics, outbox),
             state: Mutex::default(),
         }))
@@ -150,10 +175,14 @@ impl Relay {
 
     async fn prepare(&self) -> Result<(), RelayError> {
         self.0.bus.ensure_streams().await.map_err(|e| RelayError::Streams(e.into()))?;
+        let mut lost = false;
         for bucket in &self.0.buckets {
-            self.0.bus.push(*bucket).ensure().await.map_err(|e| RelayError::Streams(e.into()))?;
+            lost |= self.0.bus.push(*bucket).ensure().await.map_err(|e| RelayError::Streams(e.into()))?;
         }
-        Ok(())
+        match &self.0.refill {
+            Some(refill) if lost => Ok(refill().await?),
+            _ => Ok(()),
+        }
     }
 
     async fn count_forever(&self) {

@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use prost::Message as _;
 use uuid::Uuid;
-use weir_db::Letter;
+use weir_db::{DbError, Letter};
 use weir_error::{Code, Error, require_scope, require_tenant};
 use weir_events::{Bucket, subject};
 use weir_proto::{
@@ -20,6 +20,8 @@ use crate::{
     store::{Aliases, Row, Rows},
 };
 
+/// One order for all letters of a tenant: that of its versions.
+const ORDER: &str = "aliases";
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 
@@ -206,22 +208,51 @@ fn letters(
         provider: changed.target.provider.clone().unwrap_or_default(),
         at_ms,
     };
+    let told = Letter {
+        event_id,
+        key: ORDER.to_owned(),
+        subject: subject("audit", owner, what),
+        time_ms: at_ms,
+        payload: event.encode_to_vec(),
+    };
+    vec![pushed(owner, rows, at_ms), told]
+}
+
+/// All of the tenant's aliases, for the bucket.
+fn pushed(owner: TenantId, rows: &Rows, at_ms: i64) -> Letter {
     let set = AliasSet {
         tenant_id: owner.to_string(),
         version: rows.version,
         aliases: rows.rows.iter().map(|row| shown(owner, row.clone())).collect(),
     };
-    let letter = |event_id, subject, payload| Letter {
-        event_id,
-        key: "aliases".to_owned(),
-        subject,
+    Letter {
+        event_id: Uuid::now_v7(),
+        key: ORDER.to_owned(),
+        subject: Bucket::CATALOGUE.subject(&owner.to_string()),
         time_ms: at_ms,
-        payload,
-    };
-    vec![
-        letter(Uuid::now_v7(), Bucket::CATALOGUE.subject(&owner.to_string()), set.encode_to_vec()),
-        letter(event_id, subject("audit", owner, what), event.encode_to_vec()),
-    ]
+        payload: set.encode_to_vec(),
+    }
+}
+
+/// Pushes everybody's aliases again: the bucket was lost.
+pub(crate) async fn push_all(store: Aliases, now_ms: i64) -> Result<(), DbError> {
+    let ctx = RequestContext::service("router");
+    let (mut after, mut tenants) = (None, 0_usize);
+    loop {
+        let (sets, last) = store.page(&ctx, after).await?;
+        for owner in sets.into_keys() {
+            let ctx = acting_for(&ctx, owner);
+            let Some(mut held) = store.hold(&ctx).await? else { continue };
+            let rows = held.rows().await?;
+            held.commit(&ctx, &[pushed(owner, &rows, now_ms)]).await?;
+            tenants += 1;
+        }
+        if last.is_none() {
+            tracing::info!(tenants, bucket = Bucket::CATALOGUE.name, "bucket filled again");
+            return Ok(());
+        }
+        after = last;
+    }
 }
 
 fn actor(ctx: &RequestContext) -> Actor {

@@ -24,7 +24,7 @@ use tonic::service::Routes;
 use weir_db::{Db, Outbox};
 use weir_error::Error;
 use weir_events::{Bucket, Bus};
-use weir_outbox::Relay;
+use weir_outbox::{Refill, Relay};
 use weir_proto::router::{aliases_server::AliasesServer, router_server::RouterServer};
 use weir_runtime::{OnFailure, Tasks};
 use weir_telemetry::Metrics;
@@ -69,8 +69,11 @@ pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
         bus: bus.clone(),
         lost: Notify::new(),
     };
-    let relay =
-        db.zip(bus).map(|both| Relay::new(Outbox::Routing, "router", &[Bucket::CATALOGUE], both, &metrics));
+    let relay = db.zip(bus).zip(store.clone()).map(|(both, store)| {
+        let clock = clock.clone();
+        let refill: Refill = Box::new(move || Box::pin(aliases::push_all(store.clone(), clock.now_ms())));
+        Relay::with_refill(Outbox::Routing, "router", &[Bucket::CATALOGUE], both, &metrics, Some(refill))
+    });
     let metrics = metrics::RouterMetrics::new(&metrics);
     Ok(Service { app: app::App { catalogue, store, clock, metrics }, follower: Arc::new(follower), relay })
 }

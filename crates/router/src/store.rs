@@ -110,6 +110,19 @@ impl Aliases {
         Ok(Change { tx, version })
     }
 
+    /// Begins a look at the aliases of the tenant that `ctx` acts for, which nobody changes meanwhile. `None` when it
+    /// never had any.
+    pub(crate) async fn hold(&self, ctx: &RequestContext) -> Result<Option<Change>, DbError> {
+        let mut tx = self.db().await?.tenant(ctx).await?;
+        let tenant = tx.tenant();
+        let version: Option<i64> =
+            sqlx::query_scalar("SELECT version FROM routing.alias_sets WHERE tenant_id = $1 FOR UPDATE")
+                .bind(tenant.0)
+                .fetch_optional(tx.conn())
+                .await?;
+        Ok(version.map(|version| Change { tx, version }))
+    }
+
     /// Everybody's aliases, page by page: those of tenants after `after`. The last tenant of a page, if there may be
     /// more.
     pub(crate) async fn page(

@@ -194,6 +194,34 @@ async fn a_router_that_nobody_told_reads_again_when_its_watch_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_nats_has_lost_is_filled_again() {
+    let (database, nats) = (database().await, Nats::start().await.unwrap());
+    let (one, two) = (TenantId::new(), TenantId::new());
+    let router = Router::start(Some(&database.app_url), Some(&nats)).await;
+    for tenant in [one, two] {
+        router.put(&owner(tenant), "mine", "first").await.unwrap();
+        router.put(&owner(tenant), "mine", "second").await.unwrap();
+    }
+    router.stop().await;
+    let admin = Router::start(None, Some(&nats)).await;
+    let bus = admin.bus.clone().unwrap();
+    until("the end of the bucket", async || {
+        bus.jetstream().delete_key_value(Bucket::CATALOGUE.name).await.ok()
+    })
+    .await;
+    admin.stop().await;
+    let back = Router::start(Some(&database.app_url), Some(&nats)).await;
+    let without_postgres = Router::start(Some(NOWHERE), Some(&nats)).await;
+    for tenant in [one, two] {
+        without_postgres.comes_to(tenant, "mine", "second").await;
+    }
+    back.put(&owner(one), "mine", "third").await.unwrap();
+    without_postgres.comes_to(one, "mine", "third").await;
+    back.stop().await;
+    without_postgres.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_pushed_and_makes_no_sense_is_skipped() {
     let nats = Nats::start().await.unwrap();
     let router = Router::start(None, Some(&nats)).await;
