@@ -182,6 +182,14 @@ class Pods(unittest.TestCase):
             seconds = [int(env[f"WEIR_LISTEN__{k}"]["value"].rstrip("s")) for k in ("LAME_DUCK", "DRAIN")]
             self.assertGreater(pod["spec"]["terminationGracePeriodSeconds"], sum(seconds))
 
+    def test_addresses_of_proxies_and_services_are_no_clients(self):
+        for profile, name, pod in self.each():
+            if name in PORTS:
+                unlimited = variables(pod).get("WEIR_LISTEN__MAX_CONNECTIONS_PER_IP", {}).get("value")
+                behind = "WEIR_LISTEN__TRUSTED_PROXIES" in variables(pod)
+                self.assertEqual(unlimited, "0" if name != "gateway" or behind else None)
+                self.assertEqual(behind, profile == "production" and name == "gateway")
+
     def test_services_lead_to_pods(self):
         for profile in PROFILES:
             for service in of_kind(profile, "Service"):

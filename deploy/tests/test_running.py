@@ -19,7 +19,6 @@ import yaml
 from deployed import HELM, PORTS, ROOT, WEIR, container, free_port, of_kind, pods, variables
 
 PATIENCE_S = 120
-PROFILE = "development"
 PASSWORD = "secret-of-{}"
 NATS = ROOT / ".weir/venv/bin/nats-server"
 
@@ -99,8 +98,8 @@ class Servers:
 class Cluster:
     """Pods by component, each a process."""
 
-    def __init__(self, folder, servers):
-        self.folder, self.servers = folder, servers
+    def __init__(self, folder, servers, profile):
+        self.folder, self.servers, self.profile = folder, servers, profile
         self.ports = {name: free_port() for name in (*PORTS, "simulator")}
         self.ops = {name: free_port() for name in PORTS}
         self.processes = {}
@@ -110,9 +109,12 @@ class Cluster:
             "weir-identity": yaml.safe_load(made.stdout)["stringData"],
             "weir-database": {"url": servers.app_url},
             "weir-migrator": {"url": servers.migrator_url, "app-password": PASSWORD.format("app")},
+            "weir-providers": {"openai": "none"},
+            # Nobody is there: memory is used.
+            "weir-redis": {"url": "redis://127.0.0.1:1/0"},
             "weir-nats": {n: f"nats://{n}:{PASSWORD.format(n)}@127.0.0.1:{servers.nats_port}" for n in PORTS},
         }
-        (config,) = of_kind(PROFILE, "ConfigMap")
+        (config,) = of_kind(self.profile, "ConfigMap")
         self.config = folder / "weir.toml"
         self.config.write_text(config["data"]["weir.toml"])
 
@@ -142,7 +144,7 @@ class Cluster:
         return arguments
 
     def start(self):
-        all_pods = dict(pods(PROFILE))
+        all_pods = dict(pods(self.profile))
         migrate = all_pods.pop("migrate")
         done = subprocess.run(
             [WEIR, *self._arguments("migrate", migrate)], env=self._env("migrate", migrate), capture_output=True, text=True
@@ -202,7 +204,7 @@ class Running(unittest.TestCase):
         cls.addClassCleanup(cls._folder.cleanup)
         cls.addClassCleanup(cls.servers.stop)
         cls.servers.start()
-        cls.cluster = Cluster(folder, cls.servers)
+        cls.cluster = Cluster(folder, cls.servers, "development")
         cls.addClassCleanup(cls.cluster.stop)
         cls.cluster.start()
 
@@ -287,6 +289,17 @@ class Running(unittest.TestCase):
             self.assertNotRegex(self.cluster.log(name), r"(?i)permissions? violation|panicked")
             self.assertNotRegex(self.cluster.log(name), "cannot tell whether nats syncs|before they are on its disk")
         self.assertEqual(set(self.cluster.stop().values()), {0})
+
+    def test_zzz_the_other_profiles_start(self):
+        """What they set is understood by every service."""
+        for profile in ("staging", "production"):
+            with tempfile.TemporaryDirectory(prefix="weir-deploy-") as folder:
+                cluster = Cluster(pathlib.Path(folder), self.servers, profile)
+                try:
+                    cluster.start()
+                finally:
+                    codes = cluster.stop()
+                self.assertEqual(set(codes.values()), {0})
 
 
 if __name__ == "__main__":

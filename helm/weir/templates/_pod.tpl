@@ -121,6 +121,16 @@ the file.
   value: {{ printf "%vs" $values.shutdown.lameDuckSeconds }}
 - name: WEIR_LISTEN__DRAIN
   value: {{ printf "%vs" $values.shutdown.drainSeconds }}
+{{- if ne $name "gateway" }}
+# Whoever calls is another service, with many connections from few addresses.
+- name: WEIR_LISTEN__MAX_CONNECTIONS_PER_IP
+  value: "0"
+{{- else if $values.gateway.trustedProxies }}
+- name: WEIR_LISTEN__MAX_CONNECTIONS_PER_IP
+  value: "0"
+- name: WEIR_LISTEN__TRUSTED_PROXIES
+  value: {{ join "," $values.gateway.trustedProxies }}
+{{- end }}
 {{- range $peer := index $edges.calls $name }}
 - name: WEIR_PEERS__{{ upper $peer }}
   value: http://{{ include "weir.fullname" $root }}-{{ $peer }}:{{ index $ports $peer }}
