@@ -189,3 +189,25 @@ async fn pages_are_stable_while_tenants_are_added() {
     assert_eq!(refused(page(101, "").await.map_err(Error::from)).1.as_deref(), Some("limit"));
     assert_eq!(refused(page(1, "zzz").await.map_err(Error::from)).1.as_deref(), Some("after"));
 }
+
+#[tokio::test]
+async fn the_database_refuses_what_a_forgotten_check_would_let_through() {
+    let world = World::new().await;
+    let tenant = world.tenant("acme").await;
+    let db = weir_db::Db::connect_lazy(&weir_db::DbConfig::new(world.database.app_url.as_str())).unwrap();
+    let may = async |ctx: &RequestContext, sql: &'static str| {
+        let mut tx = db.lookup(ctx).await.unwrap();
+        sqlx::query(sql).execute(tx.conn()).await.map(drop).map_err(|e| e.to_string())
+    };
+    const LIST: &str = "SELECT * FROM control.tenants_page(NULL, 10)";
+    const KEYS: &str = "SELECT * FROM control.key_grant('', 0)";
+    let service = RequestContext::service("gateway");
+    assert_eq!(may(&platform(), LIST).await, Ok(()));
+    assert_eq!(may(&service, KEYS).await, Ok(()));
+    for (ctx, sql) in
+        [(&manager(tenant), LIST), (&service, LIST), (&manager(tenant), KEYS), (&platform(), KEYS)]
+    {
+        let refused = may(ctx, sql).await.unwrap_err();
+        assert!(refused.contains("only for transactions of a"), "{refused}");
+    }
+}
