@@ -22,7 +22,8 @@ pub use async_nats;
 pub use bus::{Bus, BusError, Link, NatsConfig};
 pub use consumer::{BatchHandler, ConsumerConfig, InfrastructureDown, Outcome, Received, consume};
 pub use dead_letters::{
-    Bulk, DeadLetter, DeadLetterError, DeadLetters, Deed, Filter, LetterId, Payloads, Reason, ReasonCode,
+    Bulk, DeadLetter, DeadLetterError, DeadLetters, Deed, Filter, LetterId, Page, Payloads, Reason,
+    ReasonCode,
 };
 pub use event::{Event, EventError, subject};
 pub use metrics::EventMetrics;

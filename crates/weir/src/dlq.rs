@@ -143,16 +143,15 @@ pub(crate) async fn run(args: DlqArgs, sources: Sources) -> Result<ExitCode> {
 async fn list(letters: &DeadLetters, args: &ListArgs) -> Result<ExitCode> {
     let filter = args.filter.filter();
     let limit = if args.all { usize::MAX } else { args.limit as usize };
-    let (mut found, mut after) = (Vec::new(), args.after);
-    while found.len() <= limit {
-        let page = letters.list(&filter, after, PAGE.min(limit.saturating_add(1) - found.len())).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id);
-        found.extend(page);
+    let (mut found, mut after, mut has_more) = (Vec::new(), args.after, true);
+    while has_more && found.len() < limit {
+        let page = letters.list(&filter, after, PAGE.min(limit - found.len())).await?;
+        has_more = page.has_more;
+        after = page.letters.last().map(|letter| letter.id);
+        // A table shows no payloads.
+        found.extend(page.letters.into_iter().map(|l| if args.json { l } else { l.without_payload() }));
     }
-    let has_more = found.len() > limit;
-    found.truncate(limit);
-    let next = found.last().filter(|_| has_more).map(|l| l.id.to_string());
+    let next = after.filter(|_| has_more).map(|id| id.to_string());
     let mut text = String::new();
     if args.json {
         let payloads = Payloads::default();
@@ -208,7 +207,8 @@ async fn show(letters: &DeadLetters, id: LetterId, as_json: bool) -> Result<Exit
 async fn handle(letters: &DeadLetters, deed: Deed, args: &ManyArgs) -> Result<ExitCode> {
     let (mut done, mut failed, mut more) = (Vec::new(), Vec::new(), false);
     if args.all {
-        let bulk = letters.all(deed, &args.filter.filter(), args.limit, |l| done.push(l.clone())).await?;
+        let bulk =
+            letters.all(deed, &args.filter.filter(), args.limit, |l| done.push(l.without_payload())).await?;
         failed = bulk.failed;
         more = bulk.has_more;
     } else {
@@ -243,8 +243,8 @@ async fn handle(letters: &DeadLetters, deed: Deed, args: &ManyArgs) -> Result<Ex
 /// Asks whoever sits at the terminal.
 async fn sure(letters: &DeadLetters, filter: &Filter) -> Result<bool> {
     ensure!(std::io::stdin().is_terminal(), "dropping many asks first, and nobody is there: add --yes");
-    let some = letters.list(filter, None, PAGE).await?.len();
-    let count = if some == PAGE { format!("{PAGE} or more") } else { some.to_string() };
+    let some = letters.list(filter, None, PAGE).await?;
+    let count = format!("{}{}", some.letters.len(), if some.has_more { " or more" } else { "" });
     say(&format!("drop {count} dead letters for good? [y/N] "))?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;

@@ -76,8 +76,10 @@ async fn what_the_database_refuses_is_tried_again_then_dead_and_counts_once_when
         house.publish(&someone.success("m")[1]).await;
     }
     let letters = house.bus.dead_letters();
-    let letter =
-        until("the dead letter", async || letters.list(&Filter::default(), None, 10).await.ok()?.pop()).await;
+    let letter = until("the dead letter", async || {
+        letters.list(&Filter::default(), None, 10).await.ok()?.letters.pop()
+    })
+    .await;
     // The others did not wait for it.
     assert_eq!(house.totals(someone.tenant).await, successes(20));
     assert_eq!(

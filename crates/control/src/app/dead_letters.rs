@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use weir_error::{Code, Error};
-use weir_events::{Bulk, Bus, DeadLetter, DeadLetterError, DeadLetters as Queue, Deed, Filter, LetterId};
+use weir_events::{
+    Bulk, Bus, DeadLetter, DeadLetterError, DeadLetters as Queue, Deed, Filter, LetterId, Page,
+};
 use weir_types::{Clock, RequestContext};
 
 use super::{changes::actor, require_platform, validate};
@@ -22,14 +24,14 @@ impl DeadLetters {
         Self { queue: bus.dead_letters(), clock }
     }
 
-    /// At most one more than wanted, oldest first, and how many are wanted.
+    /// Oldest first.
     pub(crate) async fn list(
         &self,
         ctx: &RequestContext,
         filter: &Filter,
         after: &str,
         limit: u32,
-    ) -> Result<(Vec<DeadLetter>, usize), Error> {
+    ) -> Result<Page, Error> {
         require_platform(ctx)?;
         let limit = validate::limit(limit)?;
         let after =
@@ -39,8 +41,7 @@ impl DeadLetters {
                     Error::invalid("after", "after must be the next_cursor of an earlier page")
                 })?),
             };
-        let letters = self.queue.list(filter, after, limit + 1).await.map_err(refused)?;
-        Ok((letters, limit))
+        self.queue.list(filter, after, limit).await.map_err(refused)
     }
 
     pub(crate) async fn get(&self, ctx: &RequestContext, id: &str) -> Result<DeadLetter, Error> {
@@ -70,7 +71,7 @@ impl DeadLetters {
             _ => return Err(Error::invalid("limit", format!("limit must be between 1 and {MAX_BULK}"))),
         };
         let mut handled = Vec::new();
-        let bulk = self.queue.all(deed, filter, limit, |letter| handled.push(letter.clone())).await;
+        let bulk = self.queue.all(deed, filter, limit, |letter| handled.push(letter.without_payload())).await;
         for letter in &handled {
             self.audit(ctx, deed, letter).await;
         }

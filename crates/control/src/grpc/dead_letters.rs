@@ -71,12 +71,11 @@ impl dead_letters_server::DeadLetters for DeadLetters {
         let ListDeadLettersRequest { limit, after, stream, consumer, tenant_id, reason } =
             request.into_inner();
         let filter = Filter { stream, consumer, reason, tenant: tenant_id };
-        let (mut letters, limit) = self.app.list(&ctx, &filter, &after, limit).await?;
-        let has_more = letters.len() > limit;
-        letters.truncate(limit);
-        let next_cursor = letters.last().filter(|_| has_more).map(|l| l.id.to_string()).unwrap_or_default();
-        let data = letters.into_iter().map(|letter| self.shown(letter)).collect();
-        Ok(Response::new(ListDeadLettersResponse { data, has_more, next_cursor }))
+        let page = self.app.list(&ctx, &filter, &after, limit).await?;
+        let last = page.letters.last().filter(|_| page.has_more);
+        let next_cursor = last.map(|l| l.id.to_string()).unwrap_or_default();
+        let data = page.letters.into_iter().map(|letter| self.shown(letter)).collect();
+        Ok(Response::new(ListDeadLettersResponse { data, has_more: page.has_more, next_cursor }))
     }
 
     async fn get_dead_letter(

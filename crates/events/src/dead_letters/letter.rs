@@ -107,6 +107,12 @@ impl DeadLetter {
         consumer::kind(&self.subject)
     }
 
+    /// Everything about it but the event itself: small enough to keep many.
+    #[must_use]
+    pub fn without_payload(&self) -> Self {
+        Self { payload: Bytes::new(), ..self.clone() }
+    }
+
     /// `None` for what is no letter.
     pub(super) fn read(message: StreamMessage) -> Option<Self> {
         let StreamMessage { subject: place, sequence: id, headers, payload, time } = message;

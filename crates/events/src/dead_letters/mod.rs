@@ -26,6 +26,9 @@ use crate::{Bus, streams::DLQ};
 /// Names the letter in the message that replays it.
 const REPLAY_OF: &str = "weir-replay-of";
 
+/// A page of large letters ends once it has so many bytes of payloads.
+const PAGE_BYTES: usize = 1 << 20;
+
 /// What stands before the subject of a message that is replayed to one consumer.
 pub(crate) fn replay_prefix(stream: &str, consumer: &str) -> String {
     format!("weir.replay.{stream}.{consumer}.")
@@ -114,6 +117,14 @@ pub enum Deed {
     Drop,
 }
 
+/// Some of the letters that fit.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    pub letters: Vec<DeadLetter>,
+    /// There are others after these.
+    pub has_more: bool,
+}
+
 /// What became of many.
 #[derive(Debug, Default)]
 pub struct Bulk {
@@ -138,7 +149,7 @@ impl Bus {
 }
 
 impl DeadLetters {
-    /// Those that fit, oldest first, from the one after `after` on.
+    /// Those that fit, oldest first, from the one after `after` on: `limit` of them, or fewer large ones.
     ///
     /// # Errors
     /// NATS is away; a filter that cannot be.
@@ -147,18 +158,23 @@ impl DeadLetters {
         filter: &Filter,
         after: Option<LetterId>,
         limit: usize,
-    ) -> Result<Vec<DeadLetter>, DeadLetterError> {
+    ) -> Result<Page, DeadLetterError> {
         let subject = filter.subject()?;
         let stream = self.stream(DLQ).await?;
-        let mut letters = Vec::new();
+        let mut page = Page::default();
+        let mut bytes = 0;
         let mut from = after.map_or(1, |id| id.get().saturating_add(1));
-        while letters.len() < limit {
+        loop {
             let found = found(stream.get_first_raw_message_by_subject(&subject, from).await)?;
-            let Some(letter) = found.and_then(DeadLetter::read) else { break };
+            let Some(letter) = found.and_then(DeadLetter::read) else { return Ok(page) };
+            if page.letters.len() >= limit || bytes > PAGE_BYTES {
+                page.has_more = true;
+                return Ok(page);
+            }
             from = letter.id.get() + 1;
-            letters.push(letter);
+            bytes += letter.payload.len();
+            page.letters.push(letter);
         }
-        Ok(letters)
     }
 
     /// # Errors
@@ -224,14 +240,14 @@ impl DeadLetters {
         limit: usize,
         mut each: impl FnMut(&DeadLetter),
     ) -> Result<Bulk, DeadLetterError> {
-        const PAGE: usize = 100;
+        const AT_ONCE: usize = 100;
         // What is replayed and fails again comes back as a new letter: not to be taken in the same go.
         let last = self.stream(DLQ).await?.cached_info().state.last_sequence;
         let mut bulk = Bulk::default();
         let (mut after, mut left) = (None, limit);
         loop {
-            let page = self.list(filter, after, PAGE.min(left.saturating_add(1))).await?;
-            for letter in page.iter().filter(|letter| letter.id.get() <= last) {
+            let page = self.list(filter, after, AT_ONCE).await?;
+            for letter in page.letters.iter().filter(|letter| letter.id.get() <= last) {
                 if left == 0 {
                     bulk.has_more = true;
                     return Ok(bulk);
@@ -247,7 +263,8 @@ impl DeadLetters {
                     Err(error) => bulk.failed.push((letter.id, error)),
                 }
             }
-            if page.last().is_none_or(|letter| letter.id.get() >= last) {
+            let end = page.letters.last().is_none_or(|letter| letter.id.get() >= last);
+            if end || !page.has_more {
                 return Ok(bulk);
             }
         }

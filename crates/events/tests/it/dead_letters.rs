@@ -124,7 +124,7 @@ async fn a_letter_keeps_everything_and_replaying_has_one_effect() {
     let good = world.publish("good").await;
     world.depth(1).await;
 
-    let letter = letters.list(&all(), None, 10).await.unwrap().pop().unwrap();
+    let letter = letters.list(&all(), None, 10).await.unwrap().letters.pop().unwrap();
     assert_eq!((letter.stream.as_str(), letter.consumer.as_str(), letter.sequence), (USAGE, "one", sequence));
     assert_eq!(
         (letter.reason_code.as_str(), letter.reason.as_str()),
@@ -148,8 +148,8 @@ async fn a_letter_keeps_everything_and_replaying_has_one_effect() {
     // It fails again: a new letter of the same event, with one replay behind it.
     letters.replay(letter.id).await.unwrap();
     let again = until("the second letter", async || {
-        let letters = letters.list(&all(), None, 10).await.ok()?;
-        letters.into_iter().find(|l| l.id != letter.id)
+        let page = letters.list(&all(), None, 10).await.ok()?;
+        page.letters.into_iter().find(|l| l.id != letter.id)
     })
     .await;
     assert_eq!((again.event_id, again.subject.as_str()), (letter.event_id, bad.subject.as_str()));
@@ -174,7 +174,7 @@ async fn a_crash_between_replay_and_removal_is_no_second_replay() {
     let letters = world.bus.dead_letters();
     let bad = world.publish("worse").await;
     world.depth(1).await;
-    let letter = letters.list(&all(), None, 1).await.unwrap().pop().unwrap();
+    let letter = letters.list(&all(), None, 1).await.unwrap().letters.pop().unwrap();
     let dlq = world.bus.jetstream().get_stream(DLQ).await.unwrap();
     let kept = dlq.get_raw_message(letter.id.get()).await.unwrap();
     world.one.faulty.store(false, Ordering::SeqCst);
@@ -231,15 +231,18 @@ async fn many_are_found_replayed_and_dropped_within_a_bound() {
         world.publish(if n % 3 == 0 { "worse" } else { "bad" }).await;
     }
     world.depth(12).await;
-    let count = async |filter: Filter| letters.list(&filter, None, 100).await.unwrap().len();
+    let count = async |filter: Filter| letters.list(&filter, None, 100).await.unwrap().letters.len();
     assert_eq!(count(Filter { reason: "rejected".into(), ..all() }).await, 4);
     assert_eq!(count(Filter { consumer: "other".into(), ..all() }).await, 0);
     assert_eq!(count(Filter { tenant: world.tenant.to_string(), stream: USAGE.into(), ..all() }).await, 12);
     assert_eq!(count(Filter { tenant: "unknown".into(), ..all() }).await, 0);
-    let first = letters.list(&all(), None, 7).await.unwrap();
-    let second = letters.list(&all(), Some(first[6].id), 7).await.unwrap();
+    let first = letters.list(&all(), None, 7).await.unwrap().letters;
+    let second = letters.list(&all(), Some(first[6].id), 7).await.unwrap().letters;
     let ids: Vec<_> = first.iter().chain(&second).map(|l| l.id).collect();
     assert!(ids.len() == 12 && ids.is_sorted(), "{ids:?}");
+
+    assert!(letters.list(&all(), Some(first[6].id), 4).await.unwrap().has_more);
+    assert!(!letters.list(&all(), Some(first[6].id), 5).await.unwrap().has_more);
 
     let rejected = Filter { reason: "rejected".into(), ..all() };
     let mut told = Vec::new();
@@ -253,6 +256,35 @@ async fn many_are_found_replayed_and_dropped_within_a_bound() {
     let bulk = letters.all(Deed::Drop, &all(), 100, |_| ()).await.unwrap();
     assert_eq!((bulk.done, bulk.has_more), (9, false));
     world.depth(0).await;
+    assert!(world.tasks.stop(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_letters_make_short_pages_and_too_large_ones_stay_in_their_stream() {
+    let world = world().await;
+    let letters = world.bus.dead_letters();
+    let max = world.bus.client().max_payload();
+    let mut events = Vec::new();
+    // The last leaves no room for what a letter says besides.
+    for bytes in [max / 3, max / 3, max / 3, max - 300] {
+        let event = Event { payload: vec![7; bytes].into(), ..event(world.tenant, "worse") };
+        publish(&world.bus, &event).await;
+        events.push(event);
+    }
+    world.depth(4).await;
+    let page = letters.list(&all(), None, 100).await.unwrap();
+    assert!(page.has_more || page.letters.len() == 4);
+    let last = page.letters.last().unwrap();
+    let rest = letters.list(&all(), Some(last.id), 100).await.unwrap();
+    let found: Vec<_> = page.letters.iter().chain(&rest.letters).collect();
+    assert_eq!(found.iter().map(|l| l.payload_left_behind).collect::<Vec<_>>(), [false, false, false, true]);
+    world.one.faulty.store(false, Ordering::SeqCst);
+    for letter in found {
+        letters.replay(letter.id).await.unwrap();
+    }
+    for event in &events {
+        until("the event", async || (world.one.times(event).await == 1).then_some(())).await;
+    }
     assert!(world.tasks.stop(Duration::from_secs(10)).await);
 }
 
@@ -285,7 +317,7 @@ async fn nothing_is_replayed_to_nobody_and_a_deaf_server_is_said() {
     let letters = world.bus.dead_letters();
     world.publish("worse").await;
     world.depth(1).await;
-    let letter = letters.list(&all(), None, 1).await.unwrap().pop().unwrap();
+    let letter = letters.list(&all(), None, 1).await.unwrap().letters.pop().unwrap();
     assert!(world.tasks.stop(Duration::from_secs(10)).await);
     // An instance of an earlier version, which hears nothing of replays.
     let stream = world.bus.jetstream().get_stream(USAGE).await.unwrap();
