@@ -4,7 +4,7 @@ use rand::{TryRngCore as _, rngs::OsRng};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use weir_error::{Code, Error, require_scope, require_tenant};
-use weir_proto::control::{CreateApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest};
+use weir_proto::control::{CreateApiKeyRequest, GetApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest};
 use weir_types::{
     KeyId, RequestContext,
     api_key::{self, KeyKind},
@@ -60,6 +60,16 @@ impl App {
         let key = inserted.ok_or_else(|| Error::new(Code::NotFound, "no such tenant"))?;
         tracing::info!(business_event = "api_key_created", key.id = %key.id, key.scopes = ?key.scopes, "api key created");
         Ok(Created { key, secret })
+    }
+
+    pub(crate) async fn get_key(
+        &self,
+        ctx: &RequestContext,
+        request: &GetApiKeyRequest,
+    ) -> Result<ApiKey, Error> {
+        may_manage(ctx)?;
+        let id = request.id.parse().map_err(|_| not_found())?;
+        self.keys.get(ctx, id).await?.ok_or_else(not_found)
     }
 
     pub(crate) async fn list_keys(

@@ -3,8 +3,8 @@
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 use weir_proto::control::{
-    ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, KeyGrant, ListApiKeysRequest, ListApiKeysResponse,
-    ResolveKeyRequest, RevokeApiKeyRequest, api_keys_server,
+    ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, GetApiKeyRequest, KeyGrant, ListApiKeysRequest,
+    ListApiKeysResponse, ResolveKeyRequest, RevokeApiKeyRequest, api_keys_server,
 };
 use weir_types::{
     UserId,
@@ -67,6 +67,12 @@ impl api_keys_server::ApiKeys for ApiKeys {
             api_key: Some(shown(created.key)),
             secret: created.secret.expose_secret().to_owned(),
         }))
+    }
+
+    async fn get_api_key(&self, request: Request<GetApiKeyRequest>) -> Result<Response<ApiKey>, Status> {
+        let ctx = weir_rpc::context(&request)?;
+        let key = self.0.get_key(&ctx, request.get_ref()).await?;
+        Ok(Response::new(shown(key)))
     }
 
     async fn list_api_keys(

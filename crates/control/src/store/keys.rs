@@ -110,6 +110,22 @@ impl Keys {
         }
     }
 
+    /// `None` when the tenant has no such key.
+    pub(crate) async fn get(&self, ctx: &RequestContext, id: KeyId) -> Result<Option<ApiKey>, DbError> {
+        let mut tx = self.0.tenant(ctx).await?;
+        let tenant = tx.tenant();
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT id, name, scopes, user_id, created_at_ms, expires_at_ms, revoked_at_ms FROM control.api_keys \
+             WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(tenant.0)
+        .bind(id.0)
+        .fetch_optional(tx.conn())
+        .await?;
+        tx.commit().await?;
+        Ok(row.map(key))
+    }
+
     /// The tenant's keys, newest first, those older than `before`.
     pub(crate) async fn list(
         &self,

@@ -35,6 +35,7 @@ async fn a_key_is_shown_once_and_stored_nowhere() {
     let secret = &made.secret[key.prefix.len() + 1..];
     assert!(!format!("{made:?}").contains(secret), "the secret is in Debug");
     let listed = world.list(&manager(tenant), 0, "").await.unwrap();
+    assert_eq!(world.get(&manager(tenant), &key.id).await.unwrap(), key);
     assert_eq!(listed.data, [key]);
     assert!(!format!("{listed:?}").contains(secret));
     let mut admin = world.admin().await;
@@ -97,6 +98,7 @@ async fn callers_need_a_tenant_and_the_scope() {
     ] {
         assert_eq!(refused(world.create(&ctx, named("x")).await).0, code);
         assert_eq!(refused(world.list(&ctx, 0, "").await).0, code);
+        assert_eq!(refused(world.get(&ctx, &id).await).0, code);
         assert_eq!(refused(world.revoke(&ctx, &id).await).0, code);
     }
     let mut operator = platform();
@@ -111,6 +113,7 @@ async fn another_tenants_key_is_not_found() {
     let (mine, theirs) = (world.key(one).await, world.key(two).await);
     let (mine_id, their_id) = (mine.api_key.unwrap().id, theirs.api_key.unwrap().id);
     for id in [their_id, KeyId::new().to_string(), "x".into()] {
+        assert_eq!(refused(world.get(&manager(one), &id).await).0, Code::NotFound);
         assert_eq!(refused(world.revoke(&manager(one), &id).await).0, Code::NotFound);
     }
     world.resolve(&theirs.secret).await.unwrap();
@@ -158,5 +161,6 @@ async fn revoking_is_idempotent_even_at_once() {
     assert_eq!(times, [NOW; 8]);
     world.clock.advance(5_000);
     assert_eq!(world.revoke(&ctx, &id).await.unwrap().revoked_at_ms, NOW, "the first time stays");
+    assert_eq!(world.get(&ctx, &id).await.unwrap().revoked_at_ms, NOW, "a revoked key is still shown");
     assert_eq!(refused(world.resolve(&made.secret).await).0, Code::NotFound);
 }

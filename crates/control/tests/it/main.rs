@@ -16,9 +16,9 @@ use weir_db::{AppRole, Db, DbConfig, migrate};
 use weir_error::{Code, Error};
 use weir_events::{Bus, EventMetrics, NatsConfig};
 use weir_proto::control::{
-    ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, CreateTenantRequest, KeyGrant, ListApiKeysRequest,
-    ListApiKeysResponse, ResolveKeyRequest, RevokeApiKeyRequest, Tenant, api_keys_client::ApiKeysClient,
-    tenants_client::TenantsClient,
+    ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, CreateTenantRequest, GetApiKeyRequest, KeyGrant,
+    ListApiKeysRequest, ListApiKeysResponse, ResolveKeyRequest, RevokeApiKeyRequest, Tenant,
+    api_keys_client::ApiKeysClient, tenants_client::TenantsClient,
 };
 use weir_rpc::{Transport, request};
 use weir_telemetry::Metrics;
@@ -120,6 +120,15 @@ impl World {
         let message = ListApiKeysRequest { limit, after: after.into() };
         self.keys()
             .list_api_keys(request(ctx, message))
+            .await
+            .map(tonic::Response::into_inner)
+            .map_err(Error::from)
+    }
+
+    async fn get(&self, ctx: &RequestContext, id: &str) -> Result<ApiKey, Error> {
+        let message = GetApiKeyRequest { id: id.into() };
+        self.keys()
+            .get_api_key(request(ctx, message))
             .await
             .map(tonic::Response::into_inner)
             .map_err(Error::from)
