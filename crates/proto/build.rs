@@ -17,7 +17,8 @@ fn protos(dir: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
 
 #[expect(clippy::disallowed_methods, reason = "cargo tells build scripts where to write by environment")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // As cargo says it now: a program that was built for another work tree may be run for this one.
+    let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     for sources in ["google", "weir"] {
         println!("cargo:rerun-if-changed={}", root.join(sources).display());
     }

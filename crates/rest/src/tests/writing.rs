@@ -21,7 +21,7 @@ fn what_is_absent_is_null_or_its_default() {
         concat!(
             r#"{"id":"","shop":"","colour":null,"price_usd":"0.00","made_at":"1970-01-01T00:00:00Z","#,
             r#""sold_at":null,"warranty":null,"labels":{},"picture":"","parts":[],"stock":null,"weight":0.0,"#,
-            r#""size":{"width":0,"offset":0},"new":false,"owner":null}"#,
+            r#""size":{"width":0,"offset":0},"new":false,"owner":null,"extra":null}"#,
         )
     );
 }
@@ -40,6 +40,7 @@ fn what_is_there_has_its_form() {
         let labels =
             [("b", "2"), ("a", "1")].map(|(k, v)| (MapKey::String(k.into()), Value::String(v.into())));
         set(message, "labels", Value::Map(labels.into()));
+        set(message, "extra", Value::String(r#"{"a": [1, 2.50]}"#.into()));
         let part = DynamicMessage::new(message.descriptor());
         set(message, "parts", Value::List(vec![Value::Message(part)]));
     });
@@ -51,8 +52,15 @@ fn what_is_there_has_its_form() {
     );
     assert_eq!(back["stock"].as_u64(), Some(u64::MAX));
     assert_eq!((&back["weight"], &back["picture"]), (&json!(null), &json!("aGk=")));
+    assert!(text.contains(r#""extra":{"a": [1, 2.50]}"#));
     assert!(text.contains(r#""labels":{"a":"1","b":"2"}"#));
     assert_eq!(back["parts"][0]["parts"], json!([]));
+}
+
+#[test]
+fn an_object_that_is_none_is_null() {
+    let text = shown(&shop(), |message| message.set_field_by_name("extra", Value::String("{".into())));
+    assert!(text.contains(r#""extra":null"#));
 }
 
 #[test]
