@@ -29,12 +29,12 @@ enum Action {
     /// Every hour becomes what counting its events gives, in one transaction; rows that are right stay. Doing it
     /// again changes nothing, also after it was cut short.
     ///
-    /// USAGE keeps events for 30 days, or fewer once it is larger than nats.usage_bytes (1 GiB unless set, some three
+    /// USAGE keeps events for 30 days, or fewer once it is larger than nats.usage_bytes (1 GiB unless set, about a
     /// million requests): then the oldest that every consumer has had make room. Hours of which an event is gone are
     /// refused, and the first whole one is named.
     ///
-    /// It logs in as services do (database.url, DATABASE_URL): that role sees one tenant at a time and can change
-    /// nothing else. The migrator's login is refused.
+    /// It logs in as services do (database.url, DATABASE_URL), with a role that owns nothing and is held to one tenant
+    /// at a time. The migrator's login, which sees all of them at once, is refused.
     Rebuild {
         /// The first hour, UTC, as 2026-11-21T14 [default: the first there is]
         #[arg(long, value_name = "HOUR", value_parser = hour)]

@@ -41,10 +41,13 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Give events to the consumer that failed on them once more. Their letters go; an event that fails again becomes
-    /// a new one. Safe to repeat: an event has its effect once.
+    /// Give events to the consumer that failed on them once more.
+    ///
+    /// Their letters go; an event that fails again becomes a new one. Safe to repeat: an event has its effect once.
     Replay(ManyArgs),
-    /// Forget events for good: the consumer that failed on them never has them.
+    /// Forget events for good.
+    ///
+    /// The consumer that failed on them never has them.
     Drop {
         #[command(flatten)]
         many: ManyArgs,

@@ -8,7 +8,10 @@ use http::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
-use weir_e2e::{http::PATIENCE, wait::until};
+use weir_e2e::{
+    http::{Http, PATIENCE},
+    wait::until,
+};
 
 use crate::watched::Watched;
 
@@ -29,8 +32,13 @@ impl Operator {
 
     /// `weir ARGS` on the house's folder, with nothing else to go by.
     async fn weir(&self, args: &[&str]) -> Output {
+        self.weir_with(args, &[]).await
+    }
+
+    async fn weir_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Output {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_weir-under-test"));
         command.args(args).arg("--data").arg(self.watched.house.data()).env_clear();
+        command.envs(environment.iter().copied());
         command.stdin(std::process::Stdio::null()).output().await.unwrap()
     }
 
@@ -171,6 +179,15 @@ async fn a_planted_fault_a_poisoned_event_and_an_unknown_kind() {
     assert_eq!(asked.status.code(), Some(1), "nobody there to say yes");
     assert_eq!(house.told(&["dlq", "drop", "--all", "--yes"]).await, "2 dropped, 0 not\n");
     house.letters(0).await;
+    let (_, control) = house.watched.ports().find(|(name, _)| *name == "control").unwrap();
+    let metrics = Http::at(&format!("http://127.0.0.1:{control}"));
+    until("the gauge", PATIENCE, async || {
+        let text = String::from_utf8(metrics.get("/metrics").await?.body.to_vec())?;
+        ensure!(text.contains("weir_dlq_messages{} 0") || text.contains("weir_dlq_messages 0"), "{text}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     assert_eq!(house.watched.client().get("/v1/admin/dlq").await.unwrap().status, 403);
     assert_eq!(platform.get("/v1/admin/dlq/1").await.unwrap().status, 404);
     house.watched.end().await;
@@ -196,6 +213,9 @@ async fn hourly_figures_come_back_from_events() {
     let said = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1));
     assert!(said.contains("the first whole hour is 2"), "{said}");
+    let migrator = house.dev["database_url"].as_str().unwrap();
+    let refused = house.weir_with(&["analytics", "rebuild"], &[("DATABASE_URL", migrator)]).await;
+    assert_eq!(refused.status.code(), Some(1), "it sees every tenant at once");
     let wrong = house.weir(&["analytics", "rebuild", "--from", "yesterday"]).await;
     assert_eq!(wrong.status.code(), Some(2));
     house.watched.end().await;
