@@ -78,6 +78,10 @@ impl Field {
             || matches!(self.kind, Kind::Enum(_) | Kind::Message(_) | Kind::Timestamp | Kind::Duration)
     }
 
+    pub(crate) fn deprecated(&self) -> bool {
+        self.field.field_descriptor_proto().options.as_ref().is_some_and(|options| options.deprecated())
+    }
+
     pub(crate) fn format(&self) -> Format {
         self.rules.format()
     }

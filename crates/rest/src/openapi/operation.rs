@@ -19,6 +19,7 @@ pub(super) fn describe(api: &Api, binding: &Binding, schemas: &mut Schemas<'_>, 
         ("operationId", Some(id.into())),
         ("tags", Some(json!([operation.method.parent_service().name()]))),
         ("summary", Some(operation.summary.clone().into())),
+        ("deprecated", deprecated(operation).then(|| true.into())),
         ("description", Some(description(operation).into())),
         ("parameters", Some(parameters(api, binding, schemas))),
         ("requestBody", body(api, binding, schemas)),
@@ -26,6 +27,11 @@ pub(super) fn describe(api: &Api, binding: &Binding, schemas: &mut Schemas<'_>, 
         ("security", Some(json!([{ "key": scopes }, { "key_header": scopes }]))),
         ("x-weir-caller", Some(caller(operation).into())),
     ])
+}
+
+fn deprecated(operation: &Operation) -> bool {
+    let of = |options: &prost_types::MethodOptions| options.deprecated();
+    operation.method.method_descriptor_proto().options.as_ref().is_some_and(of)
 }
 
 /// Whose credentials are let through, for programs.
@@ -70,6 +76,7 @@ fn parameter(field: &Field, place: &str, schemas: &Schemas<'_>) -> Value {
         ("name", Some(field.name.clone().into())),
         ("in", Some(place.into())),
         ("required", required.then(|| true.into())),
+        ("deprecated", field.deprecated().then(|| true.into())),
         ("description", (!field.doc.is_empty()).then(|| field.doc.clone().into())),
         ("schema", Some(schemas.parameter(field))),
         ("example", example(field)),

@@ -191,6 +191,9 @@ fn describe(field: &Field, schema: &mut Value) {
     if !field.doc.is_empty() {
         schema["description"] = field.doc.clone().into();
     }
+    if field.deprecated() {
+        schema["deprecated"] = true.into();
+    }
     if let Ok(example) = serde_json::from_str::<Value>(&field.rules.example) {
         schema["examples"] = json!([example]);
     }

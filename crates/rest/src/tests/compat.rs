@@ -48,8 +48,8 @@ fn a_planted_break_is_found() {
         (&[("map<string, uint32> counts", "map<string, uint64> counts")], "a map of uint64"),
         (
             &[(
-                "  oneof way {\n    string by_post = 8;\n    uint32 by_car = 9;\n  }",
-                "  string by_post = 8;\n  uint32 by_car = 9;",
+                "  oneof way {\n    string by_post = 8;\n    uint32 by_car = 9 [deprecated = true];\n  }",
+                "  string by_post = 8;\n  uint32 by_car = 9 [deprecated = true];",
             )],
             "by_post has moved",
         ),
@@ -98,7 +98,7 @@ fn a_planted_break_is_found() {
         ),
         (
             &[(
-                "  rpc SellThing(SellThingRequest) returns (Thing) {\n    option (google.api.http) = {post: \"/v1/shops/{shop}/things/{id}/sell\"};\n  }",
+                "  rpc SellThing(SellThingRequest) returns (Thing) {\n    option deprecated = true;\n    option (google.api.http) = {post: \"/v1/shops/{shop}/things/{id}/sell\"};\n  }",
                 "  rpc SellThing(SellThingRequest) returns (Thing);",
             )],
             "sell is gone",

@@ -2,6 +2,7 @@
 
 mod broken;
 mod compat;
+mod describing;
 mod reading;
 mod writing;
 
