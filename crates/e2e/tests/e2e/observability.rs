@@ -264,7 +264,7 @@ async fn services_apart_are_in_one_trace_too() {
     let (collector, address, serving) = Collector::start().await;
     let settings = [("telemetry.otlp_endpoint", address.as_str())];
     let postgres = Postgres::shared().await.unwrap();
-    let mut stand = Stand::start_split(postgres, &settings, |_, this| this).await.unwrap();
+    let mut stand = Stand::start_with(postgres, &settings).await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     let client = stand.gateway().with_key(&tenant.key);
     traced_chat(&collector, &client, "4bf92f3577b34da6a3ce929d0e0e4736").await;
