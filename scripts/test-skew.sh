@@ -17,7 +17,8 @@ base() {
     git rev-parse --quiet --verify "${WEIR_SKEW_BASE:-$(git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || echo HEAD^)}^{commit}"
 }
 
-# build COMMIT PROGRAM: in a work tree of its own; dependencies are those of this build where they are the same.
+# build COMMIT PROGRAM: in a work tree of its own, whose workspace begins one folder above: Cargo knows our crates by their
+# path within the workspace, so those of both versions stay apart while dependencies are shared.
 build() {
     local commit=$1 program=$2 target=${CARGO_TARGET_DIR:-$PWD/target}
     if [[ -e $SOURCE/.git ]]; then
@@ -26,7 +27,10 @@ build() {
         git worktree prune
         git worktree add --quiet --force --detach "$SOURCE" "$commit"
     fi
-    cargo build --manifest-path "$SOURCE/Cargo.toml" --target-dir "$target" -p weir --bin weir
+    sed -e 's|"crates/|"src/crates/|g' "$SOURCE/Cargo.toml" >"$FOLDER/Cargo.toml"
+    mv "$SOURCE/Cargo.lock" "$FOLDER/Cargo.lock"
+    rm "$SOURCE/Cargo.toml"
+    cargo build --manifest-path "$FOLDER/Cargo.toml" --target-dir "$target" -p weir --bin weir
     # Under another name first: what is there under its own is whole.
     cp "$target/debug/weir" "$program.new"
     mv "$program.new" "$program"

@@ -78,6 +78,13 @@ pub struct Stand {
     _spool: TempDir,
 }
 
+/// Whose settings a stand may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Today,
+    LastVersion,
+}
+
 enum Running {
     Fused(Option<House>),
     Split(Split),
@@ -145,30 +152,44 @@ impl Stand {
     /// Something did not start.
     pub async fn start_with(postgres: &Postgres, settings: &[(&str, &str)]) -> Result<Self> {
         match Mode::wished() {
-            Mode::Fused => Self::build(postgres, settings, async |settings| fused(&settings).await).await,
-            Mode::Split => Self::start_split(postgres, settings, |_, this| this).await,
+            Mode::Fused => {
+                Self::build(postgres, settings, Known::Today, async |settings| fused(&settings).await).await
+            }
+            Mode::Split => Self::split_with(postgres, settings, Known::Today, |_, this| this).await,
         }
     }
 
     /// As eight processes, whatever the wish; `program` may choose another one than this build's for a service.
+    /// Settings are those that the last version knows as well.
     ///
     /// # Errors
     /// Something did not start.
     pub async fn start_split(
         postgres: &Postgres,
-        settings: &[(&str, &str)],
+        program: impl Fn(Name, PathBuf) -> PathBuf,
+    ) -> Result<Self> {
+        Self::split_with(postgres, &[], Known::LastVersion, program).await
+    }
+
+    async fn split_with(
+        postgres: &Postgres,
+        more: &[(&str, &str)],
+        known: Known,
         program: impl Fn(Name, PathBuf) -> PathBuf,
     ) -> Result<Self> {
         let this = split::this_program()?;
         let start = async |settings: Vec<(String, String)>| {
             Ok(Running::Split(Split::start(&settings, |name| program(name, this.clone())).await?))
         };
-        Self::build(postgres, settings, start).await
+        // Eight processes of a debug build on two cores: the router has its moments.
+        let more: Vec<_> = [("orchestrator.decide_timeout_ms", "5000")].iter().chain(more).copied().collect();
+        Self::build(postgres, &more, known, start).await
     }
 
     async fn build(
         postgres: &Postgres,
         more: &[(&str, &str)],
+        known: Known,
         start: impl AsyncFnOnce(Vec<(String, String)>) -> Result<Running>,
     ) -> Result<Self> {
         let role = weir_db::AppRole::new(APP_ROLE, SecretString::from(APP_PASSWORD));
@@ -191,6 +212,11 @@ impl Stand {
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();
+        if known == Known::Today {
+            let anthropic = |key| format!("orchestrator.providers.simulator-anthropic.{key}");
+            settings.push((anthropic("base_url"), format!("http://{provider}/v1")));
+            settings.push((anthropic("dialect"), "anthropic".to_owned()));
+        }
         settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let house = Box::pin(start(settings.clone())).await.context("starting the house")?;
         let addresses = house.addresses()?;

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error as _,
-    future::{Ready, ready},
+    future::{Ready, poll_fn, ready},
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -119,6 +119,20 @@ impl Transport {
         let channels: Vec<_> = (0..CONNECTIONS).map(|_| endpoint.connect_lazy()).collect();
         let pool = Arc::new(Pool { channels, next: AtomicUsize::new(0), audience, identity });
         Self(Kind::Remote(Remote { channel: pool.next(), pool }))
+    }
+
+    /// Connects ahead of the first calls, some of which may not wait for it. What cannot be reached is left to them.
+    pub async fn warm(&self) {
+        let Kind::Remote(remote) = &self.0 else { return };
+        for channel in &remote.pool.channels {
+            let mut channel = channel.clone();
+            let connect = async {
+                let request = Request::get("/live").body(Body::empty()).ok()?;
+                poll_fn(|cx| channel.poll_ready(cx)).await.ok()?;
+                channel.call(request).await.ok()
+            };
+            drop(tokio::time::timeout(CONNECT_TIMEOUT, connect).await);
+        }
     }
 
     /// To a service that is not there: every call answers `UNAVAILABLE`.

@@ -238,8 +238,8 @@ impl Site {
         Ok(kv)
     }
 
-    /// To another service: in this process, or where `peers` says it is. Nothing is connected yet, so it need not be
-    /// there.
+    /// To another service: in this process, or where `peers` says it is. Connected in the background, so it need not be
+    /// there yet.
     ///
     /// # Errors
     /// It is in another process, and its address is no address or this service has no key to be known by.
@@ -250,7 +250,15 @@ impl Site {
         }
         let uri = shared.peers.uri(&shared.settings, peer)?;
         let identity = shared.identities.for_calls(&shared.settings, self.name, peer)?;
-        Ok(Transport::remote(uri, peer.as_str(), identity))
+        let transport = Transport::remote(uri, peer.as_str(), identity);
+        let (warm, shutdown) = (transport.clone(), self.tasks().shutdown());
+        self.tasks().spawn("peer", OnFailure::Log, async move {
+            tokio::select! {
+                () = warm.warm() => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
+        Ok(transport)
     }
 
     /// Where another service listens, as `host:port`, for what is not gRPC.

@@ -44,7 +44,7 @@ async fn services_are_updated_one_by_one() {
 /// Every call between two services, and every event between them, at least once.
 async fn works(program: impl Fn(Name, PathBuf) -> PathBuf) {
     let postgres = Postgres::shared().await.unwrap();
-    let mut stand = Stand::start_split(postgres, &[], program).await.unwrap();
+    let mut stand = Stand::start_split(postgres, program).await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     let client = stand.gateway().with_key(&tenant.key);
 

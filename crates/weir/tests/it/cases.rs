@@ -196,6 +196,16 @@ fn data_is_kept_until_a_reset() {
 }
 
 #[test]
+fn stop_clears_up_after_a_killed_launcher() {
+    let mut house = House::new();
+    house.start(&[]);
+    house.end(Signal::SIGKILL);
+    assert!(house.folder().join("dev.json").exists());
+    assert!(house.dev(&["stop"]).stdout(std::process::Stdio::null()).status().unwrap().success());
+    house.assert_quiet();
+}
+
+#[test]
 fn what_no_house_made_is_not_touched() {
     let mut house = House::new();
     let thesis = house.folder().join("logs/thesis.txt");
