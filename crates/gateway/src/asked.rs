@@ -1,6 +1,6 @@
 //! One request as the endpoints see it.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::OnceLock, time::Duration};
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, Method, Uri};
@@ -12,10 +12,10 @@ use weir_types::{Deadline, RequestContext, RequestId, TraceContext};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{House, uploads::Upload};
+use crate::{House, entry::Who, uploads::Upload};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Without the body, which whoever wants it takes apart.
 pub(crate) struct Asked {
@@ -27,7 +27,10 @@ pub(crate) struct Asked {
     /// As the socket has it, or a trusted proxy.
     pub(crate) peer: Option<IpAddr>,
     pub(crate) request_id: RequestId,
+    /// The caller's, then the place of our own span in it.
     pub(crate) trace: Option<TraceContext>,
+    /// Known once a key was checked.
+    pub(crate) who: OnceLock<Who>,
 }
 
 impl Asked {
@@ -37,6 +40,7 @@ impl Asked {
         let asked = Self {
             request_id: text(REQUEST_ID).and_then(RequestId::parse).unwrap_or_default(),
             trace: text(TRACEPARENT).and_then(TraceContext::parse),
+            who: OnceLock::new(),
             peer: weir_runtime::client_ip(&parts.extensions),
             upgrade: parts.extensions.remove::<OnUpgrade>(),
             method: parts.method,
@@ -49,6 +53,11 @@ impl Asked {
     /// A header's text, if it has one.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+
+    /// Whether it comes from an SDK of Anthropic's: each names the version it was made for.
+    pub(crate) fn is_anthropic(&self) -> bool {
+        self.headers.contains_key("anthropic-version")
     }
 
     /// The context for calls on this request's behalf.

@@ -5,7 +5,7 @@ use weir_access::Grant;
 use weir_error::{Code, Error};
 use weir_types::TenantId;
 
-use crate::{House, asked::Asked};
+use crate::{House, asked::Asked, entry::Who};
 
 const TENANT: &str = "x-tenant-id";
 
@@ -18,7 +18,7 @@ impl House {
     pub(crate) async fn tenant_grant(&self, asked: &Asked) -> Result<Grant, Error> {
         let grant = self.grant(asked).await?;
         if let Some(tenant) = grant.tenant() {
-            tracing::Span::current().record("tenant.id", tracing::field::display(tenant));
+            tracing::Span::current().record("tenant", tracing::field::display(tenant));
         } else {
             // Its own target, so that audits can find it.
             tracing::warn!(target: "weir::audit", request_id = %asked.request_id, "platform key named no tenant");
@@ -36,6 +36,12 @@ impl House {
     /// # Errors
     /// As [`House::tenant_grant`], but for `TenantRequired`.
     pub(crate) async fn grant(&self, asked: &Asked) -> Result<Grant, Error> {
+        let grant = self.check(asked).await?;
+        let _ = asked.who.set(Who::of(&grant));
+        Ok(grant)
+    }
+
+    async fn check(&self, asked: &Asked) -> Result<Grant, Error> {
         let key = presented(&asked.headers).ok_or_else(|| {
             Error::new(Code::InvalidApiKey, "no API key was given: send it as `Authorization: Bearer`")
         })?;

@@ -15,17 +15,21 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, heade
 use serde_json::json;
 use tracing::Instrument as _;
 use weir_error::{Code, Error};
-use weir_telemetry::{HttpMetrics, Method as MethodLabel};
-use weir_types::{RequestId, TraceContext};
+use weir_llm::Dialect as Spoken;
+use weir_telemetry::{HttpMetrics, Method as MethodLabel, Span};
+use weir_types::TraceContext;
 
 use crate::{
     House,
-    asked::{Asked, REQUEST_ID},
+    asked::{Asked, REQUEST_ID, TRACEPARENT},
     chat, docs,
     endpoint::{self, Dialect, Endpoint, Found},
+    entry::{CLIENT_CLOSED, Entry},
     models, reply, rest, websocket,
 };
 
+/// As Anthropic's SDKs look for it.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const UNMATCHED: &str = "unmatched";
 const NO_SNIFF: (HeaderName, HeaderValue) =
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -53,31 +57,39 @@ impl tower::Service<Request<Body>> for Edge {
 impl House {
     async fn serve(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
         let version = request.version();
-        let (asked, body) = Asked::new(request);
+        let (mut asked, body) = Asked::new(request);
         let body = self.lingering.over(body, version);
-        let uri = asked.uri.clone();
-        let found = endpoint::find(uri.path());
-        let (request_id, origin) = (asked.request_id.clone(), self.cors.origin(&asked.headers));
+        let caller = asked.trace;
+        let root = Span::root("gateway", "HTTP", weir_telemetry::admit(caller), caller);
+        asked.trace = root.context();
+        let found = endpoint::find(asked.uri.path());
+        let origin = self.cors.origin(&asked.headers);
         let mut counted = Counted::new(&self.http_metrics, found, &asked);
+        let mut entry = Entry::new(counted.route, counted.method, asked.request_id.clone(), root);
+        if entry.span.is_recorded() {
+            entry.span.rename(format!("{} {}", counted.method.as_str(), counted.route));
+        }
         let span = tracing::info_span!(
             "http",
-            request_id = %request_id,
-            http.route = counted.route,
-            tenant.id = tracing::field::Empty,
+            service = "gateway",
+            op = counted.route,
+            request_id = asked.request_id.as_str(),
+            tenant = tracing::field::Empty,
+            trace_id = asked.trace.map(|t| t.trace_id),
+            span_id = asked.trace.map(|t| t.span_id),
         );
-        let dialect = found.map_or(Dialect::Problem, |f| f.endpoint.dialect());
-        let house = self.clone();
-        let work = AssertUnwindSafe(async move { house.answer(found, &asked, body).await });
+        let dialect = found.map_or(Dialect::Problem, |f| dialect(f.endpoint, &asked));
+        entry.business_event = found.and_then(|f| f.endpoint.business_event());
+        let work = AssertUnwindSafe(self.answer(found, &asked, body));
         let answer = work.catch_unwind().instrument(span.clone()).await;
         let answer = answer.unwrap_or_else(|panic| Err(panicked(&*panic)));
         let mut response = answer.unwrap_or_else(|error| {
             span.in_scope(|| log(&error));
-            reply::error(dialect, &error, &request_id)
+            reply::error(dialect, &error, &asked)
         });
-        self.finish(&request_id, origin, &mut response);
+        self.finish(&asked, origin, &mut response);
         counted.status = response.status().as_u16();
-        span.in_scope(|| tracing::debug!(http.status = counted.status, "answered"));
-        response
+        entry.answered(response, &asked.who)
     }
 
     async fn answer(&self, found: Option<Found<'_>>, asked: &Asked, body: Body) -> Answer {
@@ -91,7 +103,8 @@ impl House {
             return Ok(wrong_method(endpoint, asked));
         }
         match (endpoint, &asked.method) {
-            (Endpoint::ChatCompletions, _) => chat::complete(self, asked, body).await,
+            (Endpoint::ChatCompletions, _) => chat::complete(self, asked, body, Spoken::OpenAi).await,
+            (Endpoint::Messages, _) => chat::complete(self, asked, body, Spoken::Anthropic).await,
             (Endpoint::Models, _) => models::list(self, asked).await,
             (Endpoint::Model, _) => models::get(self, asked, id).await,
             // These are not on the hot path: boxing keeps the future of the one that is small.
@@ -105,6 +118,7 @@ impl House {
         }
         let _slot = self.access.enter()?;
         match endpoint {
+            Endpoint::CountTokens => chat::count_tokens(self, asked, body).await,
             Endpoint::Rest(route) => rest::serve(self, asked, route, body).await,
             Endpoint::Index => index(),
             Endpoint::OpenApi => docs::openapi(),
@@ -116,17 +130,31 @@ impl House {
     }
 
     /// What every response carries.
-    fn finish(&self, request_id: &RequestId, origin: Option<HeaderValue>, response: &mut Response<Body>) {
+    fn finish(&self, asked: &Asked, origin: Option<HeaderValue>, response: &mut Response<Body>) {
         let code = response.extensions_mut().remove::<Code>();
         if let Some(code) = code {
             self.errors.count(code.as_str());
         }
         let headers = response.headers_mut();
-        if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
+        if let Ok(value) = HeaderValue::from_str(asked.request_id.as_str()) {
+            if asked.is_anthropic() {
+                headers.insert(ANTHROPIC_REQUEST_ID, value.clone());
+            }
             headers.insert(REQUEST_ID, value);
+        }
+        if let Some(value) = asked.trace.and_then(|t| HeaderValue::from_str(&t.to_string()).ok()) {
+            headers.insert(TRACEPARENT, value);
         }
         headers.insert(NO_SNIFF.0, NO_SNIFF.1);
         self.cors.mark(origin, headers);
+    }
+}
+
+/// The list of models has a shape for each of two vendors' SDKs; Anthropic's name their version.
+fn dialect(endpoint: Endpoint, asked: &Asked) -> Dialect {
+    match endpoint {
+        Endpoint::Models | Endpoint::Model if asked.is_anthropic() => Dialect::Anthropic,
+        endpoint => endpoint.dialect(),
     }
 }
 
@@ -138,7 +166,7 @@ fn wrong_method(endpoint: Endpoint, asked: &Asked) -> Response<Body> {
         response
     } else {
         let error = Error::new(Code::MethodNotAllowed, format!("this path takes {allow}"));
-        reply::error(endpoint.dialect(), &error, &asked.request_id)
+        reply::error(dialect(endpoint, asked), &error, asked)
     };
     if let Ok(allow) = HeaderValue::from_str(&allow) {
         response.headers_mut().insert(header::ALLOW, allow);
@@ -152,6 +180,7 @@ fn index() -> Answer {
         &json!({
             "name": "weir",
             "chat": "/v1/chat/completions",
+            "messages": "/v1/messages",
             "models": "/v1/models",
             "websocket": "/ws/chat",
             "docs": "/docs",
@@ -198,7 +227,7 @@ impl<'a> Counted<'a> {
             method: MethodLabel::of(asked.method.as_str()),
             trace: asked.trace,
             started: Instant::now(),
-            status: 499,
+            status: CLIENT_CLOSED,
         }
     }
 }

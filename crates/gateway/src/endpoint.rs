@@ -13,10 +13,21 @@ pub(crate) enum Dialect {
     Problem,
 }
 
+impl From<weir_llm::Dialect> for Dialect {
+    fn from(dialect: weir_llm::Dialect) -> Self {
+        match dialect {
+            weir_llm::Dialect::OpenAi => Self::OpenAi,
+            weir_llm::Dialect::Anthropic => Self::Anthropic,
+        }
+    }
+}
+
 /// What stands behind a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     ChatCompletions,
+    Messages,
+    CountTokens,
     Models,
     Model,
     ChatSocket,
@@ -48,7 +59,7 @@ impl Endpoint {
     /// `HEAD` where there is `GET`: the connection leaves the body out.
     pub(crate) fn methods(self) -> &'static [Method] {
         match self {
-            Self::ChatCompletions => POST,
+            Self::ChatCompletions | Self::Messages | Self::CountTokens => POST,
             Self::Models
             | Self::Model
             | Self::Index
@@ -62,9 +73,15 @@ impl Endpoint {
         }
     }
 
+    /// What the access line of a success says has happened to the business.
+    pub(crate) fn business_event(self) -> Option<&'static str> {
+        matches!(self, Self::ChatCompletions | Self::Messages).then_some("chat_completed")
+    }
+
     pub(crate) fn dialect(self) -> Dialect {
         match self {
             Self::ChatCompletions | Self::Models | Self::Model => Dialect::OpenAi,
+            Self::Messages | Self::CountTokens => Dialect::Anthropic,
             Self::Absent(dialect) => dialect,
             _ => Dialect::Problem,
         }
@@ -85,6 +102,8 @@ const ROOT: &[(&str, Endpoint)] = &[
 /// segment, `{*id}` any number.
 const TABLE: &[(&str, Endpoint)] = &[
     ("/v1/chat/completions", Endpoint::ChatCompletions),
+    ("/v1/messages", Endpoint::Messages),
+    ("/v1/messages/count_tokens", Endpoint::CountTokens),
     ("/v1/models", Endpoint::Models),
     ("/v1/models/{*id}", Endpoint::Model),
     ("/v1/chat/ws", Endpoint::ChatSocket),
@@ -107,7 +126,6 @@ const ABSENT: &[(&str, Endpoint)] = &[
     ("/v1/files/{*id}", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/batches", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/batches/{*id}", Endpoint::Absent(Dialect::OpenAi)),
-    ("/v1/messages", Endpoint::Absent(Dialect::Anthropic)),
     ("/v1/messages/{*id}", Endpoint::Absent(Dialect::Anthropic)),
 ];
 
@@ -116,6 +134,14 @@ const GEMINI: &str = "/v1beta/models/";
 /// What stands behind a path, if anything.
 pub(crate) fn find(path: &str) -> Option<Found<'_>> {
     let path = canonical(path);
+    if let Some(below) = path.strip_prefix("/openai").filter(|below| below.starts_with('/')) {
+        // OpenAI's SDKs have the `/v1` in their base URL, which is this one then.
+        return TABLE.iter().chain(ABSENT).filter(|(_, e)| e.dialect() == Dialect::OpenAi).find_map(
+            |&(pattern, endpoint)| {
+                matches(pattern.strip_prefix("/v1")?, below).map(|id| Found { endpoint, id, route: pattern })
+            },
+        );
+    }
     if path.starts_with("/v1/") {
         return in_table(TABLE, path).or_else(|| in_contract(path)).or_else(|| in_table(ABSENT, path));
     }
@@ -128,7 +154,8 @@ pub(crate) fn find(path: &str) -> Option<Found<'_>> {
 
 /// Without what may stand before `/v1`: `/api`, or the name of a vendor whose SDK is to need another base URL only.
 pub(crate) fn canonical(path: &str) -> &str {
-    path.strip_prefix("/api").filter(|below| below.starts_with("/v1/")).unwrap_or(path)
+    let below = ["/api", "/openai", "/anthropic"].iter().find_map(|before| path.strip_prefix(before));
+    below.filter(|below| below.starts_with("/v1/")).unwrap_or(path)
 }
 
 fn in_table<'a>(table: &[(&'static str, Endpoint)], path: &'a str) -> Option<Found<'a>> {
@@ -176,7 +203,7 @@ mod tests {
 
     #[test]
     fn paths_stand_below_both_prefixes() {
-        for prefix in ["/v1", "/api/v1"] {
+        for prefix in ["/v1", "/api/v1", "/openai/v1", "/anthropic/v1"] {
             let at = |path: &str| find(&format!("{prefix}{path}")).map(|f| (f.endpoint, f.id.to_owned()));
             assert_eq!(at("/chat/completions"), Some((Endpoint::ChatCompletions, String::new())));
             assert_eq!(at("/models"), Some((Endpoint::Models, String::new())));
@@ -186,8 +213,13 @@ mod tests {
             }
             assert_eq!(at("/ingestion/documents/7").map(|f| f.0), Some(Endpoint::Absent(Dialect::Problem)));
             assert_eq!(at("/chat/ws"), Some((Endpoint::ChatSocket, String::new())));
-            assert_eq!(at("/messages/count_tokens").map(|f| f.0), Some(Endpoint::Absent(Dialect::Anthropic)));
+            assert_eq!(at("/messages"), Some((Endpoint::Messages, String::new())));
+            assert_eq!(at("/messages/count_tokens"), Some((Endpoint::CountTokens, String::new())));
+            assert_eq!(at("/messages/batches").map(|f| f.0), Some(Endpoint::Absent(Dialect::Anthropic)));
         }
+        assert_eq!(found("/openai/chat/completions"), Some((Endpoint::ChatCompletions, "")));
+        assert_eq!(found("/openai/models/a/b"), Some((Endpoint::Model, "a/b")));
+        assert_eq!(found("/openai/messages"), None);
         assert_eq!(found("/ws/chat"), Some((Endpoint::ChatSocket, "")));
         assert_eq!(found("/"), Some((Endpoint::Index, "")));
         let gemini = found("/v1beta/models/gemini-3:generateContent");

@@ -1,7 +1,7 @@
 //! The edge: authentication, rate limits, validation, REST in front of the services' gRPC, server-sent events, and
 //! the hand-over of WebSockets.
 //!
-//! [`House::serve`](edge) is the one path every request takes; [`endpoint`] is the table of what there is.
+//! `House::serve` is the one path every request takes; `endpoint` is the table of what there is.
 
 mod asked;
 mod auth;
@@ -11,6 +11,7 @@ mod cors;
 mod docs;
 mod edge;
 mod endpoint;
+mod entry;
 mod linger;
 mod models;
 mod reply;

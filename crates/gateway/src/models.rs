@@ -1,4 +1,4 @@
-//! `GET /v1/models` and `/v1/models/{id}`, in OpenAI's shape. What providers serve is the same for every tenant, so
+//! `GET /v1/models` and `/v1/models/{id}`, in OpenAI's shape, or Anthropic's for its SDKs. What providers serve is the same for every tenant, so
 //! one list is remembered for all, a few seconds long.
 
 use std::{sync::Arc, time::Duration};
@@ -22,6 +22,11 @@ pub(crate) struct ModelList {
 impl ModelList {
     pub(crate) fn new(lasts: Duration, clock: Arc<dyn Clock>) -> Self {
         Self { lasts, clock, known: Mutex::new(None) }
+    }
+
+    /// Unix seconds.
+    pub(crate) fn now_s(&self) -> i64 {
+        self.clock.now_ms().div_euclid(1_000)
     }
 
     fn fresh(&self) -> Option<Arc<[Model]>> {
@@ -52,8 +57,42 @@ struct ShownList<'a> {
     data: Vec<Shown<'a>>,
 }
 
+/// <https://platform.claude.com/docs/en/api/models-list>
+#[derive(Serialize)]
+struct AnthropicShown<'a> {
+    r#type: &'static str,
+    id: &'a str,
+    display_name: &'a str,
+    created_at: String,
+    lifecycle: &'static str,
+}
+
+impl<'a> From<&'a Model> for AnthropicShown<'a> {
+    fn from(model: &'a Model) -> Self {
+        let created_at = reply::rfc3339(model.created);
+        Self { r#type: "model", id: &model.id, display_name: &model.id, created_at, lifecycle: "active" }
+    }
+}
+
+#[derive(Serialize)]
+struct AnthropicList<'a> {
+    data: Vec<AnthropicShown<'a>>,
+    has_more: bool,
+    first_id: Option<&'a str>,
+    last_id: Option<&'a str>,
+}
+
 pub(crate) async fn list(house: &House, asked: &Asked) -> Answer {
     let models = models(house, asked).await?;
+    if asked.is_anthropic() {
+        let list = AnthropicList {
+            data: models.iter().map(AnthropicShown::from).collect(),
+            has_more: false,
+            first_id: models.first().map(|m| m.id.as_str()),
+            last_id: models.last().map(|m| m.id.as_str()),
+        };
+        return reply::json(StatusCode::OK, &list);
+    }
     reply::json(StatusCode::OK, &ShownList { object: "list", data: models.iter().map(Shown::from).collect() })
 }
 
@@ -64,6 +103,9 @@ pub(crate) async fn get(house: &House, asked: &Asked, id: &str) -> Answer {
         let id = String::from_utf8_lossy(&id);
         Error::new(Code::ModelNotFound, format!("the model `{id}` does not exist")).with_param("model")
     })?;
+    if asked.is_anthropic() {
+        return reply::json(StatusCode::OK, &AnthropicShown::from(model));
+    }
     reply::json(StatusCode::OK, &Shown::from(model))
 }
 

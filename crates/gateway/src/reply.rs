@@ -7,9 +7,8 @@ use serde::Serialize;
 use serde_json::json;
 use weir_access::RateState;
 use weir_error::{Code, Error};
-use weir_types::RequestId;
 
-use crate::endpoint::Dialect;
+use crate::{asked::Asked, endpoint::Dialect};
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -37,15 +36,21 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Result<Respons
     Ok(bytes(status, JSON, body.into()))
 }
 
-pub(crate) fn error(dialect: Dialect, error: &Error, request_id: &RequestId) -> Response<Body> {
+pub(crate) fn error(dialect: Dialect, error: &Error, asked: &Asked) -> Response<Body> {
     let code = error.code();
+    let request_id = asked.request_id.as_str();
     let (content_type, body) = match dialect {
         Dialect::OpenAi => (JSON, weir_llm::openai::error_body(error)),
-        Dialect::Anthropic => (JSON, anthropic(error, request_id)),
+        Dialect::Anthropic => (JSON, weir_llm::anthropic::error_body(error, Some(request_id))),
         Dialect::Gemini => (JSON, gemini(error)),
-        Dialect::Problem => (PROBLEM, error.problem(request_id.as_str()).to_string().into()),
+        Dialect::Problem => (PROBLEM, problem(error, asked).to_string().into()),
     };
-    let mut response = bytes(code.http(), content_type, body);
+    let status = match (dialect, code) {
+        // Anthropic's own, which its SDKs know.
+        (Dialect::Anthropic, Code::Overloaded) => overloaded(),
+        _ => code.http(),
+    };
+    let mut response = bytes(status, content_type, body);
     // For whoever counts errors.
     response.extensions_mut().insert(code);
     let headers = response.headers_mut();
@@ -67,6 +72,15 @@ pub(crate) fn error(dialect: Dialect, error: &Error, request_id: &RequestId) -> 
     response
 }
 
+/// RFC 9457, with where to find the request in log and traces.
+fn problem(error: &Error, asked: &Asked) -> serde_json::Value {
+    let mut body = error.problem(asked.request_id.as_str());
+    if let Some(trace) = asked.trace {
+        body["trace_id"] = format!("{:032x}", trace.trace_id).into();
+    }
+    body
+}
+
 /// `x-ratelimit-*`.
 pub(crate) fn rate_headers(headers: &mut HeaderMap, state: &RateState) {
     for (name, value) in state.headers() {
@@ -76,24 +90,45 @@ pub(crate) fn rate_headers(headers: &mut HeaderMap, state: &RateState) {
     }
 }
 
-fn number(n: u128) -> HeaderValue {
-    HeaderValue::from(u64::try_from(n).unwrap_or(u64::MAX))
+fn overloaded() -> StatusCode {
+    StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
 }
 
-/// <https://docs.claude.com/en/api/errors>.
-fn anthropic(error: &Error, request_id: &RequestId) -> Bytes {
-    let kind = match error.code().http().as_u16() {
-        401 => "authentication_error",
-        403 => "permission_error",
-        404 => "not_found_error",
-        413 => "request_too_large",
-        429 => "rate_limit_error",
-        503 => "overloaded_error",
-        400..500 => "invalid_request_error",
-        _ => "api_error",
-    };
-    let error = json!({ "type": kind, "message": error.message() });
-    json!({ "type": "error", "error": error, "request_id": request_id.as_str() }).to_string().into()
+/// `anthropic-ratelimit-*`, besides ours. `now_s` is in Unix seconds.
+pub(crate) fn anthropic_rate_headers(headers: &mut HeaderMap, state: &RateState, now_s: i64) {
+    for (what, standing) in [("requests", state.requests), ("tokens", state.tokens)] {
+        let Some(standing) = standing else { continue };
+        let reset = u64::try_from(standing.reset.as_millis().div_ceil(1_000)).unwrap_or_default();
+        let reset = now_s.saturating_add_unsigned(reset);
+        for (name, value) in [
+            ("limit", standing.limit.to_string()),
+            ("remaining", standing.remaining.to_string()),
+            ("reset", rfc3339(reset)),
+        ] {
+            let name = HeaderName::try_from(format!("anthropic-ratelimit-{what}-{name}"));
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Unix seconds as `2026-01-31T12:00:00Z`; days by Howard Hinnant's `civil_from_days`.
+pub(crate) fn rfc3339(unix_s: i64) -> String {
+    let (days, second) = (unix_s.div_euclid(86_400) + 719_468, unix_s.rem_euclid(86_400));
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+fn number(n: u128) -> HeaderValue {
+    HeaderValue::from(u64::try_from(n).unwrap_or(u64::MAX))
 }
 
 /// <https://ai.google.dev/gemini-api/docs/troubleshooting>: a `google.rpc.Status` in JSON.
@@ -111,4 +146,21 @@ fn gemini(error: &Error) -> Bytes {
     };
     let code = error.code().http().as_u16();
     json!({ "error": { "code": code, "message": error.message(), "status": status } }).to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_their_standard_says() {
+        for (unix_s, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(rfc3339(unix_s), text);
+        }
+    }
 }

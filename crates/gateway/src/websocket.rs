@@ -19,7 +19,7 @@ use weir_runtime::{OnFailure, Shutdown, Tasks};
 
 use crate::{
     House,
-    asked::{Asked, REQUEST_ID},
+    asked::{Asked, REQUEST_ID, TRACEPARENT},
     edge::Answer,
 };
 
@@ -106,6 +106,9 @@ fn forwarded(asked: &Asked) -> Result<Request<Empty<Bytes>>, Error> {
     upgrade_headers(&mut headers);
     if let Ok(id) = HeaderValue::from_str(asked.request_id.as_str()) {
         headers.insert(REQUEST_ID, id);
+    }
+    if let Some(trace) = asked.trace.and_then(|t| HeaderValue::from_str(&t.to_string()).ok()) {
+        headers.insert(TRACEPARENT, trace);
     }
     headers.remove(FORWARDED_FOR);
     if let Some(address) = asked.peer.and_then(|peer| HeaderValue::from_str(&peer.to_string()).ok()) {

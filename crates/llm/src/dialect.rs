@@ -28,6 +28,8 @@ pub struct Target<'a> {
     pub max_output: Option<u64>,
     /// The model decides itself how much to think.
     pub adaptive_thinking: bool,
+    /// The model samples as it does, whatever it is asked for.
+    pub fixed_sampling: bool,
 }
 
 /// Members named `x_…` are extensions of whoever reads them, in any dialect; all others are lost.

@@ -9,12 +9,16 @@ use weir_events::Durability;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// OpenAI-compatible endpoints by name. The name shows in `x-weir-provider` and in `provider/model`.
+    /// Endpoints by name. The name shows in `x-weir-provider` and in `provider/model`.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// `OPENAI_API_KEY`: adds the provider `openai`.
     pub openai_api_key: Option<SecretString>,
     /// `OPENAI_BASE_URL`: for `openai`, instead of OpenAI's own address.
     pub openai_base_url: Option<String>,
+    /// `ANTHROPIC_API_KEY`: adds the provider `anthropic`.
+    pub anthropic_api_key: Option<SecretString>,
+    /// `ANTHROPIC_BASE_URL`: for `anthropic`, instead of Anthropic's own address.
+    pub anthropic_base_url: Option<String>,
     /// `LLAMA_API_ENDPOINT`: adds the provider `ollama` at its OpenAI-compatible `/v1`.
     pub llama_api_endpoint: Option<String>,
     /// `LITELLM_URL`: adds the provider `litellm`.
@@ -36,6 +40,8 @@ pub struct Config {
     pub spool_dir: PathBuf,
     /// When an answer may end: `process`, `disk` or `cluster`.
     pub durability: Durability,
+    /// Whether providers are sent the `traceparent` of their attempt: a random id, and nothing of the caller's.
+    pub send_traceparent: bool,
 }
 
 impl Default for Config {
@@ -44,6 +50,8 @@ impl Default for Config {
             providers: BTreeMap::new(),
             openai_api_key: None,
             openai_base_url: None,
+            anthropic_api_key: None,
+            anthropic_base_url: None,
             llama_api_endpoint: None,
             litellm_url: None,
             litellm_master_key: None,
@@ -56,6 +64,27 @@ impl Default for Config {
             idle_timeout_s: 600,
             spool_dir: PathBuf::from("spool"),
             durability: Durability::Process,
+            send_traceparent: true,
+        }
+    }
+}
+
+/// The dialect a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderDialect {
+    /// Chat completions, as OpenAI and many others.
+    #[default]
+    OpenAi,
+    /// Anthropic's Messages.
+    Anthropic,
+}
+
+impl From<ProviderDialect> for weir_llm::Dialect {
+    fn from(dialect: ProviderDialect) -> Self {
+        match dialect {
+            ProviderDialect::OpenAi => Self::OpenAi,
+            ProviderDialect::Anthropic => Self::Anthropic,
         }
     }
 }
@@ -67,6 +96,9 @@ pub struct ProviderConfig {
     pub base_url: String,
     #[serde(default)]
     pub api_key: Option<SecretString>,
+    /// `openai` (the default) or `anthropic`.
+    #[serde(default)]
+    pub dialect: ProviderDialect,
     /// What it serves; empty: ask its `/models`.
     #[serde(default)]
     pub models: Vec<String>,
@@ -88,6 +120,7 @@ pub struct Endpoint {
     pub name: String,
     pub base_url: http::Uri,
     pub api_key: Option<SecretString>,
+    pub dialect: ProviderDialect,
     pub models: Vec<String>,
 }
 
@@ -110,12 +143,17 @@ impl Config {
         let at = |base_url: String, api_key: &Option<SecretString>| ProviderConfig {
             base_url,
             api_key: api_key.clone(),
-            models: Vec::new(),
+            ..ProviderConfig::default()
         };
         let mut found = Vec::new();
         if self.openai_api_key.is_some() || self.openai_base_url.is_some() {
             let url = self.openai_base_url.clone().unwrap_or_else(|| "https://api.openai.com/v1".to_owned());
             found.push(("openai", at(url, &self.openai_api_key)));
+        }
+        if self.anthropic_api_key.is_some() || self.anthropic_base_url.is_some() {
+            let url = self.anthropic_base_url.as_deref().unwrap_or("https://api.anthropic.com");
+            let provider = at(with_v1(url), &self.anthropic_api_key);
+            found.push(("anthropic", ProviderConfig { dialect: ProviderDialect::Anthropic, ..provider }));
         }
         if let Some(url) = &self.llama_api_endpoint {
             found.push(("ollama", at(with_v1(url), &None)));
@@ -152,7 +190,13 @@ fn endpoint(name: String, provider: ProviderConfig) -> Result<Endpoint, ConfigEr
     if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none_or(str::is_empty) {
         return Err(ConfigError::BaseUrl { name });
     }
-    Ok(Endpoint { name, base_url: url, api_key: provider.api_key, models: provider.models })
+    Ok(Endpoint {
+        name,
+        base_url: url,
+        api_key: provider.api_key,
+        dialect: provider.dialect,
+        models: provider.models,
+    })
 }
 
 #[cfg(test)]
@@ -163,6 +207,7 @@ mod tests {
     fn environment_variables_add_providers() {
         let config = Config {
             openai_api_key: Some("sk-x".into()),
+            anthropic_api_key: Some("sk-y".into()),
             llama_api_endpoint: Some("http://localhost:11434/".into()),
             ..Config::default()
         };
@@ -171,11 +216,12 @@ mod tests {
         assert_eq!(
             named,
             [
+                ("anthropic".to_owned(), "https://api.anthropic.com/v1".to_owned()),
                 ("ollama".to_owned(), "http://localhost:11434/v1".to_owned()),
                 ("openai".to_owned(), "https://api.openai.com/v1".to_owned()),
             ]
         );
-        assert!(!format!("{config:?}").contains("sk-x"));
+        assert!(!format!("{config:?}").contains("sk-"));
     }
 
     #[test]

@@ -10,6 +10,6 @@ mod start;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, ConfigError, Endpoint, ProviderConfig};
+pub use config::{Config, ConfigError, Endpoint, ProviderConfig, ProviderDialect};
 pub use service::{Deps, Service, build};
 pub use start::SERVICE;

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::{HeaderMap, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
 use tonic::service::Routes;
 use weir_error::Error;
 use weir_events::{Bus, Spool, SpoolConfig};
@@ -14,7 +16,8 @@ use weir_types::Clock;
 
 use crate::{
     Config,
-    app::{Catalog, Chat, Meter, recover},
+    app::{self, Catalog, Chat, Meter, recover},
+    config::{Endpoint, ProviderDialect},
     grpc::Handler,
     metrics::Metrics,
 };
@@ -45,9 +48,11 @@ pub struct Service {
 pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
     let mut endpoints = Vec::new();
     for endpoint in config.endpoints().map_err(Error::internal)? {
+        let (api_key, headers) = credentials(&endpoint)?;
         let upstream = Upstream::new(UpstreamConfig {
             base_url: endpoint.base_url.clone(),
-            api_key: endpoint.api_key.clone(),
+            api_key,
+            headers,
             connect_timeout: Duration::from_millis(config.connect_timeout_ms),
             first_byte_timeout: Duration::from_secs(config.first_byte_timeout_s),
             idle_timeout: Duration::from_secs(config.idle_timeout_s),
@@ -59,7 +64,12 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
     let spool_config = SpoolConfig { durability: config.durability, ..SpoolConfig::default() };
     let (spool, open) =
         Spool::open(&config.spool_dir, spool_config, deps.bus.metrics().clone()).map_err(Error::internal)?;
-    let meter = Meter { spool, clock: deps.clock, metrics: Metrics::new(&deps.metrics) };
+    let meter = Meter {
+        spool,
+        clock: deps.clock,
+        metrics: Metrics::new(&deps.metrics),
+        send_traceparent: config.send_traceparent,
+    };
     recover(&meter, &open);
     let chat = Chat {
         catalog: Catalog::new(endpoints),
@@ -69,6 +79,21 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
         fallback_model: config.fallback_model.clone(),
     };
     Ok(Service { chat, bus: deps.bus, models_ttl: config.models_ttl() })
+}
+
+/// How a provider's dialect carries its key: a bearer token, or headers.
+fn credentials(endpoint: &Endpoint) -> Result<(Option<SecretString>, HeaderMap), Error> {
+    let mut headers = HeaderMap::new();
+    if endpoint.dialect != ProviderDialect::Anthropic {
+        return Ok((endpoint.api_key.clone(), headers));
+    }
+    if let Some(key) = &endpoint.api_key {
+        let mut key = HeaderValue::from_str(key.expose_secret()).map_err(Error::internal)?;
+        key.set_sensitive(true);
+        headers.insert("x-api-key", key);
+    }
+    headers.insert(app::ANTHROPIC_VERSION, HeaderValue::from_static(weir_llm::anthropic::VERSION));
+    Ok((None, headers))
 }
 
 impl Service {

@@ -169,8 +169,8 @@ async fn reply(
     let (request, prompt_tokens) = match dialect {
         Dialect::OpenAi => (Request::parse(body)?, count_prompt(body)),
         Dialect::Anthropic => {
-            anthropic::check_version(headers)?;
-            (anthropic::parse(body)?, weir_llm::anthropic::count_prompt(body))
+            let version = anthropic::version(headers)?;
+            (anthropic::parse(body, version)?, weir_llm::anthropic::count_prompt(body))
         }
     };
     let model = sim.0.catalogue.get(&request.model);

@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`: checked, admitted, and handed to the orchestrator with the client's own bytes.
+//! `POST /v1/chat/completions` and `POST /v1/messages`: checked, admitted, and handed to the orchestrator with the client's own bytes.
 //!
 //! A plain answer is collected first, so its limit headers show what it really used. A stream is relayed as it
 //! comes. When a stream's first byte takes longer than `keep_alive`, its answer begins without it: status 200,
@@ -6,9 +6,12 @@
 //! that thinks long. A failure after that point arrives as an error event, since the status is gone.
 
 mod answer;
+mod count;
 mod stream;
 
-use std::pin::Pin;
+pub(crate) use count::count_tokens;
+
+use std::{collections::HashMap, pin::Pin};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -16,14 +19,14 @@ use http::Response;
 use tonic::Streaming;
 use weir_access::{Grant, Permit, Slot};
 use weir_error::{Error, require_scope};
-use weir_llm::{openai::ChatView, tokens};
+use weir_llm::{Dialect, View, tokens};
 use weir_proto::chat::{
     CompleteFrame, CompleteRequest, Dialect as WireDialect, Head, chat_client::ChatClient,
     complete_frame::Frame,
 };
 use weir_types::{Deadline, RequestContext, scope};
 
-use crate::{House, asked::Asked, edge::Answer, endpoint::Dialect, reply, uploads::Upload};
+use crate::{House, asked::Asked, edge::Answer, reply, uploads::Upload};
 
 /// The orchestrator's answer after its head.
 type Frames = Streaming<CompleteFrame>;
@@ -36,7 +39,7 @@ struct Held {
     _upload: Upload,
 }
 
-pub(crate) async fn complete(house: &House, asked: &Asked, body: Body) -> Answer {
+pub(crate) async fn complete(house: &House, asked: &Asked, body: Body, dialect: Dialect) -> Answer {
     asked.check_json_head(house.config.max_body.as_usize())?;
     let grant = house.tenant_grant(asked).await?;
     let mut ctx = asked.context(&grant, house.config.chat_timeout);
@@ -44,27 +47,40 @@ pub(crate) async fn complete(house: &House, asked: &Asked, body: Body) -> Answer
     let (body, upload) = house.read_body(&grant, body).await?;
     // Taken only now: a body that comes slowly keeps nobody else waiting.
     let slot = house.access.enter()?;
-    let view = ChatView::scan(&body)?;
-    let timeout = if view.stream { house.config.stream_timeout } else { house.config.chat_timeout };
+    let view = View::scan(dialect, &body)?;
+    let stream = view.stream();
+    let timeout = if stream { house.config.stream_timeout } else { house.config.chat_timeout };
     ctx.deadline = Some(Deadline::after(timeout));
     let prompt = tokens::estimate(body.len());
     let default_output = house.config.default_output_tokens;
-    let estimate = grant.limits().expected_tokens(prompt, view.max_output, view.n, default_output);
+    let estimate = grant.limits().expected_tokens(prompt, view.max_output(), view.choices(), default_output);
     let mut permit = match house.access.admit(&grant, estimate) {
         Ok(permit) => permit,
-        Err(error) => return Ok(refused(house, &grant, &error, asked)),
+        Err(error) => return Ok(refused(house, &grant, &error, asked, dialect)),
     };
     permit.used(prompt);
     let mut held = Held { permit, _slot: slot, _upload: upload };
-    let stream = view.stream;
-    let opening = open(house, &ctx, message(view, body));
-    if stream {
-        return stream::answer(house, held, opening, asked.request_id.clone()).await;
+    let message = message(view, body, asked);
+    let opening = open(house, &ctx, message);
+    let mut response = if stream {
+        stream::answer(house, held, opening, asked.request_id.clone(), dialect).await?
+    } else {
+        match opening.await {
+            Ok((head, frames)) => {
+                answer::whole(&head, frames, held, house.config.max_answer.as_usize()).await?
+            }
+            Err(error) => return Err(held.failed(error)),
+        }
+    };
+    if dialect == Dialect::Anthropic {
+        anthropic_headers(house, &grant, &mut response);
     }
-    match opening.await {
-        Ok((head, frames)) => answer::whole(&head, frames, held, house.config.max_answer.as_usize()).await,
-        Err(error) => Err(held.failed(error)),
-    }
+    Ok(response)
+}
+
+fn anthropic_headers(house: &House, grant: &Grant, response: &mut Response<Body>) {
+    let state = house.access.rate(grant);
+    reply::anthropic_rate_headers(response.headers_mut(), &state, house.models.now_s());
 }
 
 impl Held {
@@ -75,13 +91,32 @@ impl Held {
     }
 }
 
-fn message(view: ChatView, body: Bytes) -> CompleteRequest {
+/// Headers that go on to providers of the same dialect.
+const FORWARDED: [&str; 2] = ["anthropic-beta", "anthropic-version"];
+/// The client would rather be refused than have its request translated with losses.
+const STRICT: &str = "x-weir-strict";
+
+fn message(view: View, body: Bytes, asked: &Asked) -> CompleteRequest {
     CompleteRequest {
-        dialect: WireDialect::OpenaiChat.into(),
-        model: view.model,
-        stream: view.stream,
-        include_usage: view.include_usage,
+        dialect: wire_dialect(view.dialect()).into(),
+        stream: view.stream(),
+        include_usage: view.include_usage(),
+        headers: if view.dialect() == Dialect::Anthropic { forwarded(asked) } else { HashMap::new() },
+        strict: asked.header(STRICT).is_some_and(|v| v.eq_ignore_ascii_case("true")),
+        model: view.into_model(),
         body,
+    }
+}
+
+fn forwarded(asked: &Asked) -> HashMap<String, String> {
+    let pairs = FORWARDED.iter().filter_map(|name| Some((*name, asked.header(name)?)));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn wire_dialect(dialect: Dialect) -> WireDialect {
+    match dialect {
+        Dialect::OpenAi => WireDialect::OpenaiChat,
+        Dialect::Anthropic => WireDialect::AnthropicMessages,
     }
 }
 
@@ -99,9 +134,12 @@ fn open(house: &House, ctx: &RequestContext, message: CompleteRequest) -> Openin
     })
 }
 
-fn refused(house: &House, grant: &Grant, error: &Error, asked: &Asked) -> Response<Body> {
+fn refused(house: &House, grant: &Grant, error: &Error, asked: &Asked, dialect: Dialect) -> Response<Body> {
     tracing::debug!(error = error.chain(), "request refused");
-    let mut response = reply::error(Dialect::OpenAi, error, &asked.request_id);
+    let mut response = reply::error(dialect.into(), error, asked);
     reply::rate_headers(response.headers_mut(), &house.access.rate(grant));
+    if dialect == Dialect::Anthropic {
+        anthropic_headers(house, grant, &mut response);
+    }
     response
 }

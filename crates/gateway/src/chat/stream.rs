@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Frame as BodyFrame;
 use tokio::time::{Instant, Sleep, sleep};
 use weir_error::{Code, Error};
-use weir_llm::openai::{DONE, completion_error_frames};
+use weir_llm::{Dialect, anthropic};
 use weir_proto::chat::{Head, complete_frame::Frame};
 use weir_telemetry::StreamGuard;
 use weir_types::RequestId;
@@ -28,9 +28,10 @@ use crate::{House, edge::Answer, reply};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+const PING: Bytes = Bytes::from_static(anthropic::PING);
 
 /// Answers with the head when it comes soon, else begins without it.
-pub(super) async fn answer(house: &House, mut held: Held, mut opening: Opening, id: RequestId) -> Answer {
+pub(super) async fn answer(house: &House, mut held: Held, mut opening: Opening, id: RequestId, dialect: Dialect) -> Answer {
     let wait = house.config.keep_alive;
     let max = house.config.max_answer.as_usize();
     let opened = match tokio::time::timeout(wait, &mut opening).await {
@@ -69,6 +70,7 @@ pub(super) async fn answer(house: &House, mut held: Held, mut opening: Opening, 
         ended: false,
         max,
         request_id: id,
+        dialect,
         _streaming: house.streams.enter(),
     });
     Ok(response)
@@ -101,6 +103,7 @@ struct ChatStream {
     ended: bool,
     max: usize,
     request_id: RequestId,
+    dialect: Dialect,
     _streaming: StreamGuard,
 }
 
@@ -151,7 +154,7 @@ impl ChatStream {
             (Frame::Data(data), _) => {
                 self.last = Instant::now();
                 self.silent = false;
-                self.held.permit.used(events(&data.bytes));
+                self.held.permit.used(events(&data.bytes, self.dialect));
                 Some(data.bytes)
             }
             (Frame::End(end), _) => {
@@ -173,7 +176,10 @@ impl ChatStream {
                 self.silent = false;
                 self.last = now;
                 self.timer.as_mut().reset(now + self.interval);
-                return Poll::Ready(Some(KEEP_ALIVE));
+                return Poll::Ready(Some(match self.dialect {
+                    Dialect::OpenAi => KEEP_ALIVE,
+                    Dialect::Anthropic => PING,
+                }));
             }
             self.timer.as_mut().reset(due);
         }
@@ -183,7 +189,7 @@ impl ChatStream {
     /// The stream is over; without a word from the orchestrator how it went, it broke off.
     fn finish(&mut self) -> Option<Bytes> {
         match std::mem::replace(&mut self.state, State::Done) {
-            State::Collecting(_, body) => Some(event(&body.into_bytes())),
+            State::Collecting(_, body) => Some(event(&body.into_bytes(), self.dialect)),
             _ if self.ended => None,
             _ => Some(self.fail(&Error::new(Code::UpstreamFailed, "the answer broke off"))),
         }
@@ -192,7 +198,7 @@ impl ChatStream {
     fn fail(&mut self, error: &Error) -> Bytes {
         self.state = State::Done;
         tracing::warn!(request_id = %self.request_id, error = error.chain(), "stream failed");
-        completion_error_frames(error)
+        self.dialect.error_frames(&[], error)
     }
 }
 
@@ -209,22 +215,27 @@ impl http_body::Body for ChatStream {
     }
 }
 
-/// About how many events there are in whole events' bytes, each of which is about a token: a line and an empty one.
-fn events(bytes: &[u8]) -> u64 {
+/// About how many events there are in whole events' bytes, each of which is about a token: a line of data (and one of
+/// the event's name, in the dialect that has it), and an empty one.
+fn events(bytes: &[u8], dialect: Dialect) -> u64 {
     let newlines = bytes.iter().map(|&b| u64::from(b == b'\n')).sum::<u64>();
-    newlines / 2
+    newlines / if dialect == Dialect::Anthropic { 3 } else { 2 }
 }
 
-/// A JSON text as one event, and the end of the stream. Line breaks inside become lines of the same event.
-fn event(json: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(json.len() + 32);
+/// A JSON text as one event, and the end of the stream. Line breaks inside become lines of the same event. What isn't
+/// streamed is an error, to all that can be told here.
+fn event(json: &[u8], dialect: Dialect) -> Bytes {
+    let mut out = BytesMut::with_capacity(json.len() + 64);
+    if dialect == Dialect::Anthropic {
+        out.extend_from_slice(b"event: error\n");
+    }
     for line in json.split(|&b| b == b'\n' || b == b'\r').filter(|line| !line.is_empty()) {
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(line);
         out.extend_from_slice(b"\n");
     }
     out.extend_from_slice(b"\n");
-    out.extend_from_slice(DONE);
+    out.extend_from_slice(&dialect.terminal());
     out.freeze()
 }
 
@@ -235,12 +246,12 @@ mod tests {
     #[test]
     fn events_are_counted() {
         for (text, count) in [("", 0), ("data: {}\n\n", 1), ("data: 1\r\n\r\ndata: 2\r\n\r\n", 2)] {
-            assert_eq!(events(text.as_bytes()), count, "{text:?}");
+            assert_eq!(events(text.as_bytes(), Dialect::OpenAi), count, "{text:?}");
         }
     }
 
     #[test]
     fn a_json_text_of_many_lines_is_one_event() {
-        assert_eq!(event(b"{\"a\":\r\n 1}\n"), "data: {\"a\":\ndata:  1}\n\ndata: [DONE]\n\n");
+        assert_eq!(event(b"{\"a\":\r\n 1}\n", Dialect::OpenAi), "data: {\"a\":\ndata:  1}\n\ndata: [DONE]\n\n");
     }
 }

@@ -309,6 +309,7 @@ impl control::tenants_server::Tenants for Fakes {
             tier: request.tier,
             rate_limits: request.rate_limits,
             created_at_ms: 5,
+            ..Default::default()
         };
         self.0.tenants.lock().insert(tenant.id.clone(), tenant.clone());
         Ok(Response::new(tenant))

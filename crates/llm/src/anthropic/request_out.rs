@@ -184,7 +184,7 @@ pub fn encode_request(request: &Request, target: &Target<'_>, losses: &mut Losse
     tools(request, &mut body, losses);
     reasoning(request, target, &mut body, losses);
     format(request, &mut body, losses);
-    sampling(request, &mut body, losses);
+    sampling(request, target, &mut body, losses);
     // Serializing into memory can't fail.
     serde_json::to_vec(&body).unwrap_or_default().into()
 }
@@ -210,7 +210,7 @@ fn stops<'a>(stops: &'a [String], losses: &mut Losses) -> Vec<&'a str> {
     kept
 }
 
-fn sampling(request: &Request, body: &mut Body<'_>, losses: &mut Losses) {
+fn sampling(request: &Request, target: &Target<'_>, body: &mut Body<'_>, losses: &mut Losses) {
     let sampling = &request.sampling;
     for (name, given) in [
         ("frequency_penalty", sampling.frequency_penalty.is_some()),
@@ -221,8 +221,8 @@ fn sampling(request: &Request, body: &mut Body<'_>, losses: &mut Losses) {
             losses.dropped(name);
         }
     }
-    if body.thinking.is_some() {
-        // A model that thinks takes none of these but at their defaults.
+    if body.thinking.is_some() || target.fixed_sampling {
+        // A model that thinks, or is new, takes none of these but at their defaults.
         for (name, given) in [
             ("temperature", sampling.temperature.is_some_and(|t| t != 1.0)),
             ("top_p", sampling.top_p.is_some_and(|p| p != 1.0)),

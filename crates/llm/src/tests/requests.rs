@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{Dialect, Target, Usage, canonical::Losses};
 
 fn target(model: &str) -> Target<'_> {
-    Target { model, max_output: Some(64_000), adaptive_thinking: false }
+    Target { model, max_output: Some(64_000), adaptive_thinking: false, fixed_sampling: false }
 }
 
 /// A request of one dialect in the other, and what was lost.
@@ -152,6 +152,12 @@ fn reasoning_is_said_as_each_side_takes_it() {
         (&json!("adaptive"), &json!("high"))
     );
     assert_eq!(losses, "");
+    let newest = Target { fixed_sampling: true, ..target("claude") };
+    let (body, losses) = translated(Dialect::OpenAi, &ask(json!({"temperature": 0.2, "top_p": 1})), &newest);
+    assert_eq!(
+        (body.get("temperature"), body.get("top_p"), losses.as_str()),
+        (None, None, "dropped;temperature")
+    );
     let (body, losses) = to_anthropic(&ask(json!({"reasoning_effort": "low", "temperature": 0.2})));
     assert_eq!(body["thinking"], json!({"type": "enabled", "budget_tokens": 1024}));
     assert_eq!(

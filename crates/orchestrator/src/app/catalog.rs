@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 use serde::Deserialize;
 use weir_error::{Code, Error};
-use weir_llm::upstream::Upstream;
+use weir_llm::{Dialect, upstream::Upstream};
 use weir_runtime::{Shutdown, retry::Backoff};
 
 use crate::config::Endpoint;
@@ -22,18 +22,66 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 pub(crate) struct Provider {
     pub(crate) name: String,
     pub(crate) upstream: Upstream,
+    pub(crate) dialect: Dialect,
     /// Listed in the configuration: never asked for.
     fixed: Vec<String>,
 }
 
 /// A model as its provider lists it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub(crate) struct Model {
     pub(crate) id: String,
+    /// Unix seconds.
     #[serde(default)]
     pub(crate) created: i64,
+    /// Anthropic's, instead.
+    #[serde(default)]
+    created_at: Option<String>,
     #[serde(default)]
     pub(crate) owned_by: String,
+    /// Anthropic's: the most it answers, in tokens.
+    #[serde(default)]
+    pub(crate) max_tokens: Option<u64>,
+    /// Anthropic's.
+    #[serde(default)]
+    capabilities: Option<Capabilities>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Capabilities {
+    thinking: Option<Thinking>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Thinking {
+    types: ThinkingTypes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct ThinkingTypes {
+    adaptive: Supported,
+    #[serde(default)]
+    enabled: Supported,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+struct Supported {
+    supported: bool,
+}
+
+impl Model {
+    /// It decides itself how much to think.
+    pub(crate) fn adaptive_thinking(&self) -> bool {
+        let thinking = self.capabilities.as_ref().and_then(|c| c.thinking.as_ref());
+        thinking.is_some_and(|t| t.types.adaptive.supported)
+    }
+
+    /// It takes no budget to think within. Those are the models from 4.7 on, which take no sampling parameters either:
+    /// <https://platform.claude.com/docs/en/api/migration-2026-10-21>. Their list says only the first of the two.
+    pub(crate) fn fixed_sampling(&self) -> bool {
+        let thinking = self.capabilities.as_ref().and_then(|c| c.thinking.as_ref());
+        thinking.is_some_and(|t| t.types.adaptive.supported && !t.types.enabled.supported)
+    }
 }
 
 #[derive(Clone)]
@@ -61,14 +109,19 @@ impl Catalog {
         let providers: Arc<[_]> = endpoints
             .into_iter()
             .map(|(endpoint, upstream)| {
-                Arc::new(Provider { name: endpoint.name, upstream, fixed: endpoint.models })
+                Arc::new(Provider {
+                    name: endpoint.name,
+                    upstream,
+                    dialect: endpoint.dialect.into(),
+                    fixed: endpoint.models,
+                })
             })
             .collect();
         let catalog = Self { providers, snapshot: Arc::default() };
         for provider in catalog.providers.iter().filter(|p| !p.fixed.is_empty()) {
             let fixed = provider.fixed.iter();
             let models =
-                fixed.map(|id| Model { id: id.clone(), created: 0, owned_by: provider.name.clone() });
+                fixed.map(|id| Model { id: id.clone(), owned_by: provider.name.clone(), ..Model::default() });
             catalog.store(&provider.name, &models.collect::<Vec<_>>());
         }
         catalog
@@ -95,6 +148,12 @@ impl Catalog {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// What a provider tells of one of its models.
+    pub(crate) fn model(&self, provider: &str, model: &str) -> Option<Model> {
+        let snapshot = self.snapshot.load();
+        snapshot.listed.get(provider)?.iter().find(|m| m.id == model).cloned()
     }
 
     /// Providers whose lists are not known yet, or never will be: they may serve any model named outright. Their own
@@ -175,7 +234,12 @@ async fn discover(provider: &Provider) -> Result<Vec<Model>, Error> {
     struct List {
         data: Vec<Model>,
     }
-    let answer = provider.upstream.get("/models").await.map_err(Error::internal)?;
+    let path = match provider.dialect {
+        Dialect::OpenAi => "/models",
+        // Anthropic's lists have pages, of which this is the largest.
+        Dialect::Anthropic => "/models?limit=1000",
+    };
+    let answer = provider.upstream.get(path).await.map_err(Error::internal)?;
     if !answer.status.is_success() {
         return Err(Error::new(Code::UpstreamFailed, format!("the provider answered {}", answer.status)));
     }
@@ -183,5 +247,9 @@ async fn discover(provider: &Provider) -> Result<Vec<Model>, Error> {
     let mut models = list.data;
     models.retain(|m| (1..=256).contains(&m.id.len()));
     models.truncate(MAX_MODELS);
+    for model in &mut models {
+        let at = model.created_at.take().and_then(|at| at.parse::<prost_types::Timestamp>().ok());
+        model.created = at.map_or(model.created, |at| at.seconds);
+    }
     Ok(models)
 }

@@ -2,17 +2,16 @@
 
 use std::{collections::HashMap, pin::Pin, time::Duration};
 
-use bytes::Bytes;
 use futures_util::{Stream, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 use tonic::Status;
 use weir_error::{Code, Error, require_scope};
 use weir_llm::{
-    openai::{self, ChatView},
+    Dialect,
     upstream::{Answer, UpstreamError},
 };
 use weir_proto::{
-    chat::{CompleteFrame, CompleteRequest, Dialect, Head},
+    chat::{CompleteFrame, CompleteRequest, Dialect as WireDialect, Head},
     events::{Outcome, TokenSource, Tokens},
     router::{DecideRequest, router_client::RouterClient},
 };
@@ -20,6 +19,7 @@ use weir_rpc::Transport;
 use weir_types::{RequestContext, scope};
 
 use super::{
+    attempt::Asked,
     catalog::{Candidate, Catalog},
     meter::{Ending, Meter, Metered},
     plain, stream as streamed,
@@ -27,6 +27,9 @@ use super::{
 
 /// OpenAI's own header for an id of the caller's: it ties a provider's records to an attempt.
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What a translation lost on the way to the provider.
+const WARNINGS: &str = "x-weir-warnings";
 /// What clients' retry logic reads.
 const PASSED_ON: [&str; 3] = ["retry-after", "retry-after-ms", "x-should-retry"];
 
@@ -48,31 +51,32 @@ impl Chat {
         request: CompleteRequest,
     ) -> Result<Frames, Error> {
         require_scope(ctx, scope::CHAT_WRITE)?;
-        if request.dialect() != Dialect::OpenaiChat {
-            return Err(Error::invalid("dialect", "this dialect is not spoken here"));
-        }
-        let view = ChatView::scan(&request.body)?;
+        let dialect = dialect(request.dialect())?;
+        let mut asked = Asked::new(request, dialect)?;
+        let request = &asked.request;
         let candidates = self.resolve(ctx, &request.model).await?;
-        let metered = self.meter.request(ctx, &request.model, request.stream, request.body.clone())?;
-        let (answer, metered, candidate) =
-            self.attempt(ctx, &view, &request.body, candidates, metered).await?;
-        let (provider, model) = (candidate.provider.name.as_str(), candidate.model.as_str());
-        if request.stream && answer.status.is_success() && answer.is_event_stream() {
-            return Ok(Box::pin(streamed::relay(
-                answer,
-                metered,
-                provider,
-                model,
-                request.include_usage,
-                view.n,
-            )));
+        let metered = self.meter.request(ctx, &request.model, request.stream)?;
+        let (answer, metered, served) = self.attempt(ctx, &mut asked, candidates, metered).await?;
+        let relay = Relaying {
+            client: dialect,
+            provider: served.candidate.provider.dialect,
+            provider_name: served.candidate.provider.name.clone(),
+            model: served.candidate.model,
+            warnings: served.warnings,
+            include_usage: asked.request.include_usage,
+            choices: asked.view.choices(),
+            request_id: ctx.request_id.to_string(),
+            now_s: self.meter.clock.now_ms().div_euclid(1_000),
+        };
+        if asked.request.stream && answer.status.is_success() && answer.is_event_stream() {
+            return Ok(Box::pin(streamed::relay(answer, metered, &relay)));
         }
-        let frames = plain::relay(answer, metered, provider, model).await?;
+        let frames = plain::relay(answer, metered, &relay).await?;
         Ok(Box::pin(stream::iter(frames.map(Ok))))
     }
 
     /// A model named outright needs no router.
-    async fn resolve(&self, ctx: &RequestContext, model: &str) -> Result<Vec<Candidate>, Error> {
+    pub(super) async fn resolve(&self, ctx: &RequestContext, model: &str) -> Result<Vec<Candidate>, Error> {
         let outright = self.catalog.candidates(model);
         if !outright.is_empty() {
             return Ok(outright);
@@ -121,30 +125,44 @@ impl Chat {
     async fn attempt(
         &self,
         ctx: &RequestContext,
-        view: &ChatView,
-        body: &Bytes,
+        asked: &mut Asked,
         candidates: Vec<Candidate>,
         mut metered: Metered,
-    ) -> Result<(Answer, Metered, Candidate), Error> {
+    ) -> Result<(Answer, Metered, Served), Error> {
         let mut left = candidates.into_iter().peekable();
         let mut failed = None;
         while let Some(candidate) = left.next() {
-            let id = metered.open(&candidate.provider.name, &candidate.model, failed.take())?;
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            let last = left.peek().is_none();
+            let outgoing = match asked.body_for(&candidate, &self.catalog) {
+                Ok(outgoing) => outgoing,
+                // Another may speak the client's dialect.
+                Err(_) if !last => continue,
+                Err(error) => {
+                    if let Some(ending) = failed {
+                        metered.finish(ending).await;
+                    }
+                    return Err(error);
+                }
+            };
+            let provider = &candidate.provider;
+            metered.sending(provider.dialect, outgoing.body.clone());
+            let id = metered.open(&provider.name, &candidate.model, failed.take())?;
+            let mut headers = asked.headers_for(provider.dialect);
             if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
                 headers.insert(CLIENT_REQUEST_ID, id);
             }
-            let body = openai::upstream_body(view, body, &candidate.model);
-            let sent =
-                candidate.provider.upstream.send("/chat/completions", headers, body, ctx.deadline).await;
-            let last = left.peek().is_none();
+            if let Some(trace) = metered.traceparent() {
+                headers.insert(TRACEPARENT, trace);
+            }
+            let path = provider.dialect.path();
+            let sent = provider.upstream.send(path, headers, outgoing.body, ctx.deadline).await;
             match sent {
                 Ok(answer) => {
                     let status = answer.status.as_u16();
                     metered.reached(status);
                     if last || !worth_another(status) {
-                        return Ok((answer, metered, candidate));
+                        let warnings = outgoing.losses.header();
+                        return Ok((answer, metered, Served { candidate, warnings }));
                     }
                     tracing::warn!(
                         provider = candidate.provider.name,
@@ -166,6 +184,37 @@ impl Chat {
             }
         }
         Err(Error::new(Code::ModelNotFound, "nobody serves this model").with_param("model"))
+    }
+}
+
+/// Who answered.
+struct Served {
+    candidate: Candidate,
+    /// What its body could not say; empty when it said all.
+    warnings: String,
+}
+
+/// How an answer gets to its client.
+pub(crate) struct Relaying {
+    pub(crate) client: Dialect,
+    pub(crate) provider: Dialect,
+    pub(crate) provider_name: String,
+    pub(crate) model: String,
+    pub(crate) warnings: String,
+    pub(crate) include_usage: bool,
+    pub(crate) choices: u64,
+    pub(crate) request_id: String,
+    /// Unix seconds.
+    pub(crate) now_s: i64,
+}
+
+/// # Errors
+/// `InvalidArgument` for one that isn't spoken here.
+pub(super) fn dialect(named: WireDialect) -> Result<Dialect, Error> {
+    match named {
+        WireDialect::OpenaiChat => Ok(Dialect::OpenAi),
+        WireDialect::AnthropicMessages => Ok(Dialect::Anthropic),
+        WireDialect::Unspecified => Err(Error::invalid("dialect", "this dialect is not spoken here")),
     }
 }
 
@@ -191,15 +240,18 @@ pub(crate) fn upstream_error(error: UpstreamError) -> Error {
     error_for_client.with_source(error)
 }
 
-pub(crate) fn head(answer: &Answer, provider: &str, model: &str) -> Head {
+pub(crate) fn head(answer: &Answer, relaying: &Relaying) -> Head {
     let text = |name: &str| answer.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let headers: HashMap<_, _> =
+    let mut headers: HashMap<_, _> =
         PASSED_ON.iter().filter_map(|name| text(name).map(|value| ((*name).to_owned(), value))).collect();
+    if !relaying.warnings.is_empty() {
+        headers.insert(WARNINGS.to_owned(), relaying.warnings.clone());
+    }
     Head {
         status: answer.status.as_u16().into(),
         content_type: text("content-type").unwrap_or_else(|| "application/json".to_owned()),
-        provider: provider.to_owned(),
-        model: model.to_owned(),
+        provider: relaying.provider_name.clone(),
+        model: relaying.model.clone(),
         headers,
     }
 }

@@ -9,15 +9,17 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderValue;
 use uuid::Uuid;
 use weir_error::{Error, require_tenant};
 use weir_events::{Commit, Event, Spool};
-use weir_llm::{openai::StreamTap, tokens};
+use weir_llm::{Dialect, Tap, tokens};
 use weir_proto::{
     chat::Usage,
     events::{AttemptClosed, Caller, OpenAttempt, Outcome, RequestFinished, TokenSource, Tokens},
 };
-use weir_types::{AttemptId, Clock, RequestContext};
+use weir_telemetry::{Span, SpanKind};
+use weir_types::{AttemptId, Clock, RequestContext, TraceContext};
 
 use crate::metrics::Metrics;
 
@@ -31,6 +33,7 @@ pub(crate) struct Meter {
     pub(crate) spool: Spool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
+    pub(crate) send_traceparent: bool,
 }
 
 /// How an attempt ended.
@@ -51,6 +54,8 @@ struct Attempt {
     /// Whether the provider is known to have received the request.
     reached: bool,
     status: u16,
+    began: Instant,
+    span: Span,
 }
 
 /// One request under way.
@@ -61,15 +66,18 @@ pub(crate) struct Metered {
     caller: Caller,
     requested_model: String,
     stream: bool,
-    /// What was sent, for counting when the provider doesn't say.
+    /// What was sent, for counting when the provider doesn't say, and the dialect of it.
     prompt: Bytes,
+    dialect: Dialect,
     /// What came back, likewise.
-    tap: Option<StreamTap>,
+    tap: Option<Tap>,
     started: Instant,
     started_at_ms: i64,
     first_token_us: Option<u64>,
     attempts: u32,
     current: Option<Attempt>,
+    /// Where the request stands in its caller's trace.
+    trace: Option<TraceContext>,
 }
 
 impl Meter {
@@ -78,7 +86,6 @@ impl Meter {
         ctx: &RequestContext,
         requested_model: &str,
         stream: bool,
-        prompt: Bytes,
     ) -> Result<Metered, Error> {
         let tenant = require_tenant(ctx)?;
         Ok(Metered {
@@ -89,17 +96,23 @@ impl Meter {
                 tenant_id: tenant.to_string(),
                 key_id: ctx.key().map(|k| k.to_string()).unwrap_or_default(),
                 user_id: ctx.user().map(|u| u.to_string()).unwrap_or_default(),
-                traceparent: ctx.trace.filter(|t| t.flags & 1 == 1).map(|t| t.to_string()).unwrap_or_default(),
+                traceparent: ctx
+                    .trace
+                    .filter(|t| t.flags & 1 == 1)
+                    .map(|t| t.to_string())
+                    .unwrap_or_default(),
             },
             requested_model: requested_model.to_owned(),
             stream,
-            prompt,
+            prompt: Bytes::new(),
+            dialect: Dialect::OpenAi,
             tap: None,
             started: Instant::now(),
             started_at_ms: self.clock.now_ms(),
             first_token_us: None,
             attempts: 0,
             current: None,
+            trace: ctx.trace,
         })
     }
 }
@@ -133,13 +146,42 @@ impl Metered {
             drop(failed.and_then(|ending| self.close(ending)));
             return Err(Error::unavailable("usage can't be recorded right now").with_source(error));
         }
-        if let (Some(previous), Some(ending)) = (self.current.take(), failed) {
+        if let (Some(mut previous), Some(ending)) = (self.current.take(), failed) {
+            self.tell(&mut previous, ending);
             let events: Vec<_> = self.attempt_event(&previous, ending).into_iter().collect();
             drop(self.meter.spool.attempt_closed(previous.id, &events));
         }
         self.attempts += 1;
-        self.current = Some(Attempt { open, id, reached: false, status: 0 });
+        let span = self.span(&open);
+        self.current = Some(Attempt { open, id, reached: false, status: 0, began: Instant::now(), span });
         Ok(id)
+    }
+
+    /// A span for the attempt: <https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/>.
+    fn span(&self, open: &OpenAttempt) -> Span {
+        let mut span = Span::start("orchestrator", SpanKind::Client, "chat", self.trace);
+        if span.is_recorded() {
+            span.rename(format!("chat {}", open.model));
+            span.set("gen_ai.operation.name", "chat");
+            span.set("gen_ai.provider.name", open.provider.clone());
+            span.set("gen_ai.request.model", open.requested_model.clone());
+            span.set("gen_ai.response.model", open.model.clone());
+            span.set("weir.attempt.id", open.attempt_id.clone());
+            span.set("weir.attempt.number", i64::from(open.number));
+            span.set("weir.tenant.id", self.caller.tenant_id.clone());
+        }
+        span
+    }
+
+    /// Where the current attempt stands in its trace, for its provider.
+    pub(crate) fn traceparent(&self) -> Option<HeaderValue> {
+        let at = self.current.as_ref().filter(|_| self.meter.send_traceparent)?.span.context()?;
+        HeaderValue::from_str(&at.to_string()).ok()
+    }
+
+    /// What the current attempt sends, in the dialect of its provider.
+    pub(crate) fn sending(&mut self, dialect: Dialect, body: Bytes) {
+        (self.dialect, self.prompt) = (dialect, body);
     }
 
     /// The provider answered with this status: it received the request.
@@ -157,15 +199,15 @@ impl Metered {
         }
     }
 
-    pub(crate) fn watch(&mut self, tap: StreamTap) {
+    pub(crate) fn watch(&mut self, tap: Tap) {
         self.tap = Some(tap);
     }
 
-    pub(crate) fn tap_ref(&self) -> Option<&StreamTap> {
+    pub(crate) fn tap_ref(&self) -> Option<&Tap> {
         self.tap.as_ref()
     }
 
-    pub(crate) fn tap(&mut self) -> Option<&mut StreamTap> {
+    pub(crate) fn tap(&mut self) -> Option<&mut Tap> {
         self.tap.as_mut()
     }
 
@@ -177,14 +219,14 @@ impl Metered {
         if told || self.prompt.len() <= COUNT_INLINE {
             return self.tokens_here();
         }
-        let prompt = self.prompt.clone();
-        let counted = tokio::task::spawn_blocking(move || tokens::count_prompt(&prompt)).await;
+        let (dialect, prompt) = (self.dialect, self.prompt.clone());
+        let counted = tokio::task::spawn_blocking(move || dialect.count_prompt(&prompt)).await;
         self.tokens_with(|| counted.unwrap_or_default())
     }
 
     /// The same on this thread, however long the prompt is.
     fn tokens_here(&self) -> (Tokens, TokenSource) {
-        self.tokens_with(|| tokens::count_prompt(&self.prompt))
+        self.tokens_with(|| self.dialect.count_prompt(&self.prompt))
     }
 
     fn tokens_with(&self, count_prompt: impl FnOnce() -> u64) -> (Tokens, TokenSource) {
@@ -200,7 +242,7 @@ impl Metered {
                 (Tokens { output: usage.output.max(tap.count_output()), ..usage }, TokenSource::Provider)
             }
             None => {
-                let output = self.tap.as_ref().map(StreamTap::count_output).unwrap_or_default();
+                let output = self.tap.as_ref().map(Tap::count_output).unwrap_or_default();
                 (Tokens { input: count_prompt(), output, ..Tokens::default() }, TokenSource::Counted)
             }
         }
@@ -208,11 +250,11 @@ impl Metered {
 
     /// Counts a whole unstreamed answer.
     pub(crate) async fn tokens_of_answer(&self, body: &Bytes) -> (Tokens, TokenSource) {
-        if let Some(usage) = weir_llm::openai::usage_of_answer(body) {
+        if let Some(usage) = self.dialect.usage_of_answer(body) {
             return (usage_tokens(usage), TokenSource::Provider);
         }
-        let (prompt, body) = (self.prompt.clone(), body.clone());
-        let count = move || (tokens::count_prompt(&prompt), weir_llm::openai::count_answer(&body));
+        let (dialect, prompt, body) = (self.dialect, self.prompt.clone(), body.clone());
+        let count = move || (dialect.count_prompt(&prompt), dialect.count_answer(&body));
         let (input, output) = if self.prompt.len() <= COUNT_INLINE {
             count()
         } else {
@@ -235,7 +277,8 @@ impl Metered {
     }
 
     fn close(&mut self, ending: Ending) -> Option<Commit> {
-        let attempt = self.current.take()?;
+        let mut attempt = self.current.take()?;
+        self.tell(&mut attempt, ending);
         let finished_at_ms = self.meter.clock.now_ms();
         let request = RequestFinished {
             id: self.id.to_string(),
@@ -259,6 +302,30 @@ impl Metered {
         let events =
             self.attempt_event(&attempt, ending).into_iter().chain(Event::request_finished(&request).ok());
         Some(self.meter.spool.closed(attempt.id, &events.collect::<Vec<_>>()))
+    }
+
+    /// Counts the attempt that ended, and ends its span.
+    fn tell(&self, attempt: &mut Attempt, ending: Ending) {
+        let open = &attempt.open;
+        self.meter.metrics.attempted(&open.provider, ending, attempt.began.elapsed());
+        let mut span = std::mem::replace(&mut attempt.span, Span::none(None));
+        if !span.is_recorded() {
+            return;
+        }
+        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        span.set("gen_ai.usage.input_tokens", count(ending.tokens.input));
+        span.set("gen_ai.usage.output_tokens", count(ending.tokens.output));
+        span.set("weir.outcome", ending.outcome.as_str_name());
+        if ending.provider_status != 0 {
+            span.set("http.response.status_code", i64::from(ending.provider_status));
+        }
+        if let Some(us) = self.first_token_us {
+            span.set("weir.first_token_us", count(us));
+        }
+        if !matches!(ending.outcome, Outcome::Succeeded | Outcome::Cancelled) {
+            span.set("error.type", ending.outcome.as_str_name());
+            span.fail("the provider did not answer in full");
+        }
     }
 
     /// `None` for an attempt that cannot have reached its provider: it cost nothing.
@@ -320,12 +387,25 @@ impl Drop for Metered {
     }
 }
 
-fn usage_tokens(usage: weir_llm::openai::Usage) -> Tokens {
+fn usage_tokens(usage: weir_llm::Usage) -> Tokens {
     Tokens {
         input: usage.input_tokens,
         output: usage.output_tokens,
         cache_read: usage.cache_read_tokens,
         reasoning: usage.reasoning_tokens,
+        cache_write: usage.cache_write_tokens,
+        cache_write_1h: usage.cache_write_1h_tokens,
+    }
+}
+
+pub(crate) fn llm_usage(tokens: Tokens) -> weir_llm::Usage {
+    weir_llm::Usage {
+        input_tokens: tokens.input,
+        output_tokens: tokens.output,
+        cache_read_tokens: tokens.cache_read,
+        cache_write_tokens: tokens.cache_write,
+        cache_write_1h_tokens: tokens.cache_write_1h,
+        reasoning_tokens: tokens.reasoning,
     }
 }
 
@@ -335,6 +415,8 @@ pub(crate) fn wire_usage(tokens: Tokens) -> Usage {
         output_tokens: tokens.output,
         cache_read_tokens: tokens.cache_read,
         reasoning_tokens: tokens.reasoning,
+        cache_write_tokens: tokens.cache_write,
+        cache_write_1h_tokens: tokens.cache_write_1h,
     }
 }
 

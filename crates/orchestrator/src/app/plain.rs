@@ -9,19 +9,20 @@ use weir_proto::{
 };
 
 use super::{
-    chat::{head, upstream_error},
-    meter::{Ending, Metered, wire_usage},
+    chat::{Relaying, head, upstream_error},
+    meter::{Ending, Metered, llm_usage, wire_usage},
 };
+
+const JSON: &str = "application/json";
 
 /// Relays the whole answer, success or the provider's own refusal. It is metered before it leaves.
 pub(crate) async fn relay(
     answer: Answer,
     mut metered: Metered,
-    provider: &str,
-    model: &str,
+    relaying: &Relaying,
 ) -> Result<[CompleteFrame; 3], Error> {
     let status = answer.status.as_u16();
-    let mut head = head(&answer, provider, model);
+    let mut head = head(&answer, relaying);
     let body = match answer.body.collect().await {
         Ok(body) => body,
         Err(error) => {
@@ -31,7 +32,7 @@ pub(crate) async fn relay(
             return Err(upstream_error(error));
         }
     };
-    let ending = if answer.status.is_success() {
+    let mut ending = if answer.status.is_success() {
         metered.first_token();
         let (tokens, source) = metered.tokens_of_answer(&body).await;
         Ending { outcome: Outcome::Succeeded, provider_status: status, status, tokens, source }
@@ -39,13 +40,44 @@ pub(crate) async fn relay(
         failed(status)
     };
     let usage = Some(wire_usage(ending.tokens));
+    let body = match said(relaying, ending, body, &mut head) {
+        Ok(body) => {
+            ending.status = u16::try_from(head.status).unwrap_or(ending.status);
+            body
+        }
+        Err(error) => {
+            metered.finish(Ending { outcome: Outcome::Cut, status: 502, ..ending }).await;
+            return Err(error);
+        }
+    };
     metered.finish(ending).await;
-    let body = if matches!(status, 401 | 403) { own_credentials(&mut head) } else { body };
     Ok([
         CompleteFrame { frame: Some(Frame::Head(head)) },
         CompleteFrame { frame: Some(Frame::Data(Data { bytes: body })) },
         CompleteFrame { frame: Some(Frame::End(End { usage })) },
     ])
+}
+
+/// The answer, or the refusal, in the client's dialect.
+fn said(relaying: &Relaying, ending: Ending, body: Bytes, head: &mut Head) -> Result<Bytes, Error> {
+    let (provider, client) = (relaying.provider, relaying.client);
+    if matches!(ending.provider_status, 401 | 403) {
+        return Ok(own_credentials(relaying, head));
+    }
+    if provider == client {
+        return Ok(body);
+    }
+    JSON.clone_into(&mut head.content_type);
+    if ending.outcome == Outcome::Succeeded {
+        let usage = llm_usage(ending.tokens);
+        return provider.translate_answer(&body, client, usage, relaying.now_s).ok_or_else(|| {
+            Error::new(Code::UpstreamFailed, "the model provider sent an answer that can't be read")
+        });
+    }
+    let (status, body) =
+        provider.translate_error(ending.provider_status, &body, client, Some(&relaying.request_id));
+    head.status = status.into();
+    Ok(body)
 }
 
 /// A provider that refused: it charges nothing.
@@ -61,10 +93,10 @@ pub(crate) fn failed(provider_status: u16) -> Ending {
 
 /// The provider refused Weir's credentials, not the client's: the client must not take its own key for wrong, and
 /// the provider's text may quote ours.
-fn own_credentials(head: &mut Head) -> Bytes {
+fn own_credentials(relaying: &Relaying, head: &mut Head) -> Bytes {
     tracing::error!(provider = head.provider, status = head.status, "the provider refused our credentials");
     let error = Error::new(Code::UpstreamFailed, "the model provider refused this platform's credentials");
     head.status = Code::UpstreamFailed.http().as_u16().into();
-    head.content_type = "application/json".to_owned();
-    weir_llm::openai::error_body(&error)
+    JSON.clone_into(&mut head.content_type);
+    relaying.client.error_body(&error, Some(&relaying.request_id))
 }

@@ -1,4 +1,4 @@
-//! An answer as server-sent events: tapped, not transformed.
+//! An answer as server-sent events: tapped, and transformed only where client and provider speak different dialects.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -7,7 +7,8 @@ use futures_util::{Stream, stream};
 use tonic::Status;
 use weir_error::{Code, Error};
 use weir_llm::{
-    openai::{DONE, FrameKind, StreamTap, Usage, completion_error_frames, usage_chunk},
+    Dialect, Tap, Translator,
+    openai::{FrameKind, usage_chunk},
     sse::Splitter,
     upstream::{Answer, AnswerBody},
 };
@@ -17,8 +18,8 @@ use weir_proto::{
 };
 
 use super::{
-    chat::{head, upstream_error},
-    meter::{Ending, Metered, wire_usage},
+    chat::{Relaying, head, upstream_error},
+    meter::{Ending, Metered, llm_usage, wire_usage},
 };
 
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
@@ -32,6 +33,9 @@ struct Relay {
     splitter: Splitter,
     /// Taken when the request is closed; dropping the relay before means that the client went away.
     metered: Option<Metered>,
+    client: Dialect,
+    /// None when the provider speaks the client's dialect.
+    translator: Option<Translator>,
     include_usage: bool,
     /// The first event with data: where a usage chunk of our own takes its id from.
     sample: Option<Bytes>,
@@ -42,20 +46,22 @@ struct Relay {
 pub(crate) fn relay(
     answer: Answer,
     mut metered: Metered,
-    provider: &str,
-    model: &str,
-    include_usage: bool,
-    choices: u64,
+    relaying: &Relaying,
 ) -> impl Stream<Item = Item> + Send + use<> {
-    let mut head = head(&answer, provider, model);
+    let mut head = head(&answer, relaying);
     head.content_type = EVENT_STREAM.to_owned();
     let head = CompleteFrame { frame: Some(Frame::Head(head)) };
-    metered.watch(StreamTap::new(choices));
+    metered.watch(Tap::new(relaying.provider, relaying.choices));
+    let Relaying { client, provider, include_usage, ref model, now_s, .. } = *relaying;
+    let translator =
+        (client != provider).then(|| Translator::new(provider, client, include_usage, model, now_s));
     let relay = Relay {
         body: answer.body,
         splitter: Splitter::new(),
         metered: Some(metered),
-        include_usage,
+        client,
+        include_usage: include_usage && translator.is_none(),
+        translator,
         sample: None,
         queue: VecDeque::from([head]),
     };
@@ -104,15 +110,27 @@ impl Relay {
             if self.include_usage && self.sample.is_none() && event.starts_with(b"data:") {
                 self.sample = Some(event.clone());
             }
-            match metered.tap().map(|tap| tap.observe(&event)) {
-                Some(FrameKind::Usage) if !self.include_usage => {}
-                Some(FrameKind::Done) => {
+            let kind = metered.tap().map(|tap| tap.observe(&event));
+            if kind == Some(FrameKind::Delta) {
+                metered.first_token();
+            }
+            if kind == Some(FrameKind::Done) {
+                self.queue.extend(out.frame());
+                return self.done(event).await;
+            }
+            if let Some(translator) = &mut self.translator {
+                if let Err(error) = translator.event(&event, out.translated()) {
                     self.queue.extend(out.frame());
-                    return self.done(event).await;
+                    return self.cut(&error).await;
                 }
-                Some(FrameKind::Delta) => {
-                    metered.first_token();
-                    out.push(event);
+                continue;
+            }
+            match kind {
+                Some(FrameKind::Usage) if !self.include_usage => {}
+                // OpenAI's own streams go on to `[DONE]`; Anthropic's end here.
+                Some(FrameKind::Error) if self.client == Dialect::Anthropic => {
+                    self.queue.extend(out.frame());
+                    return self.broke_off(event).await;
                 }
                 _ => out.push(event),
             }
@@ -124,23 +142,35 @@ impl Relay {
     async fn done(&mut self, terminal: Bytes) {
         let Some(metered) = self.metered.take() else { return };
         let (tokens, source) = metered.tokens().await;
-        let failed = metered.tap_ref().is_some_and(StreamTap::failed);
+        let failed = metered.tap_ref().is_some_and(Tap::failed);
         let told = metered.tap_ref().is_some_and(|tap| tap.usage().is_some());
         let outcome = if failed { Outcome::Cut } else { Outcome::Succeeded };
         metered.finish(Ending { outcome, provider_status: 200, status: 200, tokens, source }).await;
+        let usage = llm_usage(tokens);
         if let Some(sample) = self.sample.take().filter(|_| !told && !failed) {
-            let usage =
-                Usage { input_tokens: tokens.input, output_tokens: tokens.output, ..Usage::default() };
             self.push(usage_chunk(&sample, usage));
         }
+        let terminal = self.translator.as_mut().map_or(terminal, |translator| translator.end(usage));
         self.push_end(terminal, tokens);
     }
 
-    /// The body ended without `[DONE]`: complete if every choice had finished, else cut.
+    /// The provider's own error ends a stream of Anthropic's dialect: its open blocks are closed before it, and what
+    /// clients wait for comes after it.
+    async fn broke_off(&mut self, event: Bytes) {
+        let Some(metered) = self.metered.take() else { return };
+        let (tokens, source) = metered.tokens().await;
+        let open = metered.tap_ref().map(|tap| tap.open_blocks().to_vec()).unwrap_or_default();
+        metered
+            .finish(Ending { outcome: Outcome::Cut, provider_status: 200, status: 200, tokens, source })
+            .await;
+        self.push_end(weir_llm::anthropic::end_with_error(&open, &event), tokens);
+    }
+
+    /// The body ended without its terminal event: complete if every choice had finished, else cut.
     async fn ended(&mut self) {
-        let finished = self.metered.as_ref().and_then(Metered::tap_ref).is_some_and(StreamTap::finished);
+        let finished = self.metered.as_ref().and_then(Metered::tap_ref).is_some_and(Tap::finished);
         if finished {
-            return self.done(Bytes::from_static(DONE)).await;
+            return self.done(self.client.terminal()).await;
         }
         self.cut(&Error::new(
             Code::UpstreamFailed,
@@ -153,10 +183,15 @@ impl Relay {
         let Some(metered) = self.metered.take() else { return };
         tracing::warn!(error = %error.chain(), "stream cut");
         let (tokens, source) = metered.tokens().await;
+        let open = metered.tap_ref().map(|tap| tap.open_blocks().to_vec()).unwrap_or_default();
         metered
             .finish(Ending { outcome: Outcome::Cut, provider_status: 200, status: 200, tokens, source })
             .await;
-        self.push_end(completion_error_frames(error), tokens);
+        let end = match &mut self.translator {
+            Some(translator) => translator.fail(error),
+            None => self.client.error_frames(&open, error),
+        };
+        self.push_end(end, tokens);
     }
 
     fn push(&mut self, bytes: Bytes) {
@@ -191,8 +226,13 @@ impl Outgoing {
         }
     }
 
+    /// Where translated events are written: nothing else is, then.
+    fn translated(&mut self) -> &mut BytesMut {
+        self.more.get_or_insert_default()
+    }
+
     fn frame(self) -> Option<CompleteFrame> {
-        let bytes = self.more.map(BytesMut::freeze).or(self.first)?;
+        let bytes = self.more.filter(|more| !more.is_empty()).map(BytesMut::freeze).or(self.first)?;
         Some(CompleteFrame { frame: Some(Frame::Data(Data { bytes })) })
     }
 }

@@ -2,7 +2,10 @@
 
 use tonic::{Request, Response, Status};
 use weir_error::require_scope;
-use weir_proto::chat::{CompleteRequest, ListModelsRequest, ListModelsResponse, Model, chat_server};
+use weir_proto::chat::{
+    CompleteRequest, CountTokensRequest, CountTokensResponse, ListModelsRequest, ListModelsResponse, Model,
+    chat_server,
+};
 use weir_types::scope;
 
 use crate::app::{Chat, Frames};
@@ -14,6 +17,14 @@ impl chat_server::Chat for Handler {
     async fn complete(&self, request: Request<CompleteRequest>) -> Result<Response<Frames>, Status> {
         let ctx = weir_rpc::context(&request)?;
         Ok(Response::new(self.0.complete(&ctx, request.into_inner()).await?))
+    }
+
+    async fn count_tokens(
+        &self,
+        request: Request<CountTokensRequest>,
+    ) -> Result<Response<CountTokensResponse>, Status> {
+        let ctx = weir_rpc::context(&request)?;
+        Ok(Response::new(self.0.count_tokens(&ctx, request.into_inner()).await?))
     }
 
     async fn list_models(

@@ -113,6 +113,7 @@ impl Turn {
             stream: true,
             body: self.body.clone(),
             include_usage: view.include_usage,
+            ..CompleteRequest::default()
         };
         let mut chat = self.shared.chat.clone();
         let answer = match chat.complete(weir_rpc::request(&ctx, request)).await {

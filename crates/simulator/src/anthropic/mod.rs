@@ -61,10 +61,19 @@ pub(crate) fn error_response(error: &ApiError, request_id: Option<&str>) -> Resp
     response
 }
 
+/// The versions there are: <https://platform.claude.com/docs/en/api/versioning>.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    V2023,
+    /// Without `temperature`, `top_p` and `top_k`.
+    V2026,
+}
+
 /// Every call must say for which version it was written.
-pub(crate) fn check_version(headers: &HeaderMap) -> Result<(), ApiError> {
-    match headers.get("anthropic-version") {
-        Some(version) if version == "2023-06-01" || version == "2023-01-01" => Ok(()),
+pub(crate) fn version(headers: &HeaderMap) -> Result<Version, ApiError> {
+    match headers.get("anthropic-version").map(HeaderValue::as_bytes) {
+        Some(b"2023-06-01") => Ok(Version::V2023),
+        Some(b"2026-10-21") => Ok(Version::V2026),
         Some(_) => Err(ApiError::invalid("anthropic-version", "", "anthropic-version: not a valid version")),
         None => Err(ApiError::invalid("anthropic-version", "", "anthropic-version: header is required")),
     }
@@ -79,8 +88,7 @@ struct Counted {
 pub(crate) async fn count_tokens(State(sim): State<Simulator>, headers: HeaderMap, body: Bytes) -> Response {
     let counted = || {
         authorize(&sim, &headers)?;
-        check_version(&headers)?;
-        let request = request::parse_for_count(&body)?;
+        let request = request::parse_for_count(&body, version(&headers)?)?;
         sim.0
             .catalogue
             .get(&request.model)

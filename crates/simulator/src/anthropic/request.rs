@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::blocks::Reader;
+use super::{Version, blocks::Reader};
 use crate::{
     error::ApiError,
     faults::Faults,
@@ -35,6 +35,7 @@ const KNOWN: &[&str] = &[
     "speed",
     "x_sim",
 ];
+const SAMPLING: [&str; 3] = ["temperature", "top_p", "top_k"];
 const MOST_CACHE_MARKS: usize = 4;
 const LEAST_BUDGET: u64 = 1_024;
 
@@ -42,20 +43,23 @@ pub(super) fn invalid(at: &str, what: &str) -> ApiError {
     ApiError::invalid(at, "", format!("{at}: {what}"))
 }
 
-pub(crate) fn parse(body: &[u8]) -> Result<Request<'_>, ApiError> {
-    read(body, true)
+pub(crate) fn parse(body: &[u8], version: Version) -> Result<Request<'_>, ApiError> {
+    read(body, version, true)
 }
 
-pub(super) fn parse_for_count(body: &[u8]) -> Result<Request<'_>, ApiError> {
-    read(body, false)
+pub(super) fn parse_for_count(body: &[u8], version: Version) -> Result<Request<'_>, ApiError> {
+    read(body, version, false)
 }
 
-fn read(body: &[u8], answered: bool) -> Result<Request<'_>, ApiError> {
+fn read(body: &[u8], version: Version, answered: bool) -> Result<Request<'_>, ApiError> {
     let Ok(Value::Object(from)) = serde_json::from_slice(body) else {
         return Err(ApiError::invalid("", "", "The request body is not valid JSON"));
     };
     if let Some(unknown) = from.keys().find(|name| !KNOWN.contains(&name.as_str())) {
         return Err(invalid(unknown, "Extra inputs are not permitted"));
+    }
+    if let Some(gone) = SAMPLING.iter().find(|name| version == Version::V2026 && from.contains_key(**name)) {
+        return Err(invalid(gone, "Extra inputs are not permitted"));
     }
     let text = |name: &str| from.get(name).and_then(Value::as_str);
     let model = text("model").ok_or_else(|| invalid("model", "Field required"))?.to_owned();

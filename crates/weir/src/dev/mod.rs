@@ -206,7 +206,14 @@ fn house_settings(
     if !orchestrator.endpoints()?.is_empty() {
         return Ok(settings);
     }
-    sources.set("orchestrator.providers.simulator.base_url", format!("{simulator}/v1"), ORIGIN);
+    // One server, but a provider in each of its dialects.
+    for (provider, dialect) in [("simulator", "openai"), ("simulator-anthropic", "anthropic")] {
+        let mut set = |key: &str, value: String| {
+            sources.set(format!("orchestrator.providers.{provider}.{key}"), value, ORIGIN);
+        };
+        set("base_url", format!("{simulator}/v1"));
+        set("dialect", dialect.to_owned());
+    }
     Ok(weir_service::load(&sources)?)
 }
 

@@ -1,0 +1,75 @@
+//! Input tokens of a request that is not made.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use serde::Deserialize;
+use weir_error::{Error, require_scope};
+use weir_llm::{
+    Dialect,
+    anthropic::{self, MessagesView},
+    upstream::Answer,
+};
+use weir_proto::chat::{CountTokensRequest, CountTokensResponse};
+use weir_types::{RequestContext, scope};
+
+use super::{attempt::forward, catalog::Candidate, chat::Chat};
+
+/// Bodies longer than this are counted on a blocking thread.
+const COUNT_INLINE: usize = 64 * 1024;
+const PATH: &str = "/messages/count_tokens";
+
+#[derive(Deserialize)]
+struct Counted {
+    input_tokens: u64,
+}
+
+impl Chat {
+    /// By the provider where it counts, else here.
+    pub(crate) async fn count_tokens(
+        &self,
+        ctx: &RequestContext,
+        request: CountTokensRequest,
+    ) -> Result<CountTokensResponse, Error> {
+        require_scope(ctx, scope::CHAT_WRITE)?;
+        let dialect = super::chat::dialect(request.dialect())?;
+        let candidates = self.resolve(ctx, &request.model).await?;
+        if dialect == Dialect::Anthropic {
+            let view = MessagesView::scan_for_count(&request.body)?;
+            for candidate in candidates.iter().filter(|c| c.provider.dialect == dialect) {
+                if let Some(input_tokens) = ask(ctx, &request, &view, candidate).await {
+                    let provider = candidate.provider.name.clone();
+                    return Ok(CountTokensResponse { input_tokens, provider });
+                }
+            }
+        }
+        let body = request.body;
+        let input_tokens = if body.len() <= COUNT_INLINE {
+            dialect.count_prompt(&body)
+        } else {
+            let count = move || dialect.count_prompt(&body);
+            tokio::task::spawn_blocking(count).await.map_err(Error::internal)?
+        };
+        Ok(CountTokensResponse { input_tokens, provider: String::new() })
+    }
+}
+
+/// The provider's count; `None` when it gives none, whatever the reason.
+async fn ask(
+    ctx: &RequestContext,
+    request: &CountTokensRequest,
+    view: &MessagesView,
+    candidate: &Candidate,
+) -> Option<u64> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    forward(&request.headers, &mut headers);
+    let body: Bytes = anthropic::upstream_body(view, &request.body, &candidate.model);
+    let sent = candidate.provider.upstream.send(PATH, headers, body, ctx.deadline).await;
+    let Answer { status, body, .. } = sent.ok()?;
+    let body = body.collect().await.ok()?;
+    let counted: Option<Counted> = serde_json::from_slice(&body).ok().filter(|_| status.is_success());
+    if counted.is_none() {
+        tracing::debug!(provider = candidate.provider.name, status = status.as_u16(), "did not count tokens");
+    }
+    counted.map(|c| c.input_tokens)
+}
