@@ -1,6 +1,8 @@
 //! The whole house over real HTTP: a real PostgreSQL, a real NATS, the simulated provider.
 
 #[cfg(test)]
+mod anthropic;
+#[cfg(test)]
 mod bounds;
 #[cfg(test)]
 mod chat;
