@@ -77,6 +77,8 @@ async fn the_log_answers_the_usual_questions() {
     let trace = answered.header("traceparent");
     assert_eq!(line["trace_id"].as_str().unwrap(), &trace[3..35], "the answer names the trace too");
 
+    streams_are_told_of_at_their_end(&watched).await;
+
     let errors = shell(&watched, r#"grep "ERROR" logs/app.log | tail -20"#).await.unwrap();
     assert!(errors.contains("the provider refused our credentials"), "{errors}");
     let error: Value = serde_json::from_str(errors.lines().next().unwrap()).unwrap();
@@ -99,6 +101,31 @@ async fn the_log_answers_the_usual_questions() {
         }
     }
     watched.end().await;
+}
+
+/// One read to its end, one left in the middle.
+async fn streams_are_told_of_at_their_end(watched: &Watched) {
+    let of = |id| watched.client().with_header("x-request-id", id);
+    let mut body = chat("x");
+    body["stream"] = true.into();
+    of("req_whole").stream("/v1/chat/completions", &body).await.unwrap().all().await.unwrap();
+    body["x_sim"] = json!({"tokens": 30_000, "token_ms": 20});
+    let client = of("req_left");
+    let mut events = client.stream("/v1/chat/completions", &body).await.unwrap();
+    events.next().await.unwrap().unwrap();
+    assert!(!watched.log().contains("req_left\",\"tenant"), "told of before its end");
+    drop((events, client));
+    for (id, cut) in [("req_whole", Value::Null), ("req_left", Value::Bool(true))] {
+        let line = until("the stream is in the log", PATIENCE, async || {
+            let lines =
+                shell(watched, &format!("grep {id} logs/app.log | grep '\"message\":\"request\"'")).await?;
+            ensure!(lines.lines().count() == 1, "{lines}");
+            Ok(serde_json::from_str::<Value>(&lines)?)
+        });
+        let line = line.await.unwrap();
+        assert_eq!((&line["status"], &line["cut"]), (&json!(200), &cut), "{line}");
+        assert_eq!(line["business_event"].is_null(), cut == Value::Bool(true), "{line}");
+    }
 }
 
 /// What a collector keeps of a span.
