@@ -180,7 +180,13 @@ mod tests {
             }),
             requested_model: "auto".into(),
             outcome: proto::Outcome::Cut.into(),
-            tokens: Some(proto::Tokens { input: 3, output: 5, cache_read: 2, reasoning: 1, ..Default::default() }),
+            tokens: Some(proto::Tokens {
+                input: 3,
+                output: 5,
+                cache_read: 2,
+                reasoning: 1,
+                ..Default::default()
+            }),
             finished_at_ms: 1_700_000_000_123,
             total_us: Some(9),
             ..Default::default()
