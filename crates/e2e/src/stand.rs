@@ -56,6 +56,7 @@ impl Mode {
 
     /// Whether tests run this way; says so and why when they don't.
     #[must_use]
+    #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
     pub fn is_wished(self, why: &str) -> bool {
         let wished = Self::wished() == self;
         if !wished {

@@ -10,7 +10,6 @@ use weir_service::Name;
 use weir_testkit::Postgres;
 
 fn old_program(test: &str) -> Option<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "the script that built the program says where it is")]
     let program = std::env::var_os("WEIR_E2E_OLD").filter(|program| !program.is_empty());
     if program.is_none() {
         println!("SKIPPED: {test} needs a program of the last version: scripts/test-skew.sh");
