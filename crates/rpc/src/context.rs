@@ -11,6 +11,10 @@ use crate::identity::{Identity, Verified};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// The time that is left, in the same form. The caller's channel ends a call at `grpc-timeout`, which is a little later:
+/// who does the work says best what took so long, and is heard.
+const TIME_LEFT: HeaderName = HeaderName::from_static("x-weir-time-left");
+const HEARING: Duration = Duration::from_millis(250);
 
 /// A request that carries who asks.
 pub fn request<T>(ctx: &RequestContext, message: T) -> Request<T> {
@@ -49,8 +53,12 @@ pub(crate) fn write_headers(
     if let Some(value) = ctx.trace.and_then(|t| HeaderValue::from_str(&t.to_string()).ok()) {
         headers.insert(TRACEPARENT, value);
     }
-    if let Some(value) = ctx.deadline.and_then(|d| HeaderValue::from_str(&grpc_timeout(d.remaining())).ok()) {
-        headers.insert(GRPC_TIMEOUT, value);
+    if let Some(left) = ctx.deadline.map(|d| d.remaining()) {
+        for (name, time) in [(TIME_LEFT, left), (GRPC_TIMEOUT, left + HEARING)] {
+            if let Ok(value) = HeaderValue::from_str(&grpc_timeout(time)) {
+                headers.insert(name, value);
+            }
+        }
     }
 }
 
@@ -63,7 +71,10 @@ pub(crate) fn read_headers(verified: &Verified, headers: &HeaderMap) -> RequestC
         scopes: verified.scopes.clone(),
         request_id: text(&REQUEST_ID).and_then(RequestId::parse).unwrap_or_default(),
         trace: text(&TRACEPARENT).and_then(TraceContext::parse),
-        deadline: text(&GRPC_TIMEOUT).and_then(parse_grpc_timeout).map(Deadline::after),
+        deadline: [&TIME_LEFT, &GRPC_TIMEOUT]
+            .into_iter()
+            .find_map(|name| text(name).and_then(parse_grpc_timeout))
+            .map(Deadline::after),
     }
 }
 
