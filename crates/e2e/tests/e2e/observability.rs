@@ -339,6 +339,8 @@ async fn one_chat_is_one_trace_from_the_gateway_to_the_last_consumer() {
     let asked = client.with_header("traceparent", "00-zz-not-one");
     let own = asked.get("/v1/models").await.unwrap().header("traceparent")[3..35].to_owned();
     collector.trace(&own, &["gateway GET /v1/models"]).await;
+    let problem = client.get("/v1/nothing-here").await.unwrap();
+    assert_eq!(problem.json()["trace_id"], problem.header("traceparent")[3..35], "{problem:?}");
     assert!(collector.of(unsampled).is_empty());
     assert_eq!(collector.of(&own)[0].parent, "", "a root");
     assert!(collector.of(&own)[0].kind != 0);
