@@ -97,3 +97,27 @@ async fn counters_equal_the_ledger_though_single_services_were_killed() {
     assert!(summary.ledger > requests / 2, "{summary:?} of {requests} requests");
     stand.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_service_that_is_told_to_stop_ends_what_is_under_way_first() {
+    if !Mode::Split.is_wished("services of one process are told together") {
+        return;
+    }
+    let mut stand = Stand::start().await.unwrap();
+    let tenant = stand.tenant().await.unwrap();
+    let body = serde_json::json!({
+        "model": "gpt-4o-mini", "stream": true, "messages": [{"role": "user", "content": "x"}],
+        "x_sim": {"tokens": 60, "token_ms": 20},
+    });
+    for name in [Name::Orchestrator, Name::Gateway] {
+        let client = stand.gateway().with_key(&tenant.key);
+        let mut events = client.stream("/v1/chat/completions", &body).await.unwrap();
+        assert!(events.next().await.unwrap().is_some());
+        let stop = stand.split().stop_one(name);
+        let (stopped, rest) = tokio::join!(stop, events.all());
+        stopped.unwrap();
+        assert_eq!(rest.unwrap().last().unwrap(), "[DONE]", "{name}");
+        stand.split().start_one(name).await.unwrap();
+    }
+    stand.stop().await.unwrap();
+}
