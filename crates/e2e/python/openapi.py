@@ -8,11 +8,13 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import urllib.request
 
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-CONFIG = pathlib.Path(__file__).with_name("schemathesis.toml")
+CONFIG = pathlib.Path(__file__).resolve().with_name("schemathesis.toml")
+PROGRAM = pathlib.Path(sys.executable).absolute().with_name("schemathesis")
 
 
 def main():
@@ -35,7 +37,9 @@ def main():
         print(f"\n== as {who}", flush=True)
         options = [option for name, value in headers.items() for option in ("--header", f"{name}: {value}")]
         command = ["--config-file", CONFIG, "run", f"{gateway}/openapi.json", "--url", gateway, *options]
-        run = subprocess.run([pathlib.Path(sys.executable).with_name("schemathesis"), *command, *sys.argv[1:]])
+        # It leaves notes of its own where it runs.
+        with tempfile.TemporaryDirectory() as folder:
+            run = subprocess.run([PROGRAM, *command, *sys.argv[1:]], cwd=folder)
         if run.returncode:
             sys.exit(f"as {who}, the API does not answer as /openapi.json says")
     print("the API answers as /openapi.json says")

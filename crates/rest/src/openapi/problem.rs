@@ -32,6 +32,7 @@ pub(super) fn schema() -> Value {
                 },
             },
             "request_id": { "type": "string", "description": "Name it when you ask for help." },
+            "trace_id": { "type": "string", "description": "Of the trace that shows it, where there is one." },
         },
     })
 }
