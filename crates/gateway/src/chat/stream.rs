@@ -15,7 +15,10 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Frame as BodyFrame;
 use tokio::time::{Instant, Sleep, sleep};
 use weir_error::{Code, Error};
-use weir_llm::{Dialect, anthropic};
+use weir_llm::{
+    Dialect,
+    anthropic::{self, OpenBlocks},
+};
 use weir_proto::chat::{Head, complete_frame::Frame};
 use weir_telemetry::StreamGuard;
 use weir_types::RequestId;
@@ -31,7 +34,13 @@ const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 const PING: Bytes = Bytes::from_static(anthropic::PING);
 
 /// Answers with the head when it comes soon, else begins without it.
-pub(super) async fn answer(house: &House, mut held: Held, mut opening: Opening, id: RequestId, dialect: Dialect) -> Answer {
+pub(super) async fn answer(
+    house: &House,
+    mut held: Held,
+    mut opening: Opening,
+    id: RequestId,
+    dialect: Dialect,
+) -> Answer {
     let wait = house.config.keep_alive;
     let max = house.config.max_answer.as_usize();
     let opened = match tokio::time::timeout(wait, &mut opening).await {
@@ -71,6 +80,7 @@ pub(super) async fn answer(house: &House, mut held: Held, mut opening: Opening, 
         max,
         request_id: id,
         dialect,
+        open: OpenBlocks::default(),
         _streaming: house.streams.enter(),
     });
     Ok(response)
@@ -104,6 +114,8 @@ struct ChatStream {
     max: usize,
     request_id: RequestId,
     dialect: Dialect,
+    /// Of Anthropic's dialect: what must be closed should we have to end the stream.
+    open: OpenBlocks,
     _streaming: StreamGuard,
 }
 
@@ -154,6 +166,9 @@ impl ChatStream {
             (Frame::Data(data), _) => {
                 self.last = Instant::now();
                 self.silent = false;
+                if self.dialect == Dialect::Anthropic {
+                    self.open.observe(&data.bytes);
+                }
                 self.held.permit.used(events(&data.bytes, self.dialect));
                 Some(data.bytes)
             }
@@ -198,7 +213,7 @@ impl ChatStream {
     fn fail(&mut self, error: &Error) -> Bytes {
         self.state = State::Done;
         tracing::warn!(request_id = %self.request_id, error = error.chain(), "stream failed");
-        self.dialect.error_frames(&[], error)
+        self.dialect.error_frames(self.open.indices(), error)
     }
 }
 
@@ -252,6 +267,9 @@ mod tests {
 
     #[test]
     fn a_json_text_of_many_lines_is_one_event() {
-        assert_eq!(event(b"{\"a\":\r\n 1}\n", Dialect::OpenAi), "data: {\"a\":\ndata:  1}\n\ndata: [DONE]\n\n");
+        assert_eq!(
+            event(b"{\"a\":\r\n 1}\n", Dialect::OpenAi),
+            "data: {\"a\":\ndata:  1}\n\ndata: [DONE]\n\n"
+        );
     }
 }

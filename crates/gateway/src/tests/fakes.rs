@@ -169,6 +169,10 @@ impl Fakes {
         let now = |frames: Vec<Frame>| -> Frames { Box::pin(stream::iter(frames)) };
         let cut = Status::from(Error::new(Code::UpstreamFailed, "the provider broke off"));
         Ok(match model {
+            "blocks-then-cut" => {
+                let start = "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0}\n\n";
+                now(vec![head(200, SSE), data(start), Err(cut)])
+            }
             "sim-1" if streamed => now(Self::whole_stream()),
             "sim-1" => now(vec![
                 head(200, "application/json"),

@@ -91,6 +91,40 @@ async fn a_model_that_thinks_long_is_waited_for() {
 }
 
 #[tokio::test]
+async fn anthropic_s_streams_are_kept_open_and_ended_in_their_own_way() {
+    const PING: &str = "event: ping\ndata: {\"type\": \"ping\"}\n\n";
+    let messages = |model: &str| {
+        let ask = json!({"model": model, "max_tokens": 9, "stream": true, "messages": [{"role": "user", "content": "x"}]});
+        post("/v1/messages", &ask)
+    };
+    let house = impatient();
+    let response = messages("thinking-then-failing").key(&house.key).send(&house).await;
+    let mut body = response.into_body();
+    for _ in 0..2 {
+        assert_eq!(next_frame(&mut body).await.as_deref(), Some(PING));
+    }
+    house.fakes.release();
+    let mut text = String::new();
+    while let Some(frame) = next_frame(&mut body).await {
+        text.push_str(&frame);
+    }
+    let text = text.replace(PING, "");
+    let events: Vec<_> = text.split_terminator("\n\n").map(|event| event.lines().next().unwrap()).collect();
+    assert_eq!(events, ["event: error", "event: message_stop"], "{text}");
+    let house = super::house();
+    let response = messages("blocks-then-cut").key(&house.key).send(&house).await;
+    let mut body = response.into_body();
+    let mut text = String::new();
+    while let Some(frame) = next_frame(&mut body).await {
+        text.push_str(&frame);
+    }
+    let events: Vec<_> = text.split_terminator("\n\n").map(|event| event.lines().next().unwrap()).collect();
+    let expected =
+        ["event: content_block_start", "event: content_block_stop", "event: error", "event: message_stop"];
+    assert_eq!(events, expected, "{text}");
+}
+
+#[tokio::test]
 async fn failures_after_the_answer_began_are_events() {
     for (model, code, message) in [
         ("thinking-then-failing", json!("upstream_failed"), "the provider broke off"),

@@ -1,6 +1,6 @@
 //! One chat request: who serves it, the attempts, the answer.
 
-use std::{collections::HashMap, pin::Pin, time::Duration};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use http::{HeaderName, HeaderValue};
@@ -16,11 +16,11 @@ use weir_proto::{
     router::{DecideRequest, router_client::RouterClient},
 };
 use weir_rpc::Transport;
-use weir_types::{RequestContext, scope};
+use weir_types::{RequestContext, RequestId, scope};
 
 use super::{
     attempt::Asked,
-    catalog::{Candidate, Catalog},
+    catalog::{Candidate, Catalog, Provider},
     meter::{Ending, Meter, Metered},
     plain, stream as streamed,
 };
@@ -59,13 +59,12 @@ impl Chat {
         let (answer, metered, served) = self.attempt(ctx, &mut asked, candidates, metered).await?;
         let relay = Relaying {
             client: dialect,
-            provider: served.candidate.provider.dialect,
-            provider_name: served.candidate.provider.name.clone(),
+            provider: served.candidate.provider,
             model: served.candidate.model,
             warnings: served.warnings,
             include_usage: asked.request.include_usage,
             choices: asked.view.choices(),
-            request_id: ctx.request_id.to_string(),
+            request_id: ctx.request_id.clone(),
             now_s: self.meter.clock.now_ms().div_euclid(1_000),
         };
         if asked.request.stream && answer.status.is_success() && answer.is_event_stream() {
@@ -197,13 +196,12 @@ struct Served {
 /// How an answer gets to its client.
 pub(crate) struct Relaying {
     pub(crate) client: Dialect,
-    pub(crate) provider: Dialect,
-    pub(crate) provider_name: String,
+    pub(crate) provider: Arc<Provider>,
     pub(crate) model: String,
     pub(crate) warnings: String,
     pub(crate) include_usage: bool,
     pub(crate) choices: u64,
-    pub(crate) request_id: String,
+    pub(crate) request_id: RequestId,
     /// Unix seconds.
     pub(crate) now_s: i64,
 }
@@ -250,7 +248,7 @@ pub(crate) fn head(answer: &Answer, relaying: &Relaying) -> Head {
     Head {
         status: answer.status.as_u16().into(),
         content_type: text("content-type").unwrap_or_else(|| "application/json".to_owned()),
-        provider: relaying.provider_name.clone(),
+        provider: relaying.provider.name.clone(),
         model: relaying.model.clone(),
         headers,
     }

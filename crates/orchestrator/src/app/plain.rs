@@ -60,7 +60,7 @@ pub(crate) async fn relay(
 
 /// The answer, or the refusal, in the client's dialect.
 fn said(relaying: &Relaying, ending: Ending, body: Bytes, head: &mut Head) -> Result<Bytes, Error> {
-    let (provider, client) = (relaying.provider, relaying.client);
+    let (provider, client) = (relaying.provider.dialect, relaying.client);
     if matches!(ending.provider_status, 401 | 403) {
         return Ok(own_credentials(relaying, head));
     }
@@ -75,7 +75,7 @@ fn said(relaying: &Relaying, ending: Ending, body: Bytes, head: &mut Head) -> Re
         });
     }
     let (status, body) =
-        provider.translate_error(ending.provider_status, &body, client, Some(&relaying.request_id));
+        provider.translate_error(ending.provider_status, &body, client, Some(relaying.request_id.as_str()));
     head.status = status.into();
     Ok(body)
 }
@@ -98,5 +98,5 @@ fn own_credentials(relaying: &Relaying, head: &mut Head) -> Bytes {
     let error = Error::new(Code::UpstreamFailed, "the model provider refused this platform's credentials");
     head.status = Code::UpstreamFailed.http().as_u16().into();
     JSON.clone_into(&mut head.content_type);
-    relaying.client.error_body(&error, Some(&relaying.request_id))
+    relaying.client.error_body(&error, Some(relaying.request_id.as_str()))
 }

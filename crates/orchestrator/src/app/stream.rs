@@ -51,10 +51,11 @@ pub(crate) fn relay(
     let mut head = head(&answer, relaying);
     head.content_type = EVENT_STREAM.to_owned();
     let head = CompleteFrame { frame: Some(Frame::Head(head)) };
-    metered.watch(Tap::new(relaying.provider, relaying.choices));
-    let Relaying { client, provider, include_usage, ref model, now_s, .. } = *relaying;
-    let translator =
-        (client != provider).then(|| Translator::new(provider, client, include_usage, model, now_s));
+    let Relaying { client, include_usage, now_s, .. } = *relaying;
+    let provider = relaying.provider.dialect;
+    metered.watch(Tap::new(provider, relaying.choices));
+    let translator = (client != provider)
+        .then(|| Translator::new(provider, client, include_usage, &relaying.model, now_s));
     let relay = Relay {
         body: answer.body,
         splitter: Splitter::new(),

@@ -40,9 +40,16 @@ fn weir() -> Command {
 }
 
 pub(crate) fn without_settings(command: &mut Command) {
-    for name in
-        ["DATABASE_URL", "NATS_URL", "REDIS_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL", "LLAMA_API_ENDPOINT"]
-    {
+    for name in [
+        "DATABASE_URL",
+        "NATS_URL",
+        "REDIS_URL",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_BASE_URL",
+        "LLAMA_API_ENDPOINT",
+    ] {
         command.env_remove(name);
     }
 }
