@@ -68,14 +68,15 @@ async fn the_platform_key_belongs_to_no_tenant() {
 }
 
 #[tokio::test]
-async fn only_services_ask_and_with_a_whole_hash() {
+async fn only_the_doors_ask_and_with_a_whole_hash() {
     let world = World::new().await;
     let tenant = world.tenant("acme").await;
     let key = world.key(tenant).await;
     let hash = sha256(&key.secret).to_vec();
     let mut operator = platform();
     operator.tenant = Some(tenant);
-    for ctx in [manager(tenant), platform(), operator] {
+    let billing = weir_types::RequestContext::service("billing");
+    for ctx in [manager(tenant), platform(), operator, billing] {
         let message = ResolveKeyRequest { sha256: hash.clone().into() };
         let result = world.keys().resolve_key(request(&ctx, message)).await;
         assert_eq!(refused(result.map_err(Error::from)).0, Code::PermissionDenied);
