@@ -189,6 +189,19 @@ impl Shapes {
         Ok(id)
     }
 
+    /// A message's name, with its service's before it where two services have one of that name.
+    pub(crate) fn name(&self, shape: &Shape) -> String {
+        let of = &shape.message;
+        let twin =
+            |other: &Shape| other.message.name() == of.name() && other.message.full_name() != of.full_name();
+        if !self.shapes.iter().any(twin) {
+            return of.name().to_owned();
+        }
+        let service = of.package_name().split('.').nth(1).unwrap_or_default();
+        let (first, rest) = service.split_at(service.len().min(1));
+        format!("{}{rest}{}", first.to_ascii_uppercase(), of.name())
+    }
+
     pub(crate) fn get(&self, id: ShapeId) -> &Shape {
         // Ids come from `add` alone, and shapes are never removed.
         &self.shapes[id.0]

@@ -32,10 +32,13 @@ impl<'a> Schemas<'a> {
         Self { shapes, made: BTreeMap::new() }
     }
 
-    /// By name: packages say who has it, and two may have the same message name.
+    /// By name.
     pub(super) fn finish(self) -> BTreeMap<String, Value> {
         let shapes = self.shapes;
-        self.made.into_iter().map(|((id, side), schema)| (name(shapes.get(id), side), schema)).collect()
+        self.made
+            .into_iter()
+            .map(|((id, side), schema)| (name(shapes, shapes.get(id), side), schema))
+            .collect()
     }
 
     pub(super) fn reference(&mut self, id: ShapeId, side: Side) -> Value {
@@ -45,7 +48,7 @@ impl<'a> Schemas<'a> {
             let schema = self.of(self.shapes.get(id), side, &[]);
             self.made.insert((id, side), schema);
         }
-        json!({ "$ref": format!("#/components/schemas/{}", name(self.shapes.get(id), side)) })
+        json!({ "$ref": format!("#/components/schemas/{}", name(self.shapes, self.shapes.get(id), side)) })
     }
 
     pub(super) fn input_without(&mut self, shape: &Shape, taken: &[String]) -> Value {
@@ -110,10 +113,10 @@ impl<'a> Schemas<'a> {
     }
 }
 
-fn name(shape: &Shape, side: Side) -> String {
-    let name = shape.message.name();
+fn name(shapes: &Shapes, shape: &Shape, side: Side) -> String {
+    let name = shapes.name(shape);
     // What ends in Request is only ever read.
-    if side == Side::Input && !name.ends_with("Request") { format!("{name}Input") } else { name.to_owned() }
+    if side == Side::Input && !name.ends_with("Request") { format!("{name}Input") } else { name }
 }
 
 fn list(field: &Field, element: Value) -> Value {
@@ -199,5 +202,36 @@ fn describe(field: &Field, schema: &mut Value) {
     }
     if let Ok(default) = serde_json::from_str::<Value>(&field.rules.default) {
         schema["default"] = default;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::{
+        DescriptorPool,
+        prost_types::{DescriptorProto, FileDescriptorProto},
+    };
+
+    use super::*;
+
+    #[test]
+    fn messages_that_are_called_alike_are_told_apart() {
+        let mut pool = DescriptorPool::new();
+        for (package, names) in [("weir.one.v1", vec!["Part", "Own"]), ("weir.two.v1", vec!["Part"])] {
+            let message = |name: &str| DescriptorProto { name: Some(name.to_owned()), ..Default::default() };
+            let file = FileDescriptorProto {
+                name: Some(format!("{package}.proto")),
+                package: Some(package.to_owned()),
+                message_type: names.into_iter().map(message).collect(),
+                syntax: Some("proto3".to_owned()),
+                ..Default::default()
+            };
+            pool.add_file_descriptor_proto(file).unwrap();
+        }
+        let mut shapes = Shapes::default();
+        let ids = ["weir.one.v1.Part", "weir.two.v1.Part", "weir.one.v1.Own"]
+            .map(|name| shapes.add(&pool.get_message_by_name(name).unwrap()).unwrap());
+        let names = ids.map(|id| name(&shapes, shapes.get(id), Side::Input));
+        assert_eq!(names, ["OnePartInput", "TwoPartInput", "OwnInput"]);
     }
 }
