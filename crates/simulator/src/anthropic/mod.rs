@@ -2,6 +2,8 @@
 
 mod blocks;
 mod request;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use axum::{
