@@ -37,7 +37,8 @@ pub async fn serve(services: &[Service], file: Option<PathBuf>, args: &ServeArgs
     let began = Instant::now();
     let mut signals = Signals::install().context("installing signal handlers")?;
     let settings = crate::load(&args.add_to(sources(file).with_aliases(APART)))?;
-    start_telemetry(&settings, Format::Json, None)?;
+    let alone = if let [service] = services { Some(service.name.as_str()) } else { None };
+    start_telemetry(&settings, Format::Json, None, alone)?;
     let listen: ListenConfig = settings.section("listen")?;
     let doors = doors(services, &settings, &listen)?;
     let house = tokio::select! {
@@ -65,12 +66,19 @@ pub async fn serve(services: &[Service], file: Option<PathBuf>, args: &ServeArgs
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Sets up log and traces. `format` is how lines look, and `file` where they are kept, when nothing says otherwise.
+/// Sets up log and traces. `format` is how lines look, and `file` where they are kept, when nothing says otherwise;
+/// `service` is whose process this is, if one's alone.
 ///
 /// # Errors
 /// A level that is none, a file that cannot be opened: by key and source.
-pub fn start_telemetry(settings: &Settings, format: Format, file: Option<PathBuf>) -> Result<()> {
+pub fn start_telemetry(
+    settings: &Settings,
+    format: Format,
+    file: Option<PathBuf>,
+    service: Option<&'static str>,
+) -> Result<()> {
     let mut log: LogConfig = settings.section("log")?;
+    log.service = service;
     if settings.origin("log.format").is_none() {
         log.format = format;
     }

@@ -75,7 +75,7 @@ async fn serve_services(args: ServeCommand, file: Option<PathBuf>) -> Result<Exi
 async fn simulator(args: &SimulatorArgs, sources: Sources) -> Result<ExitCode> {
     let mut signals = Signals::install()?;
     let settings = weir_service::load(&sources)?;
-    weir_service::start_telemetry(&settings, Format::Json, None)?;
+    weir_service::start_telemetry(&settings, Format::Json, None, None)?;
     let listener = weir_runtime::bind(SocketAddr::new(args.host, args.port))?;
     // Programs that asked for a free port read it here.
     let _ = writeln!(std::io::stdout(), "simulator http://{}", listener.local_addr()?);
@@ -93,7 +93,7 @@ async fn simulator(args: &SimulatorArgs, sources: Sources) -> Result<ExitCode> {
 }
 
 async fn migrate(args: MigrateArgs, sources: Sources) -> Result<ExitCode> {
-    weir_service::start_telemetry(&weir_service::load(&sources)?, Format::Json, None)?;
+    weir_service::start_telemetry(&weir_service::load(&sources)?, Format::Json, None, None)?;
     let role = weir_db::AppRole::new(args.app_role, args.app_password);
     weir_db::migrate(&args.database_url, &role).await?;
     Ok(ExitCode::SUCCESS)

@@ -33,11 +33,13 @@ pub(crate) trait Sink: Send + Sync + 'static {
 
 pub(crate) struct LogLayer {
     sinks: Vec<Box<dyn Sink>>,
+    /// Whose process this is, when it is one service's alone.
+    service: Option<&'static str>,
 }
 
 impl LogLayer {
-    pub(crate) fn new(sinks: Vec<Box<dyn Sink>>) -> Self {
-        Self { sinks }
+    pub(crate) fn new(sinks: Vec<Box<dyn Sink>>, service: Option<&'static str>) -> Self {
+        Self { sinks, service }
     }
 }
 
@@ -46,6 +48,7 @@ pub(crate) struct Line<'a> {
     timestamp: String,
     level: Level,
     target: &'a str,
+    service: Option<&'static str>,
     fields: Fields,
 }
 
@@ -178,7 +181,13 @@ impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for LogLayer {
         let mut timestamp = String::with_capacity(32);
         let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
         let metadata = event.metadata();
-        let line = Line { timestamp, level: *metadata.level(), target: metadata.target(), fields };
+        let line = Line {
+            timestamp,
+            level: *metadata.level(),
+            target: metadata.target(),
+            service: self.service,
+            fields,
+        };
         for sink in &self.sinks {
             sink.write(&line);
         }
@@ -237,10 +246,13 @@ impl Line<'_> {
         self.fields.0.iter().find(|(name, _)| *name == "message").map(|(_, value)| value)
     }
 
-    /// Whose work it is, as a span around it says; else whose code: `weir_router::app` is the router's.
+    /// Whose work it is, as a span around it or the process says; else whose code: `weir_router::app` is the router's.
     fn service(&self) -> Cow<'_, Held> {
         if let Some((_, service)) = self.fields.0.iter().find(|(name, _)| *name == "service") {
             return Cow::Borrowed(service);
+        }
+        if let Some(service) = self.service {
+            return Cow::Owned(service.into());
         }
         let krate = self.target.split("::").next().unwrap_or_default();
         Cow::Owned(krate.strip_prefix("weir_").unwrap_or("weir").into())

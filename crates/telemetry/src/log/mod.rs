@@ -55,6 +55,9 @@ pub struct LogConfig {
     pub file: Option<PathBuf>,
     /// Bytes after which the file is moved to `<file>.1`, replacing the one before.
     pub file_max_bytes: u64,
+    /// Whose lines these are where no span says it; whose code it was when nothing is said.
+    #[serde(skip)]
+    pub service: Option<&'static str>,
 }
 
 impl Default for LogConfig {
@@ -65,6 +68,7 @@ impl Default for LogConfig {
             access: true,
             file: None,
             file_max_bytes: 256 << 20,
+            service: None,
         }
     }
 }
@@ -110,7 +114,7 @@ pub(crate) fn install(config: &LogConfig) -> Result<(), InitError> {
     let sinks = targets.iter().map(|t| Box::new(t.clone()) as Box<dyn Sink>).collect();
     tracing_subscriber::registry()
         .with(filter)
-        .with(LogLayer::new(sinks))
+        .with(LogLayer::new(sinks, config.service))
         .try_init()
         .map_err(|_| InitError::Twice)?;
     drop(LOG.set(Log { targets, access }));
@@ -238,7 +242,7 @@ mod tests {
 
     fn logged(level: &str, f: impl FnOnce()) -> (Vec<String>, Vec<String>) {
         let seen = Seen::default();
-        let layer = LogLayer::new(vec![Box::new(seen.clone())]);
+        let layer = LogLayer::new(vec![Box::new(seen.clone())], None);
         let subscriber = tracing_subscriber::registry().with(filter(level).unwrap()).with(layer);
         tracing::subscriber::with_default(subscriber, f);
         let seen = seen.0.lock();

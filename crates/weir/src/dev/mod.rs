@@ -65,7 +65,7 @@ pub(crate) async fn run(args: DevArgs, sources: Sources, began: Instant) -> Resu
     }
     folder.claim()?;
     let settings = weir_service::load(&sources)?;
-    weir_service::start_telemetry(&settings, Format::Pretty, Some(folder.log("app")))?;
+    weir_service::start_telemetry(&settings, Format::Pretty, Some(folder.log("app")), None)?;
     let children = Tasks::new();
     let mut house = None;
     let lived = Box::pin(live(&folder, args, sources, &children, &mut house, &mut signals, began)).await;

@@ -54,7 +54,8 @@ fn forbidden(package: &str, dependency: &str, dev: bool) -> Option<String> {
     }
     if dependency == "weir-testkit" {
         // The tests of the whole house are nothing but tests; benches stand on the same servers.
-        return (!["weir-e2e", "weir-bench"].contains(&package)).then(|| format!("{package} → {dependency}: for tests only"));
+        return (!["weir-e2e", "weir-bench"].contains(&package))
+            .then(|| format!("{package} → {dependency}: for tests only"));
     }
     let sideways = to == from && (from == SERVICES || from == 0);
     (to > from || sideways).then(|| format!("{package} → {dependency}"))
