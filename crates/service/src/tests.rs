@@ -231,6 +231,13 @@ async fn a_database_that_is_not_fit_is_refused_with_what_to_do() {
         })
     });
     let postgres = weir_testkit::Postgres::shared().await.unwrap();
+    // The services' login belongs to the whole server: it is there once any database of it was migrated.
+    let role = weir_db::AppRole::new(
+        weir_testkit::APP_ROLE,
+        secrecy::SecretString::from(weir_testkit::APP_PASSWORD),
+    );
+    let migrate = |url: String| async move { weir_db::migrate(&url, &role).await };
+    postgres.database(&weir_db::fingerprint(), migrate).await.unwrap();
     let empty = postgres.empty().await.unwrap();
     for (url, expected) in [
         (
