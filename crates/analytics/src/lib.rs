@@ -21,8 +21,8 @@ use weir_types::Clock;
 pub use app::{RebuildError, RebuildRange, Rebuilt, rebuild};
 pub use config::Config;
 
-pub use weir_events::ANALYTICS_CONSUMER as CONSUMER;
 pub use start::SERVICE;
+pub use weir_events::ANALYTICS_CONSUMER as CONSUMER;
 
 /// What analytics is given.
 #[derive(Clone)]

@@ -19,8 +19,8 @@ use weir_types::Clock;
 
 pub use config::Config;
 
-pub use weir_events::BILLING_CONSUMER as CONSUMER;
 pub use start::SERVICE;
+pub use weir_events::BILLING_CONSUMER as CONSUMER;
 
 /// What billing is given.
 #[derive(Clone)]

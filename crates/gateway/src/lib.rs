@@ -33,8 +33,8 @@ use weir_telemetry::{ActiveStreams, Errors, HttpMetrics, Metrics};
 use weir_types::Clock;
 
 pub use crate::config::Config;
-pub use start::SERVICE;
 use crate::{cors::Cors, linger::Lingering, models::ModelList, uploads::Uploads, websocket::Realtime};
+pub use start::SERVICE;
 
 /// What the gateway works with.
 #[derive(Clone)]

@@ -126,9 +126,9 @@ impl TryFrom<String> for OpsAddr {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let text = text.trim();
         let whole = text.parse::<SocketAddr>().map(|a| Self { host: Some(a.ip()), port: a.port() });
-        whole.or_else(|_| text.parse().map(|port| Self { host: None, port })).map_err(|_| {
-            "expected an address and a port such as \"0.0.0.0:9000\", or a port"
-        })
+        whole
+            .or_else(|_| text.parse().map(|port| Self { host: None, port }))
+            .map_err(|_| "expected an address and a port such as \"0.0.0.0:9000\", or a port")
     }
 }
 

@@ -27,7 +27,10 @@ impl App {
         request: &ResolveKeyRequest,
     ) -> Result<Resolved, Error> {
         if !matches!(&ctx.principal, Principal::Service(name) if DOORS.contains(&&**name)) {
-            return Err(Error::new(Code::PermissionDenied, "only the services that clients call look up keys"));
+            return Err(Error::new(
+                Code::PermissionDenied,
+                "only the services that clients call look up keys",
+            ));
         }
         let Ok(sha256) = <[u8; 32]>::try_from(&*request.sha256) else {
             return Err(Error::invalid("sha256", "sha256 must have 32 bytes"));

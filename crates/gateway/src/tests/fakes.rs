@@ -170,7 +170,8 @@ impl Fakes {
         let cut = Status::from(Error::new(Code::UpstreamFailed, "the provider broke off"));
         Ok(match model {
             "blocks-then-cut" => {
-                let start = "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0}\n\n";
+                let start =
+                    "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0}\n\n";
                 now(vec![head(200, SSE), data(start), Err(cut)])
             }
             "sim-1" if streamed => now(Self::whole_stream()),
