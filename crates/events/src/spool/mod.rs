@@ -4,6 +4,7 @@
 //! A folder belongs to one process, by a lock. Every append is one `write`, so a killed process leaves whole
 //! records and at most one torn end. What is open at the next start was interrupted: see [`Open`].
 
+mod acks;
 mod commit;
 mod cursor;
 mod log;

@@ -2,23 +2,26 @@
 //! that is never ahead of them.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     io,
     sync::Arc,
     time::Duration,
 };
 
-use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
-use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use async_nats::{
+    Message, Subscriber, client::PublishErrorKind as SendErrorKind, jetstream::context::PublishErrorKind,
+};
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, MissedTickBehavior},
+    time::{Instant, MissedTickBehavior, timeout},
 };
 use weir_runtime::{Shutdown, retry::Backoff};
-use weir_telemetry::Span;
 
 use super::{
-    Durability, Inner, cursor,
+    Durability, Inner,
+    acks::{Acks, PATIENCE},
+    cursor,
     log::Closing,
     record::{self, Kind},
     recover::damaged,
@@ -28,6 +31,9 @@ use crate::{Bus, Event, Link, trace};
 
 /// How often the cursor is written and used-up segments are deleted.
 const TICK: Duration = Duration::from_secs(1);
+/// Events are gathered this long before they are sent, unless somebody waits for them to be in JetStream: a busy
+/// process sends many in one write, and hears of many at once.
+const GATHER: Duration = Duration::from_millis(2);
 /// Records read from disk at once.
 const READ_RECORDS: usize = 512;
 /// Segment number that stands for records the disk never took.
@@ -42,8 +48,7 @@ struct Unacked {
 }
 
 /// One event: its record's position, and which of the record's events it is.
-type Key = (Position, usize);
-type Sent = BoxFuture<'static, (Key, Result<(), PublishErrorKind>)>;
+pub(super) type Key = (Position, usize);
 
 pub(super) struct Publisher {
     inner: Arc<Inner>,
@@ -54,13 +59,13 @@ pub(super) struct Publisher {
     unacked: BTreeMap<Position, Unacked>,
     /// To be sent (again).
     ready: VecDeque<Key>,
-    in_flight: FuturesUnordered<Sent>,
-    in_flight_keys: HashSet<Key>,
+    acks: Acks,
     /// Everything before it was taken out of the log.
     taken_to: Position,
     nowhere: u64,
     stored: Option<Position>,
     paused_until: Option<Instant>,
+    gather_until: Option<Instant>,
     backoff: Backoff,
 }
 
@@ -71,21 +76,25 @@ impl Publisher {
         Self {
             inner,
             down: bus.link(),
+            acks: Acks::new(bus.client()),
             bus,
             link,
             unacked: BTreeMap::new(),
             ready: VecDeque::new(),
-            in_flight: FuturesUnordered::new(),
-            in_flight_keys: HashSet::new(),
             taken_to,
             nowhere: 0,
             stored: None,
             paused_until: None,
+            gather_until: None,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
         }
     }
 
     pub(super) async fn run(mut self, shutdown: Shutdown) {
+        let mut answers = match self.bus.client().subscribe(self.acks.subject()).await {
+            Ok(answers) => answers,
+            Err(error) => return tracing::error!(%error, "acknowledgements cannot be received"),
+        };
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut give_up: Option<Instant> = None;
@@ -98,9 +107,12 @@ impl Publisher {
             if give_up.is_some_and(|at| self.may_stop(at)) {
                 break;
             }
-            let (open, paused) = (self.may_send(), self.paused_until);
+            let (open, waiting) = (self.may_send(), self.paused_until.max(self.gather_until));
             tokio::select! {
-                Some((key, result)) = self.in_flight.next() => self.answered(key, result),
+                Some(answer) = answers.next() => {
+                    self.answered(&answer);
+                    self.answered_too(&mut answers);
+                }
                 () = inner.news.notified(), if open => {}
                 changed = self.link.changed() => {
                     if changed.is_err() {
@@ -108,8 +120,11 @@ impl Publisher {
                     }
                     self.link_changed();
                 }
-                () = until(paused), if paused.is_some() => self.paused_until = None,
-                _ = tick.tick() => self.housekeeping().await,
+                () = until(waiting), if waiting.is_some() => (self.paused_until, self.gather_until) = (None, None),
+                _ = tick.tick() => {
+                    self.give_up_late();
+                    self.housekeeping().await;
+                }
                 () = shutdown.cancelled(), if give_up.is_none() => {
                     give_up = Some(Instant::now() + Duration::from_millis(inner.config.drain_ms));
                 }
@@ -132,17 +147,23 @@ impl Publisher {
 
     fn may_send(&self) -> bool {
         self.paused_until.is_none()
+            && self.gather_until.is_none()
+            && self.acks.len() < self.inner.config.window
             && self.link.borrow().up
-            && self.in_flight.len() < self.inner.config.window
     }
 
     async fn send_what_fits(&mut self) -> io::Result<()> {
+        let mut any = false;
         while self.may_send() {
             if self.ready.is_empty() && !self.take().await? {
                 break;
             }
             let Some(key) = self.ready.pop_front() else { continue };
             self.send(key).await;
+            any = true;
+        }
+        if any && self.inner.config.durability != Durability::Cluster {
+            self.gather_until = Some(Instant::now() + GATHER);
         }
         Ok(())
     }
@@ -153,19 +174,22 @@ impl Publisher {
         let mut headers = event.headers(source);
         let span = trace::publishing(source, &event.subject, event.id, event.trace());
         trace::put(&mut headers, &span);
-        let sending =
-            self.bus.jetstream().publish_with_headers(event.subject.clone(), headers, event.payload.clone());
+        let (number, reply) = self.acks.next();
+        let (subject, payload) = (event.subject.clone(), event.payload.clone());
+        let sending = self.bus.client().publish_with_reply_and_headers(subject, reply, headers, payload);
         let sent = tokio::select! {
-            sent = sending => sent,
+            biased;
+            sent = timeout(PATIENCE, sending) => sent,
             _ = self.down.wait_for(|l| !l.up) => return self.ready.push_front(key),
         };
         self.inner.metrics.published.inc();
         match sent {
-            Ok(ack) => {
-                self.in_flight_keys.insert(key);
-                self.in_flight.push(answer(key, ack, span).boxed());
+            Ok(Ok(())) => self.acks.sent(number, key, span),
+            Ok(Err(error)) if error.kind() == SendErrorKind::MaxPayloadExceeded => {
+                self.failed(key, PublishErrorKind::MaxPayloadExceeded);
             }
-            Err(error) => self.failed(key, error.kind()),
+            Ok(Err(_)) => self.failed(key, PublishErrorKind::Other),
+            Err(_) => self.failed(key, PublishErrorKind::TimedOut),
         }
     }
 
@@ -217,18 +241,29 @@ impl Publisher {
         self.unacked.insert(at, Unacked { events: record.events, left, waiter: record.waiter });
     }
 
-    fn answered(&mut self, key: Key, result: Result<(), PublishErrorKind>) {
-        // Not there: the connection was lost since, and it has been queued again.
-        if !self.in_flight_keys.remove(&key) {
-            return;
-        }
-        match result {
-            Ok(()) => {
+    fn answered(&mut self, answer: &Message) {
+        // `None`: the connection was lost since, or it was late, and the event has been queued again.
+        match self.acks.answered(answer) {
+            Some((key, Ok(()))) => {
                 self.inner.metrics.acked.inc();
                 self.backoff.reset();
                 self.done(key);
             }
-            Err(error) => self.failed(key, error),
+            Some((key, Err(error))) => self.failed(key, error),
+            None => {}
+        }
+    }
+
+    /// Whatever else has been answered already.
+    fn answered_too(&mut self, answers: &mut Subscriber) {
+        while let Some(Some(answer)) = answers.next().now_or_never() {
+            self.answered(&answer);
+        }
+    }
+
+    fn give_up_late(&mut self) {
+        for key in self.acks.late() {
+            self.failed(key, PublishErrorKind::TimedOut);
         }
     }
 
@@ -267,12 +302,11 @@ impl Publisher {
     /// Answers to what was in flight will not come: it is sent again over the next connection, under the same ids.
     fn link_changed(&mut self) {
         let link = *self.link.borrow_and_update();
-        let mut lost: Vec<_> = self.in_flight_keys.drain().collect();
+        let mut lost = self.acks.drain();
         lost.sort_unstable();
         for key in lost.into_iter().rev() {
             self.ready.push_front(key);
         }
-        self.in_flight = FuturesUnordered::new();
         self.paused_until = None;
         self.backoff.reset();
         tracing::info!(
@@ -336,14 +370,6 @@ async fn until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-async fn answer(key: Key, ack: PublishAckFuture, mut span: Span) -> (Key, Result<(), PublishErrorKind>) {
-    let answer = ack.await.map(drop).map_err(|e| e.kind());
-    if let Err(error) = &answer {
-        span.fail(error.to_string());
-    }
-    (key, answer)
 }
 
 /// Reads closing records from one segment; gives the position reached.
