@@ -87,11 +87,14 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::BeginFailed => true,
         sqlx::Error::Database(error) => {
             let code = error.code().unwrap_or_default();
-            // Classes: connection, wrong credentials, wrong database, resources, operator intervention (restart,
-            // statement timeout), I/O of the server. Single codes: serialization failure, deadlock, lock and idle
-            // timeouts, read-only (a failover left us on the old primary).
-            ["08", "28", "3D", "53", "57", "58"].iter().any(|class| code.starts_with(class))
-                || ["40001", "40P01", "55P03", "25P03", "25006"].contains(&&*code)
+            // Classes: connection, the state of the transaction (read-only after a failover, or a pooler gave us
+            // somebody else's), a prepared statement that a pooler lost, wrong credentials, wrong database,
+            // resources, something in use or locked, operator intervention (restart, statement timeout), I/O of the
+            // server, its own damage. Single codes: serialization failure, deadlock.
+            ["08", "25", "26", "28", "3D", "53", "55", "57", "58", "XX"]
+                .iter()
+                .any(|class| code.starts_with(class))
+                || ["40001", "40P01"].contains(&&*code)
         }
         _ => false,
     }

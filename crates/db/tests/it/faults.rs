@@ -102,3 +102,23 @@ async fn a_constraint_is_named_and_its_text_is_not_shown() {
     assert_eq!((shown.code(), shown.message()), (Code::Internal, "internal error"));
     assert!(shown.chain().contains("notes_pkey"), "{}", shown.chain());
 }
+
+#[tokio::test]
+async fn the_servers_trouble_is_not_put_down_to_the_values() {
+    let database = database().await;
+    let db = pool(&database.app_url, 1);
+    // A damaged page, a transaction that had failed, what a pooler mixed up, what somebody else uses.
+    for code in ["XX001", "25P02", "25001", "26000", "55000", "55006"] {
+        let error = raised(&db, code).await;
+        assert!(matches!(error, DbError::Unavailable(_)) && !error.is_about_values(), "{code}: {error:?}");
+    }
+    for code in ["22003", "23505", "P0001"] {
+        assert!(raised(&db, code).await.is_about_values(), "{code}");
+    }
+}
+
+async fn raised(db: &Db, code: &str) -> DbError {
+    let mut tx = db.lookup(&service()).await.unwrap();
+    let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'as asked' USING ERRCODE = '{code}'; END $$");
+    sqlx::query(sqlx::AssertSqlSafe(raise)).execute(tx.conn()).await.unwrap_err().into()
+}
