@@ -43,6 +43,8 @@ pub struct Config {
     pub max_concurrent_requests: u32,
     /// Model calls in progress for one tenant in this process.
     pub max_concurrent_per_tenant: u32,
+    /// Other calls of one tenant in progress in this process: all that isn't a model call.
+    pub max_concurrent_rest_per_tenant: u32,
     /// Tenants whose limits are tracked at once.
     pub max_tenants: usize,
 }
@@ -64,6 +66,7 @@ impl Default for Config {
             unknown_keys_per_address: 600,
             max_concurrent_requests: 4_096,
             max_concurrent_per_tenant: 1_024,
+            max_concurrent_rest_per_tenant: 64,
             max_tenants: 200_000,
         }
     }

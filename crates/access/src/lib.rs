@@ -42,7 +42,7 @@ use crate::{
 pub use crate::{
     config::Config,
     grant::Grant,
-    limit::{Limits, Permit, RateState, Slot, Standing},
+    limit::{Limits, Permit, RateState, Slot, Standing, Visit},
 };
 
 const REFRESH_QUEUE: usize = 1_024;
@@ -299,7 +299,24 @@ impl Access {
         }
     }
 
-    /// Where the grant's tenant stands, for the headers of a refusal.
+    /// Admits one call that is no model call. A platform key is under no tenant's limits, whomever it acts for.
+    ///
+    /// # Errors
+    /// `RateLimited`, with the time after which it may be tried again; `TenantRequired` for a grant without a tenant
+    /// that is no platform key.
+    pub fn admit_rest(&self, grant: &Grant) -> Result<Option<Visit>, Error> {
+        if grant.is_platform() {
+            return Ok(None);
+        }
+        let tenant = grant.limiter().ok_or_else(tenant_required)?;
+        let now = self.0.lookup.ticker.now();
+        match tenant.enter_rest(self.0.config.max_concurrent_rest_per_tenant, now) {
+            Ok(()) => Ok(Some(Visit::new(tenant.clone()))),
+            Err(refusal) => Err(self.refused(refusal)),
+        }
+    }
+
+    /// Where the grant's tenant stands, for the headers of an answer.
     #[must_use]
     pub fn rate(&self, grant: &Grant) -> RateState {
         let state = |tenant: &Arc<Tenant>| tenant.state(self.0.lookup.ticker.now());

@@ -6,7 +6,7 @@ use axum::body::Body;
 use http::{HeaderMap, HeaderName, Method, Uri};
 use http_body_util::BodyExt as _;
 use hyper::upgrade::OnUpgrade;
-use weir_access::Grant;
+use weir_access::{Grant, RateState};
 use weir_error::{Code, Error};
 use weir_types::{Deadline, RequestContext, RequestId, TraceContext};
 
@@ -31,6 +31,8 @@ pub(crate) struct Asked {
     pub(crate) trace: Option<TraceContext>,
     /// Known once a key was checked.
     pub(crate) who: OnceLock<Who>,
+    /// Where the tenant stood when a call that is no model call was admitted or refused.
+    pub(crate) rate: OnceLock<RateState>,
 }
 
 impl Asked {
@@ -41,6 +43,7 @@ impl Asked {
             request_id: text(REQUEST_ID).and_then(RequestId::parse).unwrap_or_default(),
             trace: text(TRACEPARENT).and_then(TraceContext::parse),
             who: OnceLock::new(),
+            rate: OnceLock::new(),
             peer: weir_runtime::client_ip(&parts.extensions),
             upgrade: parts.extensions.remove::<OnUpgrade>(),
             method: parts.method,

@@ -116,7 +116,6 @@ impl House {
         if endpoint == Endpoint::ChatSocket {
             return websocket::hand_over(self, asked).await;
         }
-        let _slot = self.access.enter()?;
         match endpoint {
             Endpoint::CountTokens => chat::count_tokens(self, asked, body).await,
             Endpoint::Rest(route) => rest::serve(self, asked, route, body).await,
@@ -144,6 +143,9 @@ impl House {
         }
         if let Some(value) = asked.trace.and_then(|t| HeaderValue::from_str(&t.to_string()).ok()) {
             headers.insert(TRACEPARENT, value);
+        }
+        if let Some(rate) = asked.rate.get() {
+            reply::rate_headers(headers, rate);
         }
         headers.insert(NO_SNIFF.0, NO_SNIFF.1);
         self.cors.mark(origin, headers);

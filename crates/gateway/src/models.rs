@@ -110,13 +110,14 @@ pub(crate) async fn get(house: &House, asked: &Asked, id: &str) -> Answer {
 }
 
 async fn models(house: &House, asked: &Asked) -> Result<Arc<[Model]>, Error> {
-    let _slot = house.access.enter()?;
     let grant = house.tenant_grant(asked).await?;
+    let _visit = house.admit_rest(asked, &grant)?;
     let ctx = asked.context(&grant, house.config.call_timeout);
     require_scope(&ctx, scope::MODELS_READ)?;
     if let Some(models) = house.models.fresh() {
         return Ok(models);
     }
+    let _slot = house.access.enter()?;
     let mut client = ChatClient::new(house.orchestrator.clone());
     let answer = client.list_models(weir_rpc::request(&ctx, ListModelsRequest {})).await?;
     let models: Arc<[Model]> = answer.into_inner().models.into();

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use http::{HeaderValue, header};
+use weir_access::{Grant, Visit};
 use weir_error::{Code, Error, require_scope};
 use weir_proto::api::Caller;
 use weir_rest::{Answer as Answered, Operation, Route};
@@ -22,6 +23,7 @@ pub(crate) async fn serve(house: &House, asked: &Asked, route: &'static Route, b
         Caller::Unspecified => house.tenant_grant(asked).await?,
         Caller::Any | Caller::Platform => house.grant(asked).await?,
     };
+    let _visit = house.admit_rest(asked, &grant)?;
     let ctx = asked.context(&grant, house.config.call_timeout);
     may(&ctx, operation)?;
     let limit = MAX_BODY.min(house.config.max_body.as_usize());
@@ -34,6 +36,8 @@ pub(crate) async fn serve(house: &House, asked: &Asked, route: &'static Route, b
     } else {
         Default::default()
     };
+    // Taken only now: a body that comes slowly keeps nobody else waiting.
+    let _slot = house.access.enter()?;
     let path = endpoint::canonical(asked.uri.path());
     let message = api.request(binding, path, asked.uri.query().unwrap_or_default(), &body)?;
     let transport = house.transport(operation.service()).ok_or_else(|| {
@@ -60,6 +64,18 @@ fn may(ctx: &RequestContext, operation: &Operation) -> Result<(), Error> {
 }
 
 impl House {
+    /// A tenant's place and request for a call that is no model call, and the headers that tell of it.
+    ///
+    /// # Errors
+    /// `RateLimited`.
+    pub(crate) fn admit_rest(&self, asked: &Asked, grant: &Grant) -> Result<Option<Visit>, Error> {
+        let admitted = self.access.admit_rest(grant);
+        if !grant.is_platform() {
+            let _ = asked.rate.set(self.access.rate(grant));
+        }
+        admitted
+    }
+
     /// The way to a service by its name in the contract's packages.
     pub(crate) fn transport(&self, service: &str) -> Option<&Transport> {
         Some(match service {

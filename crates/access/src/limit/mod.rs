@@ -9,7 +9,7 @@ mod tenant;
 
 pub(crate) use bucket::Bucket;
 pub use headers::{RateState, Standing};
-pub use permit::Permit;
+pub use permit::{Permit, Visit};
 pub(crate) use registry::Registry;
 pub use slots::Slot;
 pub(crate) use slots::Slots;

@@ -60,6 +60,22 @@ impl Drop for Permit {
     }
 }
 
+/// One admitted call that is no model call, until dropped.
+#[derive(Debug)]
+pub struct Visit(Arc<Tenant>);
+
+impl Visit {
+    pub(crate) fn new(tenant: Arc<Tenant>) -> Self {
+        Self(tenant)
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.leave_rest();
+    }
+}
+
 fn before_any_attempt(code: Code) -> bool {
     matches!(
         code,

@@ -16,6 +16,8 @@ use super::{Bucket, Limits, RateState, Standing, Terms};
 #[derive(Debug)]
 pub(crate) struct Tenant {
     active: AtomicU32,
+    /// Calls in progress that are no model calls.
+    rest: AtomicU32,
     /// False spares tenants without limits the lock.
     limited: AtomicBool,
     suspended: AtomicBool,
@@ -71,6 +73,7 @@ impl Tenant {
     pub(crate) fn new(terms: Terms, now: u64) -> Arc<Self> {
         let tenant = Self {
             active: AtomicU32::new(0),
+            rest: AtomicU32::new(0),
             limited: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
             buckets: Mutex::new(Buckets::default()),
@@ -125,6 +128,23 @@ impl Tenant {
         self.active.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// Counts a call in that is no model call: it counts among the requests, and takes no tokens, nor does a debt of
+    /// tokens keep it out. Nothing is taken when it is refused. [`Tenant::leave_rest`] must follow.
+    pub(crate) fn enter_rest(&self, max: u32, now: u64) -> Result<(), Refusal> {
+        if self.rest.fetch_add(1, Ordering::AcqRel) >= max {
+            self.leave_rest();
+            return Err(Refusal::Concurrency { limit: max });
+        }
+        if !self.limited.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.buckets.lock().take_request(now).inspect_err(|_| self.leave_rest())
+    }
+
+    pub(crate) fn leave_rest(&self) {
+        self.rest.fetch_sub(1, Ordering::AcqRel);
+    }
+
     /// Replaces `charged` by `actual` and answers what is charged now.
     pub(crate) fn settle(&self, charged: u64, actual: u64, now: u64) -> u64 {
         if !self.limited.load(Ordering::Acquire) {
@@ -162,6 +182,7 @@ impl Tenant {
         let mut buckets = self.buckets.lock();
         buckets.refill(now);
         self.active.load(Ordering::Acquire) == 0
+            && self.rest.load(Ordering::Acquire) == 0
             && [&buckets.requests, &buckets.tokens].into_iter().flatten().all(Bucket::is_full)
     }
 }
@@ -171,6 +192,17 @@ impl Buckets {
         for bucket in [&mut self.requests, &mut self.tokens].into_iter().flatten() {
             bucket.refill(now);
         }
+    }
+
+    fn take_request(&mut self, now: u64) -> Result<(), Refusal> {
+        let Some(bucket) = &mut self.requests else { return Ok(()) };
+        bucket.refill(now);
+        let wait = bucket.wait(1);
+        if wait != Some(Duration::ZERO) {
+            return Err(Refusal::Requests { limit: bucket.per_minute(), wait });
+        }
+        bucket.take(1);
+        Ok(())
     }
 
     /// From both buckets or from none.
@@ -303,6 +335,22 @@ mod tests {
         assert_eq!(now(), (Some(7), false), "nothing is known of its age");
         tenant.set(at(6, 60, false), 0);
         assert_eq!(now(), (Some(60), false));
+    }
+
+    #[test]
+    fn other_calls_have_places_of_their_own_and_count_among_the_requests() {
+        let tenant = Tenant::new(limits(Some(3), Some(10)), 0);
+        tenant.enter(10, 1, 0).unwrap();
+        assert_eq!(tenant.enter_rest(1, 0), Ok(()), "neither tokens nor model calls stand in the way");
+        assert_eq!(tenant.enter_rest(1, 0), Err(Refusal::Concurrency { limit: 1 }));
+        tenant.leave();
+        tenant.leave_rest();
+        assert_eq!(tenant.enter_rest(1, 0), Ok(()));
+        tenant.leave_rest();
+        assert!(matches!(tenant.enter_rest(1, 0), Err(Refusal::Requests { limit: 3, .. })));
+        assert!(tenant.is_idle(60_000_000_000), "a refused call holds nothing");
+        tenant.enter_rest(1, 60_000_000_000).unwrap();
+        assert!(!tenant.is_idle(120_000_000_000));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(crate) async fn count_tokens(house: &House, asked: &Asked, body: Body) -> An
     let ctx = asked.context(&grant, house.config.call_timeout);
     require_scope(&ctx, scope::CHAT_WRITE)?;
     let (body, _upload) = house.read_body(&grant, body).await?;
+    let _slot = house.access.enter()?;
     let view = MessagesView::scan_for_count(&body)?;
     let _permit = house.access.admit(&grant, 0)?;
     let request = CountTokensRequest {

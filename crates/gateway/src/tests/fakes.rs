@@ -367,7 +367,11 @@ impl analytics::analytics_server::Analytics for Fakes {
     ) -> Result<Response<analytics::HourlyKpisResponse>, Status> {
         let request = self.note("hourly_kpis", request)?;
         let hour = analytics::HourKpis { model: request.model.clone(), requests: 2, ..Default::default() };
+        let slow = request.model == "slow";
         *self.0.kpis_asked.lock() = Some(request);
+        if slow {
+            self.0.release.subscribe().wait_for(|r| *r).await.unwrap();
+        }
         Ok(Response::new(analytics::HourlyKpisResponse { data: vec![hour] }))
     }
 }

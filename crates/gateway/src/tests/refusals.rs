@@ -223,6 +223,73 @@ async fn a_body_that_comes_slowly_takes_its_tenants_uploads_only() {
 }
 
 #[tokio::test]
+async fn other_bodies_that_come_slowly_keep_nobody_waiting_either() {
+    for path in ["/v1/api-keys", "/v1/messages/count_tokens"] {
+        let access = weir_access::Config { max_concurrent_requests: 1, ..weir_access::Config::default() };
+        let house = house_with(Config::default(), access, None);
+        let (body, asked) = awaited();
+        let mut slow = Box::pin(post(path, &json!({})).key(&house.key).body(body).send(&house));
+        while !asked.load(std::sync::atomic::Ordering::SeqCst) {
+            assert!(futures_util::poll!(&mut slow).is_pending());
+            tokio::task::yield_now().await;
+        }
+        for ask in [get("/v1/models"), get("/v1/api-keys"), post("/v1/chat/completions", &chat("sim-1"))] {
+            assert_eq!(ask.key(&house.key).send(&house).await.status(), StatusCode::OK, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_that_are_no_model_calls_have_few_places_for_each_tenant() {
+    let access = weir_access::Config { max_concurrent_rest_per_tenant: 1, ..weir_access::Config::default() };
+    let house = house_with(Config::default(), access, None);
+    let mut slow = Box::pin(get("/v1/analytics/kpis/hourly?model=slow").key(&house.key).send(&house));
+    while house.fakes.called("hourly_kpis") == 0 {
+        assert!(futures_util::poll!(&mut slow).is_pending());
+        tokio::task::yield_now().await;
+    }
+    for path in ["/v1/api-keys", "/v1/models"] {
+        let refused = get(path).key(&house.key).send(&house).await;
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{path}");
+        assert_eq!(header(&refused, "retry-after"), Some("1"));
+    }
+    let model_call = post("/v1/chat/completions", &chat("sim-1")).key(&house.key);
+    assert_eq!(model_call.send(&house).await.status(), StatusCode::OK);
+    let other = house.fakes.add_key(TenantId::new(), |_| {});
+    for (path, key) in [("/v1/api-keys", &other), ("/v1/tenants", &house.admin)] {
+        assert_eq!(get(path).key(key).send(&house).await.status(), StatusCode::OK);
+    }
+    house.fakes.release();
+    assert_eq!(slow.await.status(), StatusCode::OK);
+    assert_eq!(get("/v1/api-keys").key(&house.key).send(&house).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn every_call_counts_among_its_tenants_requests() {
+    let house = house();
+    let tenant = json!({ "name": "Acme", "rate_limits": { "requests_per_minute": 2 } });
+    let (_, tenant) = post("/v1/tenants", &tenant).key(&house.admin).json(&house).await;
+    let id = tenant["id"].as_str().unwrap();
+    let key = house.fakes.add_key(id.parse().unwrap(), limits(Some(2), None));
+    for (path, left) in [("/v1/api-keys", "1"), ("/v1/models", "0")] {
+        let answer = get(path).key(&key).send(&house).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(header(&answer, "x-ratelimit-remaining-requests"), Some(left));
+    }
+    for ask in [get("/v1/models"), post("/v1/api-keys", &json!({ "name": "x" }))] {
+        let refused = ask.key(&key).send(&house).await;
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(header(&refused, "retry-after").is_some());
+        assert_eq!(header(&refused, "x-ratelimit-limit-requests"), Some("2"));
+    }
+    assert_eq!(house.fakes.called("create_api_key"), 0);
+    let platform = get("/v1/api-keys").key(&house.admin).header("x-tenant-id", id);
+    let answer = platform.send(&house).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(header(&answer, "x-ratelimit-limit-requests"), None);
+}
+
+#[tokio::test]
 async fn a_key_that_may_not_chat_is_told_before_its_body_came() {
     let house = house();
     let key = house.fakes.add_key(house.tenant, |grant| grant.scopes = vec![scope::MODELS_READ.to_owned()]);
