@@ -27,6 +27,8 @@ use crate::{Identity, Slot, Transport, context, request, server};
 #[derive(Clone, Default)]
 struct Fake {
     dropped: Arc<Notify>,
+    /// An answer that is not read has filled its window.
+    full: Arc<Notify>,
     calls: Arc<AtomicUsize>,
 }
 
@@ -37,6 +39,10 @@ impl Drop for NotifyOnDrop {
         self.0.notify_one();
     }
 }
+
+const FRAME: usize = 16 << 10;
+/// So many frames are asked for only when those before them have taken a window of 64 KiB.
+const WINDOW_FRAMES: usize = 4;
 
 type Frames = Pin<Box<dyn Stream<Item = Result<CompleteFrame, Status>> + Send>>;
 
@@ -64,6 +70,15 @@ impl Chat for Fake {
                 Box::pin(stream::iter([data(b"a")]).chain(stream::once(async move {
                     let _guard = guard;
                     std::future::pending().await
+                })))
+            }
+            "flood" => {
+                let full = self.full.clone();
+                Box::pin(stream::iter((0..64).map(move |n| {
+                    if n == WINDOW_FRAMES {
+                        full.notify_one();
+                    }
+                    data(&[0; FRAME])
                 })))
             }
             _ => Box::pin(stream::iter([data(b"a"), data(b"b")])),
@@ -197,6 +212,21 @@ async fn dropping_a_stream_drops_the_work() {
         drop(stream);
         tokio::time::timeout(Duration::from_secs(10), fake.dropped.notified()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_stall_no_others() {
+    let fake = Fake::default();
+    let [_, (_, mut client)] = both(&fake).await;
+    let mut unread = Vec::new();
+    // One on each connection.
+    for _ in 0..crate::transport::CONNECTIONS {
+        unread.push(client.complete(request(&caller(), ask("flood"))).await.unwrap());
+        fake.full.notified().await;
+    }
+    let read = client.complete(request(&caller(), ask("flood"))).await.unwrap().into_inner();
+    let frames = tokio::time::timeout(Duration::from_secs(10), read.count()).await.unwrap();
+    assert_eq!(frames, 64);
 }
 
 #[tokio::test]

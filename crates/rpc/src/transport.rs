@@ -31,7 +31,11 @@ use crate::{
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// To one service: a connection carries a bounded number of calls at once, and stays with one replica.
-const CONNECTIONS: usize = 4;
+pub(crate) const CONNECTIONS: usize = 4;
+/// What one answer may hold back of itself while its caller does not read.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// As much for every stream a peer admits by default: those that are not read stall none of the others.
+const CONNECTION_WINDOW: u32 = 1_024 * STREAM_WINDOW;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -115,7 +119,8 @@ impl Transport {
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
-            .http2_adaptive_window(true);
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
         let channels: Vec<_> = (0..CONNECTIONS).map(|_| endpoint.connect_lazy()).collect();
         let pool = Arc::new(Pool { channels, next: AtomicUsize::new(0), audience, identity });
         Self(Kind::Remote(Remote { channel: pool.next(), pool }))
