@@ -28,6 +28,28 @@ const GLOBAL_INDEXES: &[(&str, &str)] = &[
         "routing.outbox_seq",
         "a relay takes the oldest of all tenants; only routing.outbox_take and _settle search it",
     ),
+    ("control.outbox_order", "as control.outbox_seq, those that were refused behind the others"),
+    ("routing.outbox_order", "as routing.outbox_seq, those that were refused behind the others"),
+];
+
+/// Functions with their owner's rights that answer whoever may call them, and why.
+const OPEN_FUNCTIONS: &[(&str, &str)] = &[
+    (
+        "control.resolve_key(bytea,bigint)",
+        "the older control.key_grant, until no version of the services calls it",
+    ),
+    (
+        "control.list_tenants(uuid,integer)",
+        "the older control.tenants_page, until no version of the services calls it",
+    ),
+    (
+        "billing.prune_inbox(integer,integer)",
+        "shows nothing; forgets only what is older than anything redelivered",
+    ),
+    (
+        "analytics.prune_inbox(integer,integer)",
+        "shows nothing; forgets only what is older than anything redelivered",
+    ),
 ];
 
 const POLICY: &str = "(tenant_id = (NULLIF(current_setting('app.tenant_id'::text, true), ''::text))::uuid)";
@@ -154,6 +176,14 @@ async fn violations(conn: &mut PgConnection) -> Vec<String> {
             found.push(format!("{table}: has no tenant_id and no reason for that"));
         }
     }
+    let open = "SELECT p.oid::regprocedure::text FROM pg_proc p \
+         JOIN weir.grants g ON g.kind = 'function' AND g.object = p.oid::regprocedure::text \
+         WHERE p.prosecdef AND p.prosrc !~ '\\mPERFORM weir\\.require\\('";
+    for function in strings(conn, &format!("{types}{open}")).await {
+        if !listed(OPEN_FUNCTIONS, &function) {
+            found.push(format!("{function}: asks not who calls, without a reason for that"));
+        }
+    }
     found
 }
 
@@ -209,6 +239,11 @@ async fn the_walk_sees_what_is_wrong() {
             "does not fix its search path",
         ),
         ("CREATE FUNCTION chat.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "without having been exposed"),
+        (
+            "CREATE FUNCTION chat.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp \
+             AS 'SELECT 1'; CALL weir.expose('chat.f()')",
+            "asks not who calls",
+        ),
     ];
     let mut conn = admin(&database).await;
     for (sql, expected) in bad {

@@ -82,6 +82,37 @@ async fn a_letter_that_is_refused_holds_up_its_own_key_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_letters_of_one_key_are_taken_within_a_statement_s_time() {
+    let world = World::ready().await;
+    let tenant = TenantId::new();
+    world
+        .admin(&format!(
+            "INSERT INTO control.outbox (tenant_id, key, event_id, subject, payload, time_ms) \
+             SELECT '{tenant}', 'a', gen_random_uuid(), 'weir.audit.{tenant}.a', int4send(n), 0 \
+             FROM generate_series(1, 20000) n ORDER BY n; ANALYZE control.outbox"
+        ))
+        .await;
+    let pass = world.relay().pass().await.unwrap();
+    assert!(pass.published > 0 && pass.failed == 0, "{pass:?}");
+    let first: Vec<_> = world.stored().await.iter().map(|s| number(&s.2)).collect();
+    assert_eq!(first, (1..=pass.published as u32).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_that_were_refused_go_behind_the_others() {
+    let world = World::ready().await;
+    let tenant = TenantId::new();
+    let nowhere = |key: String, n| Letter { subject: "nowhere.at.all".into(), ..letter(tenant, &key, n) };
+    let refused: Vec<_> = (0..300).map(|n| nowhere(format!("k{}", n / 2), n)).collect();
+    world.write(tenant, &refused).await;
+    world.admin("UPDATE control.outbox SET failures = 1").await;
+    world.write(tenant, &[letter(tenant, "a", 1)]).await;
+    let pass = world.relay().pass().await.unwrap();
+    assert_eq!(pass.published, 1);
+    assert!(pass.failed > 0, "they are tried again all the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_services_read_an_outbox_and_nobody_writes_for_another_tenant() {
     let world = World::new().await;
     let tenant = TenantId::new();
