@@ -27,7 +27,7 @@ use std::sync::Arc;
 use axum::Router;
 use weir_access::Access;
 use weir_error::Error;
-use weir_rpc::Transport;
+use weir_rpc::{Identity, Transport};
 use weir_runtime::Tasks;
 use weir_telemetry::{ActiveStreams, Errors, HttpMetrics, Metrics};
 use weir_types::Clock;
@@ -49,6 +49,8 @@ pub struct Deps {
     pub router: Transport,
     /// Where realtime listens, as `host:port`; `None` when it is not there.
     pub realtime: Option<String>,
+    /// Who the gateway is to realtime, which believes it whose connections it hands over.
+    pub identity: Arc<Identity>,
     pub metrics: Metrics,
     pub clock: Arc<dyn Clock>,
     /// WebSocket tunnels run here, and the reading of bodies that nobody wants.
@@ -84,7 +86,7 @@ pub(crate) struct House {
 pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
     config.check()?;
     Ok(Service(Arc::new(House {
-        realtime: Realtime::new(deps.realtime, config.max_websockets, deps.tasks.clone()),
+        realtime: Realtime::new(deps.realtime, deps.identity, config.max_websockets, deps.tasks.clone()),
         models: ModelList::new(config.models_for, deps.clock),
         cors: Cors::new(&config.cors_origins),
         access: deps.access,

@@ -17,6 +17,7 @@ async fn start(site: Site) -> anyhow::Result<Room> {
         ingestion: site.peer(Name::Ingestion)?,
         router: site.peer(Name::Router)?,
         realtime: Some(site.address(Name::Realtime)?),
+        identity: site.identity()?,
         metrics: site.metrics(),
         clock: site.clock(),
         tasks: site.edge().clone(),

@@ -15,6 +15,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use weir_error::{Code, Error};
+use weir_rpc::{INTRODUCTION, Identity};
 use weir_runtime::{OnFailure, Shutdown, Tasks};
 
 use crate::{
@@ -56,14 +57,22 @@ struct Patience {
 /// The way to realtime.
 pub(crate) struct Realtime {
     address: Option<String>,
+    identity: Arc<Identity>,
     free: Arc<Semaphore>,
     tasks: Tasks,
 }
 
 impl Realtime {
-    pub(crate) fn new(address: Option<String>, max: u32, tasks: Tasks) -> Self {
+    pub(crate) fn new(address: Option<String>, identity: Arc<Identity>, max: u32, tasks: Tasks) -> Self {
         let max = usize::try_from(max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { address, free: Arc::new(Semaphore::new(max)), tasks }
+        Self { address, identity, free: Arc::new(Semaphore::new(max)), tasks }
+    }
+}
+
+#[cfg(test)]
+impl Realtime {
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
     }
 }
 
@@ -78,7 +87,7 @@ pub(crate) async fn hand_over(house: &House, asked: &Asked) -> Answer {
             .with_retry_after(Duration::from_secs(1))
     })?;
     let address = realtime.address.as_deref().ok_or_else(|| away(io::Error::other("not configured")))?;
-    let request = forwarded(asked)?;
+    let request = forwarded(asked, &realtime.identity)?;
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, ask(address, request, &realtime.tasks)).await;
     let mut answer = answer.map_err(away)??;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -95,7 +104,7 @@ pub(crate) async fn hand_over(house: &House, asked: &Asked) -> Answer {
 }
 
 /// The client's request, as this connection's own.
-fn forwarded(asked: &Asked) -> Result<Request<Empty<Bytes>>, Error> {
+fn forwarded(asked: &Asked, identity: &Identity) -> Result<Request<Empty<Bytes>>, Error> {
     let target = match asked.uri.query() {
         Some(query) => format!("{PATH}?{query}"),
         None => PATH.to_owned(),
@@ -111,6 +120,7 @@ fn forwarded(asked: &Asked) -> Result<Request<Empty<Bytes>>, Error> {
         headers.insert(TRACEPARENT, trace);
     }
     headers.remove(FORWARDED_FOR);
+    headers.insert(INTRODUCTION, identity.introduction("realtime").map_err(Error::internal)?);
     if let Some(address) = asked.peer.and_then(|peer| HeaderValue::from_str(&peer.to_string()).ok()) {
         headers.insert(FORWARDED_FOR, address);
     }

@@ -10,6 +10,7 @@ use axum::{
 };
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
 use weir_error::{Code, Error};
+use weir_rpc::{INTRODUCTION, Identity};
 use weir_runtime::OnFailure;
 use weir_types::{RequestId, TraceContext};
 
@@ -23,6 +24,7 @@ const TENANT: HeaderName = HeaderName::from_static("x-tenant-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Most connections are idle most of the time: small buffers, grown when used.
 const BUFFER_BYTES: usize = 4 << 10;
 
@@ -43,7 +45,7 @@ async fn upgrade(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let request_id = text(&headers, &REQUEST_ID).and_then(RequestId::parse).unwrap_or_default();
-    let address = weir_runtime::client_ip(&extensions);
+    let address = client_address(&shared.identity, &headers, &extensions);
     match greet(&shared, &headers, address, &request_id).await {
         Ok(greeting) => match upgrade {
             Ok(upgrade) => hand_over(shared, upgrade, greeting),
@@ -54,6 +56,13 @@ async fn upgrade(
         },
         Err(error) => problem(&error, &request_id),
     }
+}
+
+/// The gateway says whom it serves, wherever it runs; anybody else is believed as far as `listen.trusted_proxies` go.
+fn client_address(identity: &Identity, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
+    let told = || text(headers, &FORWARDED_FOR)?.parse().ok();
+    let handed_over = identity.is_introduced(headers.get(INTRODUCTION), "gateway");
+    handed_over.then(told).flatten().or_else(|| weir_runtime::client_ip(extensions))
 }
 
 /// What the request's headers decide.

@@ -17,7 +17,7 @@ use weir_access::Access;
 use weir_error::Error;
 use weir_kv::Kv;
 use weir_proto::{chat::chat_client::ChatClient, realtime::realtime_server::RealtimeServer};
-use weir_rpc::Transport;
+use weir_rpc::{Identity, Transport};
 use weir_runtime::{Shutdown, Tasks};
 use weir_telemetry::Metrics;
 use weir_types::Clock;
@@ -32,6 +32,8 @@ pub struct Deps {
     pub chat: Transport,
     /// Session records.
     pub kv: Kv,
+    /// Knows the gateway, which says whose connections it hands over.
+    pub identity: Arc<Identity>,
     /// Sessions run as tasks of these; their shutdown drains them.
     pub tasks: Tasks,
     pub metrics: Metrics,
@@ -49,6 +51,7 @@ pub(crate) struct Shared {
     access: Access,
     chat: ChatClient<Transport>,
     kv: Kv,
+    identity: Arc<Identity>,
     tasks: Tasks,
     shutdown: Shutdown,
     metrics: metrics::RealtimeMetrics,
@@ -67,6 +70,7 @@ pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
         access: deps.access,
         chat: ChatClient::new(deps.chat).max_decoding_message_size(max_answer),
         kv: deps.kv,
+        identity: deps.identity,
         shutdown: deps.tasks.shutdown(),
         tasks: deps.tasks,
         metrics: metrics::RealtimeMetrics::new(&deps.metrics),

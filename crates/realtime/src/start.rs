@@ -1,7 +1,6 @@
 //! Realtime in a process.
 
 use weir_access::Access;
-use weir_runtime::Network;
 use weir_service::{Name, Room, Service, Site};
 
 use crate::{Deps, build};
@@ -13,21 +12,12 @@ async fn start(site: Site) -> anyhow::Result<Room> {
         access: Access::of(&site).await?,
         chat: site.peer(Name::Orchestrator)?,
         kv: site.kv()?,
+        identity: site.identity()?,
         tasks: site.edge().clone(),
         metrics: site.metrics(),
         clock: site.clock(),
     };
     let realtime = build(site.config()?, deps)?;
     realtime.spawn(site.tasks());
-    Ok(Room { routes: Some(realtime.routes()), http: realtime.http(), proxies: proxies(&site)? })
-}
-
-/// A gateway in this process hands connections over from this machine.
-fn proxies(site: &Site) -> anyhow::Result<Vec<Network>> {
-    let loopback = ["127.0.0.0/8", "::1"].map(str::parse);
-    if site.is_here(Name::Gateway) {
-        Ok(loopback.into_iter().collect::<Result<_, _>>()?)
-    } else {
-        Ok(Vec::new())
-    }
+    Ok(Room { routes: Some(realtime.routes()), http: realtime.http(), proxies: Vec::new() })
 }

@@ -6,13 +6,15 @@ use std::{collections::HashMap, sync::Arc};
 use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::{SigningKey, VerifyingKey, pkcs8::EncodePrivateKey as _};
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use quick_cache::sync::Cache;
 use rand::RngCore as _;
 use serde::{Deserialize, Serialize};
 use weir_types::{Clock, KeyId, Principal, RequestContext, TenantId, UserId};
 
+/// Carries a service's introduction on what it hands over outside gRPC.
+pub const INTRODUCTION: HeaderName = HeaderName::from_static("x-weir-introduction");
 const LIFETIME_S: i64 = 60;
 /// Those that see credentials, or work for who showed them one. The others act in their own name only.
 const SPEAK_FOR_CALLERS: [&str; 3] = ["gateway", "realtime", "orchestrator"];
@@ -175,6 +177,21 @@ impl Identity {
         Ok(())
     }
 
+    /// By which the service named `audience` knows that this one hands something over: the value of [`INTRODUCTION`].
+    ///
+    /// # Errors
+    /// When it can't be signed, which is a bug.
+    pub fn introduction(&self, audience: &str) -> Result<HeaderValue, IdentityError> {
+        self.token(&RequestContext::service(&self.name), audience)
+    }
+
+    /// Whether the service named `service` introduces itself to this one.
+    #[must_use]
+    pub fn is_introduced(&self, introduction: Option<&HeaderValue>, service: &str) -> bool {
+        let verified = self.verify(introduction);
+        verified.is_ok_and(|who| matches!(&who.principal, Principal::Service(name) if **name == *service))
+    }
+
     /// `Bearer …` for a call on behalf of `ctx` to the service named `audience`.
     pub(crate) fn token(&self, ctx: &RequestContext, audience: &str) -> Result<HeaderValue, IdentityError> {
         let now_s = self.clock.now_ms() / 1_000;
@@ -291,6 +308,24 @@ mod tests {
             scopes: Arc::from(["chat:write".into()]),
             ..RequestContext::service("gateway")
         }
+    }
+
+    #[test]
+    fn a_service_introduces_itself_and_nobody_else() {
+        let clock = ManualClock::at(1_000_000_000_000);
+        let (caller, callee) = pair(&clock);
+        let introduction = caller.introduction("control").unwrap();
+        assert!(callee.is_introduced(Some(&introduction), "gateway"));
+        assert!(!callee.is_introduced(Some(&introduction), "realtime"));
+        let (client, elsewhere) =
+            (caller.token(&ctx(), "control").unwrap(), caller.introduction("router").unwrap());
+        let stranger = Identity::generate("gateway", Arc::new(clock.clone())).unwrap();
+        let forged = stranger.introduction("control").unwrap();
+        for other in [None, Some(&client), Some(&elsewhere), Some(&forged)] {
+            assert!(!callee.is_introduced(other, "gateway"));
+        }
+        clock.advance(120_000);
+        assert!(!callee.is_introduced(Some(&introduction), "gateway"), "too old");
     }
 
     #[test]

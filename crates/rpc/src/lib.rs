@@ -16,7 +16,7 @@ mod tests;
 mod transport;
 
 pub use context::{context, request};
-pub use identity::{Identity, IdentityError, PublicKey};
+pub use identity::{INTRODUCTION, Identity, IdentityError, PublicKey};
 pub use server::{Server, server};
 pub use transport::{Slot, Transport};
 

@@ -13,7 +13,7 @@ use weir_config::Settings;
 use weir_rpc::{Identity, PublicKey};
 use weir_types::Clock;
 
-use crate::{Name, settings::IdentityConfig};
+use crate::{Name, Site, settings::IdentityConfig};
 
 const PADDED_OR_NOT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -76,6 +76,16 @@ impl Identities {
             )));
         }
         Ok(identity.clone())
+    }
+}
+
+impl Site {
+    /// The service's own, for what it hands over or is handed outside gRPC.
+    ///
+    /// # Errors
+    /// The service is not in this process, which is a bug.
+    pub fn identity(&self) -> Result<Arc<Identity>> {
+        self.shared.identities.of(self.name)
     }
 }
 

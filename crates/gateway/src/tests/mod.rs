@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use weir_access::Access;
 use weir_proto::control::{KeyGrant, RateLimits};
-use weir_rpc::Transport;
+use weir_rpc::{Identity, Transport};
 use weir_runtime::Tasks;
 use weir_telemetry::Metrics;
 use weir_types::{
@@ -71,6 +71,7 @@ fn house_with(config: Config, access: weir_access::Config, realtime: Option<Stri
         ingestion: transport.clone(),
         router: transport,
         realtime,
+        identity: Arc::new(Identity::generate("gateway", Arc::new(clock.clone())).unwrap()),
         metrics: metrics.clone(),
         clock: Arc::new(clock.clone()),
         tasks: tasks.clone(),

@@ -76,6 +76,7 @@ async fn connect(house: &House, path: &str, id: &str) -> (Response<Incoming>, Ta
         .header("sec-websocket-version", "13")
         .header("x-request-id", id)
         .header("x-forwarded-for", "203.0.113.9")
+        .header("x-weir-introduction", "Bearer mine")
         .body(Empty::<Bytes>::new())
         .unwrap();
     let response = tokio::time::timeout(SOON, sender.send_request(request)).await.unwrap().unwrap();
@@ -109,6 +110,10 @@ async fn bytes_flow_both_ways_on_every_path() {
         assert_eq!(headers["x-request-id"], "mine-7");
         assert_eq!(headers["sec-websocket-key"], "key");
         assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
+        let realtime = Identity::generate("realtime", Arc::new(house.clock.clone())).unwrap();
+        realtime.trust(&[house.edge.0.realtime.identity().public().clone()]).unwrap();
+        assert_eq!(headers.get_all("x-weir-introduction").iter().count(), 1);
+        assert!(realtime.is_introduced(headers.get("x-weir-introduction"), "gateway"));
         drop(io);
         assert!(house.tasks.stop(SOON).await, "the tunnel ends with its client");
         client.stop(Duration::ZERO).await;

@@ -5,7 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 use weir_proto::control::RateLimits;
 use weir_realtime::Config;
-use weir_types::scope;
+use weir_types::{
+    KeyId,
+    api_key::{KeyKind, assemble},
+    scope,
+};
 
 use crate::{
     client::open,
@@ -40,6 +44,35 @@ async fn a_wrong_key_in_the_header_is_refused_before_the_upgrade() {
     assert_eq!(refusal.status().as_u16(), 401);
     assert_eq!(refusal.headers()["content-type"], "application/problem+json");
     assert!(refusal.headers().contains_key("x-request-id"));
+}
+
+/// The status that an unknown key is refused with, said to come from an address.
+async fn refused(rig: &Rig, introduction: Option<&str>, address: &str, n: u8) -> u16 {
+    let key = assemble(KeyKind::Live, KeyId::new(), &[n; 32]);
+    let bearer = format!("Bearer {key}");
+    let mut headers = vec![("authorization", bearer.as_str()), ("x-forwarded-for", address)];
+    headers.extend(introduction.map(|introduction| ("x-weir-introduction", introduction)));
+    open(rig.address, "/ws/chat", &headers).await.err().unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn the_gateway_says_whose_connections_it_hands_over_and_nobody_else_does() {
+    let access = weir_access::Config { unknown_keys_per_address: 1, ..weir_access::Config::default() };
+    let rig = Rig::with_access(Config::default(), access).await;
+    let introduction = rig.gateway.introduction("realtime").unwrap();
+    let gateway = Some(introduction.to_str().unwrap());
+    assert_eq!(refused(&rig, gateway, "198.51.100.1", 1).await, 401);
+    assert_eq!(refused(&rig, gateway, "198.51.100.1", 2).await, 429);
+    assert_eq!(
+        refused(&rig, gateway, "198.51.100.2", 3).await,
+        401,
+        "another client has a bucket of its own"
+    );
+    for (n, stranger) in [None, Some("Bearer nonsense")].into_iter().enumerate() {
+        let n = u8::try_from(n).unwrap();
+        let address = format!("203.0.113.{n}");
+        assert_eq!(refused(&rig, stranger, &address, 4 + n).await, if n == 0 { 401 } else { 429 });
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use weir_proto::{
     realtime::{CountSessionsRequest, realtime_client::RealtimeClient},
 };
 use weir_realtime::{Config, Deps, Service, build};
-use weir_rpc::Transport;
+use weir_rpc::{Identity, Transport};
 use weir_runtime::{ListenConfig, OnFailure, Tasks, serve};
 use weir_telemetry::Metrics;
 use weir_types::{
@@ -125,6 +125,7 @@ pub(crate) struct Rig {
     pub(crate) metrics: Metrics,
     pub(crate) tasks: Tasks,
     pub(crate) service: Service,
+    pub(crate) gateway: Identity,
     pub(crate) tenant: TenantId,
     /// A key of `tenant`, which has no limits.
     pub(crate) key: String,
@@ -151,7 +152,11 @@ impl Rig {
             clock: clock.clone(),
             metrics: metrics.clone(),
         };
+        let gateway = Identity::generate("gateway", clock.clone()).unwrap();
+        let identity = Identity::generate("realtime", clock.clone()).unwrap();
+        identity.trust(&[gateway.public().clone()]).unwrap();
         let deps = Deps {
+            identity: Arc::new(identity),
             access: Access::build(access, access_deps),
             chat: Transport::local("orchestrator", Routes::new(ChatServer::new(upstream.clone()))),
             kv: Kv::memory(),
@@ -166,7 +171,7 @@ impl Rig {
         tasks.spawn("listener", OnFailure::Log, serving);
         let tenant = control.tenant(RateLimits::default());
         let key = control.key(Some(tenant), scope::DEFAULT);
-        Self { address, upstream, control, metrics, tasks, service, tenant, key }
+        Self { address, upstream, control, metrics, tasks, service, gateway, tenant, key }
     }
 
     /// A connection that has not said anything yet.
