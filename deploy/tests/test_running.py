@@ -20,6 +20,8 @@ from deployed import HELM, PORTS, ROOT, WEIR, container, free_port, of_kind, pod
 
 PATIENCE_S = 120
 PASSWORD = "secret-of-{}"
+# Purges what came before the first message.
+NOTHING = '{"seq":1}'
 NATS = ROOT / ".weir/venv/bin/nats-server"
 
 
@@ -254,11 +256,32 @@ class Running(unittest.TestCase):
             self.assertNotEqual(self.cluster.call("GET", "/metrics", port=self.cluster.ports[name])[0], 200, name)
             self.assertEqual(self.cluster.call("GET", "/live", port=self.cluster.ports[name])[0], 200, name)
 
+    # What the tests try; anything else that NATS refuses is a mistake in its configuration.
+    FORBIDDEN = (
+        "weir.usage.x.attempt",
+        "$KV.weir_keys.x",
+        "$JS.API.STREAM.DELETE.USAGE",
+        "$JS.API.STREAM.PURGE.USAGE",
+        "$JS.API.STREAM.UPDATE.USAGE",
+        "$JS.API.STREAM.CREATE.OTHER",
+        "$JS.API.STREAM.MSG.GET.USAGE",
+        "weir.replay.USAGE.x",
+    )
+    UNHEARD = ("weir.usage.>", "_INBOX.>", "_INBOX_billing.>", "_INBOX_control.>", ">")
+
     def test_nats_lets_services_do_what_they_need_and_no_more(self):
-        for subject in ("weir.usage.x.attempt", "$KV.weir_keys.x", "$JS.API.STREAM.DELETE.USAGE", "weir.replay.USAGE.x"):
+        for subject in self.FORBIDDEN:
             self.assertIn("Permissions Violation", self.publish("gateway", subject), subject)
+        for subject in self.UNHEARD:
+            self.assertIn("Permissions Violation", self.subscribe("gateway", subject), subject)
+        for user in PORTS:
+            self.assertNotIn("Permissions Violation", self.subscribe(user, f"_INBOX_{user}.>"), user)
+            self.assertIn("Permissions Violation", self.subscribe(user, "_INBOX.>"), user)
+            refused = "Permissions Violation" in self.publish(user, "$JS.API.STREAM.PURGE.USAGE", NOTHING)
+            self.assertEqual(refused, user != "billing", user)
         self.assertNotIn("Permissions Violation", self.publish("orchestrator", "$JS.API.STREAM.INFO.USAGE"))
-        self.assertIn("Permissions Violation", self.subscribe("gateway", "weir.usage.>"))
+        # Replaying a letter whose event was too large for it.
+        self.assertNotIn("Permissions Violation", self.publish("control", "$JS.API.STREAM.MSG.GET.USAGE"))
 
     def nats(self, user, *lines):
         with socket.create_connection(("127.0.0.1", self.servers.nats_port), timeout=30) as s:
@@ -273,8 +296,8 @@ class Running(unittest.TestCase):
                 heard += some
             return heard.decode()
 
-    def publish(self, user, subject):
-        return self.nats(user, f"PUB {subject} _INBOX.x 2", "{}")
+    def publish(self, user, subject, payload="{}"):
+        return self.nats(user, f"PUB {subject} _INBOX_{user}.x {len(payload)}", payload)
 
     def subscribe(self, user, subject):
         return self.nats(user, f"SUB {subject} 1")
@@ -282,8 +305,13 @@ class Running(unittest.TestCase):
     def test_zz_nothing_was_forbidden_and_all_end_well(self):
         """Last: looks back at what the services did."""
         text = self.servers.nats_log.read_text()
-        wanted = {"weir.usage.x.attempt", "$KV.weir_keys.x", "$JS.API.STREAM.DELETE.USAGE", "weir.replay.USAGE.x", "weir.usage.>"}
-        violations = [l for l in text.splitlines() if "Violation" in l and not any(f'"{w}"' in l for w in wanted)]
+        wanted = {*self.FORBIDDEN, *self.UNHEARD}
+        # Services say what they are written in, these tests say nothing.
+        violations = [
+            l
+            for l in text.splitlines()
+            if "Violation" in l and ("rust" in l or not any(f'"{w}"' in l for w in wanted))
+        ]
         self.assertEqual(violations, [])
         for name in PORTS:
             self.assertNotRegex(self.cluster.log(name), r"(?i)permissions? violation|panicked")

@@ -77,6 +77,17 @@ pub struct Link {
     pub epoch: u64,
 }
 
+/// What its login lets a connection do to streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// Nothing: somebody else makes streams and buckets, it waits for them.
+    Wait,
+    /// Makes those that are missing.
+    Make,
+    /// That, brings them up to date and makes room in them.
+    Keep,
+}
+
 /// A shared connection to NATS. Clones are handles to the same one.
 #[derive(Debug, Clone)]
 pub struct Bus {
@@ -86,6 +97,7 @@ pub struct Bus {
     replicas: usize,
     usage_bytes: u64,
     max_deliver: u32,
+    duty: Duty,
     metrics: Arc<EventMetrics>,
 }
 
@@ -119,7 +131,8 @@ impl Bus {
                 std::future::ready(())
             });
         if let Some((user, password)) = login(&servers) {
-            options = options.user_and_password(user, password);
+            // Answers come to subjects of this login's own: no other may read them.
+            options = options.custom_inbox_prefix(inbox(&user)).user_and_password(user, password);
         }
         if let Some(token) = &config.token {
             options = options.token(token.expose_secret().to_owned());
@@ -139,8 +152,15 @@ impl Bus {
             replicas: config.replicas.max(1),
             usage_bytes: config.usage_bytes,
             max_deliver: config.max_deliver.max(1),
+            duty: Duty::Keep,
             metrics: Arc::new(metrics),
         })
+    }
+
+    /// The same connection, which leaves the rest to others.
+    #[must_use]
+    pub fn with_duty(self, duty: Duty) -> Self {
+        Self { duty, ..self }
     }
 
     #[must_use]
@@ -173,6 +193,10 @@ impl Bus {
         self.max_deliver
     }
 
+    pub(crate) fn duty(&self) -> Duty {
+        self.duty
+    }
+
     pub(crate) fn replicas(&self) -> usize {
         self.replicas
     }
@@ -185,12 +209,13 @@ impl Bus {
         if self.connected() { Ok(()) } else { Err("not connected to nats; events wait".into()) }
     }
 
-    /// Creates or updates this version's streams. Running it again changes nothing.
+    /// Sees that this version's streams are there and, as far as that is its duty, makes them and brings them up to
+    /// date. Running it again changes nothing.
     ///
     /// # Errors
-    /// NATS is away, or refuses (too few servers for the replicas, no JetStream).
+    /// NATS is away, or refuses (too few servers for the replicas, no JetStream); one is missing and others make it.
     pub async fn ensure_streams(&self) -> Result<(), BusError> {
-        streams::ensure(&self.jetstream, self.replicas).await
+        streams::ensure(&self.jetstream, self.replicas, self.duty).await
     }
 
     /// Makes room in the stream of usage events if it is too large. Gives how many went.
@@ -202,8 +227,11 @@ impl Bus {
     }
 
     /// Ensures the streams in the background: now, and again whenever a server comes back (it may come back empty).
-    /// Keeps them from growing without end meanwhile.
+    /// Keeps them from growing without end meanwhile. Does what is its duty of that.
     pub fn keep_streams(&self, tasks: &Tasks) {
+        if self.duty == Duty::Wait {
+            return;
+        }
         let bus = self.clone();
         let shutdown = tasks.shutdown();
         tasks.spawn("nats-streams", OnFailure::Log, async move {
@@ -216,6 +244,9 @@ impl Bus {
     }
 
     async fn keep_trimming(&self) {
+        if self.duty != Duty::Keep {
+            return std::future::pending().await;
+        }
         loop {
             tokio::time::sleep(TRIM_EVERY).await;
             match self.trim_streams().await {
@@ -256,6 +287,13 @@ impl Bus {
 /// User and password of the first address that has both: the client library reads them from no address by itself.
 fn login(servers: &[ServerAddr]) -> Option<(String, String)> {
     servers.iter().find_map(|server| Some((unescaped(server.username()?), unescaped(server.password()?))))
+}
+
+/// What stands before the subjects of a login's answers: a permission names it. Letters that mean something in subjects
+/// become underlines.
+fn inbox(user: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    format!("_INBOX_{}", user.chars().map(plain).collect::<String>())
 }
 
 /// The percent-encoding of URLs undone.
@@ -313,5 +351,11 @@ mod tests {
         let found = login(&servers(&["nats://a:4222", "nats://we%40ir:p%2Fw%25@b:4222"]));
         assert_eq!(found, Some(("we@ir".to_owned(), "p/w%".to_owned())));
         assert_eq!(login(&servers(&["nats://a:4222", "nats://token@b:4222"])), None);
+    }
+
+    #[test]
+    fn each_login_has_answers_of_its_own() {
+        assert_eq!(inbox("gateway"), "_INBOX_gateway");
+        assert_eq!(inbox("a.>*b-c"), "_INBOX_a___b-c");
     }
 }

@@ -19,7 +19,7 @@ mod trace;
 pub mod usage;
 
 pub use async_nats;
-pub use bus::{Bus, BusError, Link, NatsConfig};
+pub use bus::{Bus, BusError, Duty, Link, NatsConfig};
 pub use consumer::{BatchHandler, ConsumerConfig, InfrastructureDown, Outcome, Received, consume};
 pub use dead_letters::{
     Bulk, DeadLetter, DeadLetterError, DeadLetters, Deed, Filter, LetterId, Page, Payloads, Reason,

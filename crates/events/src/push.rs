@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use weir_runtime::retry::Backoff;
 
-use crate::Bus;
+use crate::{Bus, bus::Duty};
 
 /// Far longer than anyone trusts a key or a limit without asking about it.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -141,7 +141,14 @@ impl Push {
     }
 
     async fn start_watch(&self, epoch: u64) -> Result<Live, PushError> {
-        let store = self.store().await?;
+        // Whoever only watches waits until there is something to watch.
+        let store = match self.bus.duty() {
+            Duty::Wait => {
+                let store = self.bus.jetstream().get_key_value(self.bucket.name).await;
+                store.map_err(|e| self.error(e))?
+            }
+            Duty::Make | Duty::Keep => self.store().await?,
+        };
         let watch = store.watch_with_history(">").await.map_err(|e| self.error(e))?;
         let empty = store.stream.get_info().await.map_err(|e| self.error(e))?.state.messages == 0;
         Ok(Live { watch, epoch, told_current: false, all_told: empty })

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{
-    self,
+    self, ErrorCode,
+    context::{GetStreamError, GetStreamErrorKind},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
 };
 
-use crate::BusError;
+use crate::{BusError, bus::Duty};
 
 /// Attempts closed and requests finished: what billing and analytics count.
 pub const USAGE: &str = "USAGE";
@@ -51,15 +52,43 @@ fn config(name: &str, subjects: &str, replicas: usize) -> Config {
     }
 }
 
-/// Creates what is missing and brings what differs up to date.
-pub(crate) async fn ensure(jetstream: &jetstream::Context, replicas: usize) -> Result<(), BusError> {
+/// Looks at every stream; creates what is missing and brings what differs up to date, as far as that is this
+/// connection's duty: a request that the login is not allowed has no answer at all.
+pub(crate) async fn ensure(
+    jetstream: &jetstream::Context,
+    replicas: usize,
+    duty: Duty,
+) -> Result<(), BusError> {
+    let refused = |e: Box<dyn std::error::Error + Send + Sync>| BusError::JetStream(e);
     for &(name, subjects) in STREAMS {
-        jetstream
-            .create_or_update_stream(config(name, subjects, replicas))
-            .await
-            .map_err(|e| BusError::JetStream(Box::new(e)))?;
+        let wanted = config(name, subjects, replicas);
+        match jetstream.get_stream(name).await {
+            Ok(found) if duty != Duty::Keep || is(&found.cached_info().config, &wanted) => {}
+            Ok(_) => drop(jetstream.update_stream(wanted).await.map_err(|e| refused(Box::new(e)))?),
+            Err(error) if duty != Duty::Wait && missing(&error) => {
+                jetstream.create_stream(wanted).await.map_err(|e| refused(Box::new(e)))?;
+            }
+            Err(error) => return Err(refused(Box::new(error))),
+        }
     }
     Ok(())
+}
+
+/// Whether a stream has all that is asked for; the server fills in the rest.
+fn is(found: &Config, wanted: &Config) -> bool {
+    let of = |c: &Config| {
+        (
+            c.subjects.clone(),
+            (c.retention, c.storage, c.discard),
+            (c.max_age, c.duplicate_window, c.num_replicas),
+            (c.max_bytes.max(0), c.max_messages.max(0), c.max_messages_per_subject.max(0)),
+        )
+    };
+    of(found) == of(wanted)
+}
+
+fn missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 /// Lets the oldest usage events go that every consumer has handled, once the stream is larger than `max_bytes`, down

@@ -17,7 +17,7 @@ use tokio::{
 };
 use weir_config::Settings;
 use weir_db::{Db, DbError};
-use weir_events::{Bus, BusError, EventMetrics, NatsConfig};
+use weir_events::{Bus, BusError, Duty, EventMetrics, NatsConfig};
 use weir_kv::{Kv, KvError};
 use weir_rpc::{Slot, Transport};
 use weir_runtime::{Criticality, Health, ListenConfig, OnFailure, Tasks, retry::Backoff};
@@ -203,6 +203,7 @@ impl Site {
             let key = if matches!(error, BusError::Address(_)) { "nats.url" } else { "nats.ca_file" };
             anyhow!(self.shared.settings.refuse(key, format!("cannot be used: {error}")))
         })?;
+        let bus = bus.with_duty(duty(self.name));
         bus.keep_streams(self.tasks());
         let checked = bus.clone();
         self.health.check("nats", Criticality::Degraded, move || std::future::ready(checked.check()));
@@ -298,6 +299,15 @@ impl Site {
         let made = make.await?;
         self.shared.common.lock().insert(TypeId::of::<T>(), Box::new(made.clone()));
         Ok(made)
+    }
+}
+
+/// Who may do what to streams; the logins of deploy/nats/nats.conf say the same. Only billing lets usage go: it counts it.
+fn duty(name: Name) -> Duty {
+    match name {
+        Name::Billing => Duty::Keep,
+        Name::Analytics | Name::Router | Name::Control => Duty::Make,
+        Name::Gateway | Name::Realtime | Name::Orchestrator | Name::Ingestion => Duty::Wait,
     }
 }
 
