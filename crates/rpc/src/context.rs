@@ -14,7 +14,7 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The time that is left, in the same form. The caller's channel ends a call at `grpc-timeout`, which is a little later:
 /// who does the work says best what took so long, and is heard.
 const TIME_LEFT: HeaderName = HeaderName::from_static("x-weir-time-left");
-const HEARING: Duration = Duration::from_millis(250);
+pub(crate) const HEARING: Duration = Duration::from_millis(250);
 
 /// A request that carries who asks.
 pub fn request<T>(ctx: &RequestContext, message: T) -> Request<T> {

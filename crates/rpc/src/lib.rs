@@ -9,6 +9,7 @@ mod body;
 mod context;
 mod identity;
 mod lost;
+mod remote;
 mod room;
 mod server;
 #[cfg(test)]

@@ -21,7 +21,11 @@ use weir_proto::chat::{
 };
 use weir_types::{Deadline, KeyId, Principal, RequestContext, SystemClock, TenantId, UserId};
 
-use crate::{Identity, Slot, Transport, context, request, server};
+use crate::{
+    Identity, Slot, Transport, context,
+    remote::{CONNECT_TIMEOUT, CONNECTIONS, Remote},
+    request, server,
+};
 
 /// Behaves as the request's `model` says; `ListModels` answers who asked.
 #[derive(Clone, Default)]
@@ -30,6 +34,7 @@ struct Fake {
     /// An answer that is not read has filled its window.
     full: Arc<Notify>,
     calls: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
 }
 
 struct NotifyOnDrop(Arc<Notify>);
@@ -108,6 +113,7 @@ fn caller() -> RequestContext {
 async fn serve(fake: Fake, trusted: &Identity) -> http::Uri {
     let identity = Arc::new(Identity::generate("orchestrator", Arc::new(SystemClock)).unwrap());
     identity.trust(&[trusted.public().clone()]).unwrap();
+    let connections = fake.connections.clone();
     let app = server("orchestrator", Routes::new(ChatServer::new(fake)), identity);
     // hyper's own server is enough here; the house's accept loop is tested in `weir-runtime`.
     let routes = Routes::from(axum::Router::new().fallback_service(app));
@@ -115,7 +121,9 @@ async fn serve(fake: Fake, trusted: &Identity) -> http::Uri {
     let address = listener.local_addr().unwrap();
     #[expect(clippy::disallowed_methods, reason = "a server that lives as long as its test's runtime")]
     tokio::spawn(async move {
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener).inspect(move |_| {
+            connections.fetch_add(1, Ordering::Relaxed);
+        });
         tonic::transport::Server::builder().add_routes(routes).serve_with_incoming(incoming).await
     });
     format!("http://{address}").parse().unwrap()
@@ -161,9 +169,16 @@ async fn a_stranger_s_token_reaches_nothing() {
     let trusted = Identity::generate("gateway", Arc::new(SystemClock)).unwrap();
     let uri = serve(fake.clone(), &trusted).await;
     let stranger = Arc::new(Identity::generate("gateway", Arc::new(SystemClock)).unwrap());
-    let mut client = ChatClient::new(Transport::remote(uri, "orchestrator", stranger));
-    let status = client.complete(request(&caller(), ask("x"))).await.err().unwrap();
-    assert_eq!(status.code(), tonic::Code::Unauthenticated);
+    let transport = Transport::remote(uri, "orchestrator", stranger);
+    let refused = "orchestrator does not know this service";
+    assert_eq!(transport.check().await, Err(refused.to_owned()));
+    let error = ChatClient::new(transport).complete(request(&caller(), ask("x"))).await.err().unwrap();
+    let error = Error::from(error);
+    assert_eq!(
+        (error.code(), error.message()),
+        (Code::Unavailable, refused),
+        "our mistake, not the caller's"
+    );
     assert_eq!(fake.calls.load(Ordering::Relaxed), 0);
 }
 
@@ -220,7 +235,7 @@ async fn answers_that_nobody_reads_stall_no_others() {
     let [_, (_, mut client)] = both(&fake).await;
     let mut unread = Vec::new();
     // One on each connection.
-    for _ in 0..crate::transport::CONNECTIONS {
+    for _ in 0..CONNECTIONS {
         unread.push(client.complete(request(&caller(), ask("flood"))).await.unwrap());
         fake.full.notified().await;
     }
@@ -271,4 +286,66 @@ async fn a_service_that_cannot_be_reached_or_dies_is_unavailable() {
         assert_eq!((error.code(), error.message()), (Code::Unavailable, "orchestrator cannot be reached"));
         assert!(error.retry_after().is_some());
     }
+}
+
+/// A peer that answers no attempt to connect: packets to it are dropped.
+fn silent() -> (http::Uri, impl Sized) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
+    let waiting: Vec<_> = std::iter::from_fn(|| connect().ok()).collect();
+    (format!("http://{address}").parse().unwrap(), (listener, waiting))
+}
+
+/// As many calls at once as make several wait for each connection.
+async fn all_at_once(uri: http::Uri, ctx: &RequestContext) -> Vec<Code> {
+    let identity = Arc::new(Identity::generate("gateway", Arc::new(SystemClock)).unwrap());
+    let transport = Transport::remote(uri, "orchestrator", identity);
+    let calls = (0..4 * CONNECTIONS).map(|_| {
+        let mut client = ChatClient::new(transport.clone());
+        async move { Error::from(client.complete(request(ctx, ask("x"))).await.err().unwrap()).code() }
+    });
+    futures_util::future::join_all(calls).await
+}
+
+#[tokio::test]
+async fn a_service_that_is_silent_is_waited_for_until_the_deadline() {
+    let (uri, _silence) = silent();
+    let ctx = RequestContext { deadline: Some(Deadline::after(Duration::from_millis(50))), ..caller() };
+    assert_eq!(all_at_once(uri, &ctx).await, [Code::DeadlineExceeded; 4 * CONNECTIONS]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_connection_fails_with_it() {
+    let (uri, _silence) = silent();
+    let began = tokio::time::Instant::now();
+    assert_eq!(all_at_once(uri, &caller()).await, [Code::Unavailable; 4 * CONNECTIONS]);
+    assert!(began.elapsed() < CONNECT_TIMEOUT * 2, "one attempt on each connection: {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn connections_are_renewed_and_calls_under_way_stay() {
+    let fake = Fake::default();
+    let identity = Arc::new(Identity::generate("gateway", Arc::new(SystemClock)).unwrap());
+    let uri = serve(fake.clone(), &identity).await;
+    let remote = Remote::with(uri, "orchestrator", identity, Duration::ZERO);
+    let mut client = ChatClient::new(Transport::over(remote));
+    let long = client.complete(request(&caller(), ask("flood"))).await.unwrap().into_inner();
+    for _ in 0..CONNECTIONS {
+        client.list_models(request(&caller(), ListModelsRequest {})).await.unwrap();
+    }
+    assert_eq!(fake.connections.load(Ordering::Relaxed), CONNECTIONS + 1);
+    assert_eq!(long.count().await, 64);
+}
+
+#[tokio::test]
+async fn a_peer_that_hears_and_believes_is_well() {
+    let identity = Arc::new(Identity::generate("gateway", Arc::new(SystemClock)).unwrap());
+    let uri = serve(Fake::default(), &identity).await;
+    assert_eq!(Transport::remote(uri, "orchestrator", identity.clone()).check().await, Ok(()));
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = Transport::remote(format!("http://{nobody}").parse().unwrap(), "orchestrator", identity);
+    assert_eq!(nobody.check().await, Err("orchestrator cannot be reached".to_owned()));
 }

@@ -1,43 +1,21 @@
 //! The client's side: what a generated client is built over.
 
 use std::{
-    error::Error as _,
-    future::{Ready, poll_fn, ready},
+    future::{Ready, ready},
     pin::Pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http::{Request, Response, Uri};
-use tonic::{
-    Status,
-    body::Body,
-    service::Routes,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, body::Body, service::Routes};
 use tower::Service;
-use weir_types::RequestContext;
 
 use crate::{
     BoxError, Identity,
-    context::write_headers,
-    lost::{Relayed, lost},
-    room::{Room, deadline_passed},
+    remote::{Answering, Remote},
+    room::Room,
 };
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// To one service: a connection carries a bounded number of calls at once, and stays with one replica.
-pub(crate) const CONNECTIONS: usize = 4;
-/// What one answer may hold back of itself while its caller does not read.
-const STREAM_WINDOW: u32 = 64 << 10;
-/// As much for every stream a peer admits by default: those that are not read stall none of the others.
-const CONNECTION_WINDOW: u32 = 1_024 * STREAM_WINDOW;
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A way to a service; cheap to clone.
 #[derive(Clone)]
@@ -75,32 +53,6 @@ impl Slot {
     }
 }
 
-/// Connections to one service, taken in turns.
-struct Remote {
-    pool: Arc<Pool>,
-    /// The one for the next call.
-    channel: Channel,
-}
-
-struct Pool {
-    channels: Vec<Channel>,
-    next: AtomicUsize,
-    audience: &'static str,
-    identity: Arc<Identity>,
-}
-
-impl Pool {
-    fn next(&self) -> Channel {
-        self.channels[self.next.fetch_add(1, Ordering::Relaxed) % self.channels.len()].clone()
-    }
-}
-
-impl Clone for Remote {
-    fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), channel: self.pool.next() }
-    }
-}
-
 impl Transport {
     /// To a service in this process.
     #[must_use]
@@ -113,30 +65,29 @@ impl Transport {
     /// To a service over the network. Connects when first used, and again after it was lost.
     #[must_use]
     pub fn remote(uri: Uri, audience: &'static str, identity: Arc<Identity>) -> Self {
-        let endpoint = Endpoint::from(uri)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW);
-        let channels: Vec<_> = (0..CONNECTIONS).map(|_| endpoint.connect_lazy()).collect();
-        let pool = Arc::new(Pool { channels, next: AtomicUsize::new(0), audience, identity });
-        Self(Kind::Remote(Remote { channel: pool.next(), pool }))
+        Self::over(Remote::new(uri, audience, identity))
+    }
+
+    pub(crate) fn over(remote: Remote) -> Self {
+        Self(Kind::Remote(remote))
     }
 
     /// Connects ahead of the first calls, some of which may not wait for it. What cannot be reached is left to them.
     pub async fn warm(&self) {
-        let Kind::Remote(remote) = &self.0 else { return };
-        for channel in &remote.pool.channels {
-            let mut channel = channel.clone();
-            let connect = async {
-                let request = Request::get("/live").body(Body::empty()).ok()?;
-                poll_fn(|cx| channel.poll_ready(cx)).await.ok()?;
-                channel.call(request).await.ok()
-            };
-            drop(tokio::time::timeout(CONNECT_TIMEOUT, connect).await);
+        if let Kind::Remote(remote) = &self.0 {
+            remote.warm().await;
+        }
+    }
+
+    /// Whether the service hears calls and believes them to be ours.
+    ///
+    /// # Errors
+    /// What is wrong, for operators.
+    pub async fn check(&self) -> Result<(), String> {
+        match &self.0 {
+            Kind::Remote(remote) => remote.check().await,
+            Kind::Local(_) => Ok(()),
+            Kind::Absent(name) => Err(format!("{name} is not configured")),
         }
     }
 
@@ -151,7 +102,7 @@ impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             Kind::Local(slot) => write!(f, "Transport::local({})", slot.name),
-            Kind::Remote(remote) => write!(f, "Transport::remote({})", remote.pool.audience),
+            Kind::Remote(remote) => write!(f, "Transport::remote({})", remote.audience()),
             Kind::Absent(name) => write!(f, "Transport::absent({name})"),
         }
     }
@@ -164,35 +115,18 @@ impl Service<Request<Body>> for Transport {
     type Error = BoxError;
     type Future = Call;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        match &mut self.0 {
-            Kind::Remote(remote) => remote.channel.poll_ready(cx).map_err(Into::into),
-            Kind::Local(_) | Kind::Absent(_) => Poll::Ready(Ok(())),
-        }
+    /// Always: what a call waits for, it waits for within its deadline.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Call {
-        match &mut self.0 {
+    fn call(&mut self, request: Request<Body>) -> Call {
+        match &self.0 {
             Kind::Local(slot) => match slot.room.get() {
                 Some(room) => Call::Local(room.call(request)),
                 None => unavailable(slot.name, "is still starting"),
             },
-            Kind::Remote(Remote { pool, channel }) => {
-                if let Some(ctx) = request.extensions_mut().remove::<RequestContext>() {
-                    write_headers(&ctx, &pool.identity, pool.audience, request.headers_mut());
-                }
-                // The next call over this handle takes another connection.
-                let call = std::mem::replace(channel, pool.next()).call(request);
-                let service = pool.audience;
-                Call::Remote(Box::pin(async move {
-                    Ok(match call.await {
-                        Ok(answer) => answer.map(|inner| Body::new(Relayed { service, inner })),
-                        // tonic's own client would call this CANCELLED.
-                        Err(error) if timed_out(&error) => deadline_passed().into_http(),
-                        Err(error) => lost(service, &error).into_http(),
-                    })
-                }))
-            }
+            Kind::Remote(remote) => Call::Remote(remote.call(request)),
             Kind::Absent(name) => unavailable(name, "is not configured"),
         }
     }
@@ -202,22 +136,10 @@ fn unavailable(name: &str, why: &str) -> Call {
     Call::Absent(ready(Ok(Status::unavailable(format!("{name} {why}")).into_http())))
 }
 
-/// Whether the channel gave up at the call's deadline before the service answered.
-fn timed_out(error: &tonic::transport::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if error.is::<tonic::TimeoutExpired>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
 /// The answer to come.
 pub enum Call {
     Local(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
-    Remote(Pin<Box<dyn Future<Output = Answer> + Send>>),
+    Remote(Answering),
     Absent(Ready<Answer>),
 }
 

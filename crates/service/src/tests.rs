@@ -112,7 +112,7 @@ async fn services_apart_know_each_other_by_their_keys() {
     let keys = fresh_keys();
     let realtime = start(&keys_of(Name::Realtime, &keys), &[REALTIME]).await.unwrap();
     let peer = ("peers.realtime".to_owned(), format!("http://{}", realtime.address(Name::Realtime).unwrap()));
-    for (keys, answer) in [(keys, "7"), (fresh_keys(), "Unauthenticated")] {
+    for (keys, answer) in [(keys, "7"), (fresh_keys(), "Unavailable")] {
         let mut settings = keys_of(Name::Gateway, &keys);
         settings.push(peer.clone());
         let gateway = start(&settings, &[GATEWAY]).await.unwrap();
