@@ -22,7 +22,7 @@ pub use async_nats;
 pub use bus::{Bus, BusError, Duty, Link, NatsConfig};
 pub use consumer::{BatchHandler, ConsumerConfig, InfrastructureDown, Outcome, Received, consume};
 pub use dead_letters::{
-    Bulk, DeadLetter, DeadLetterError, DeadLetters, Deed, Filter, LetterId, Page, Payloads, Reason,
+    Bulk, DeadLetter, DeadLetterError, DeadLetters, Deed, Filter, LetterId, Operator, Page, Payloads, Reason,
     ReasonCode,
 };
 pub use event::{Event, EventError, subject};

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, IsTerminal as _, Write as _},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Result, ensure};
@@ -10,9 +11,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use weir_config::Sources;
-use weir_events::{DeadLetter, DeadLetters, Deed, Filter, LetterId, Payloads};
+use weir_events::{Bulk, DeadLetter, DeadLetters, Deed, Filter, LetterId, Operator, Payloads};
 use weir_telemetry::redact;
-use weir_types::{Clock as _, SystemClock};
+use weir_types::SystemClock;
 
 use crate::{reach::ReachArgs, times::utc};
 
@@ -208,23 +209,19 @@ async fn show(letters: &DeadLetters, id: LetterId, as_json: bool) -> Result<Exit
 }
 
 async fn handle(letters: &DeadLetters, deed: Deed, args: &ManyArgs) -> Result<ExitCode> {
-    let (mut done, mut failed, mut more) = (Vec::new(), Vec::new(), false);
+    let by = Operator { actor: None, clock: Arc::new(SystemClock), deadline: None };
+    let mut bulk = Bulk::default();
     if args.all {
-        let bulk =
-            letters.all(deed, &args.filter.filter(), args.limit, |l| done.push(l.without_payload())).await?;
-        failed = bulk.failed;
-        more = bulk.has_more;
+        bulk = letters.all(deed, &args.filter.filter(), args.limit, &by).await?;
     } else {
         for &id in &args.ids {
-            match letters.one(deed, id).await {
-                Ok(letter) => done.push(letter),
-                Err(error) => failed.push((id, error)),
+            match letters.one(deed, id, &by).await {
+                Ok(_) => bulk.done += 1,
+                Err(error) => bulk.failed.push((id, error)),
             }
         }
     }
-    for letter in &done {
-        letters.audit(deed, letter, None, SystemClock.now_ms()).await;
-    }
+    let Bulk { done, failed, has_more: more, error } = bulk;
     let word = match deed {
         Deed::Replay => "replayed",
         Deed::Drop => "dropped",
@@ -232,14 +229,17 @@ async fn handle(letters: &DeadLetters, deed: Deed, args: &ManyArgs) -> Result<Ex
     let text = if args.json {
         let failed: Vec<_> =
             failed.iter().map(|(id, e)| json!({"id": id.to_string(), "text": e.to_string()})).collect();
-        format!("{}\n", json!({"handled": done.len(), "failed": failed, "has_more": more}))
+        format!("{}\n", json!({"handled": done, "failed": failed, "has_more": more}))
     } else {
         let mut text: String = failed.iter().map(|(id, e)| format!("{id}: {e}\n")).collect();
-        text += &format!("{} {word}, {} not", done.len(), failed.len());
+        text += &format!("{done} {word}, {} not", failed.len());
         text += if more { "; there are more\n" } else { "\n" };
         text
     };
     say(&text)?;
+    if let Some(error) = error {
+        return Err(error.into());
+    }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use weir_error::{Code, Error};
 use weir_events::{
-    Bulk, Bus, DeadLetter, DeadLetterError, DeadLetters as Queue, Deed, Filter, LetterId, Page,
+    Bulk, Bus, DeadLetter, DeadLetterError, DeadLetters as Queue, Deed, Filter, LetterId, Operator,
+    Page,
 };
 use weir_types::{Clock, RequestContext};
 
@@ -51,10 +52,7 @@ impl DeadLetters {
 
     pub(crate) async fn one(&self, ctx: &RequestContext, deed: Deed, id: &str) -> Result<DeadLetter, Error> {
         require_platform(ctx)?;
-        let id = letter_id(id)?;
-        let letter = self.queue.one(deed, id).await.map_err(refused)?;
-        self.audit(ctx, deed, &letter).await;
-        Ok(letter)
+        self.queue.one(deed, letter_id(id)?, &self.operator(ctx)).await.map_err(refused)
     }
 
     pub(crate) async fn many(
@@ -70,16 +68,16 @@ impl DeadLetters {
             Ok(limit) if limit <= MAX_BULK => limit,
             _ => return Err(Error::invalid("limit", format!("limit must be between 1 and {MAX_BULK}"))),
         };
-        let mut handled = Vec::new();
-        let bulk = self.queue.all(deed, filter, limit, |letter| handled.push(letter.without_payload())).await;
-        for letter in &handled {
-            self.audit(ctx, deed, letter).await;
+        let bulk = self.queue.all(deed, filter, limit, &self.operator(ctx)).await.map_err(refused)?;
+        match bulk.error {
+            Some(error) if bulk.done == 0 => Err(refused(error)),
+            // What was done is the answer, and that there is more.
+            _ => Ok(bulk),
         }
-        bulk.map_err(refused)
     }
 
-    async fn audit(&self, ctx: &RequestContext, deed: Deed, letter: &DeadLetter) {
-        self.queue.audit(deed, letter, Some(actor(ctx)), self.clock.now_ms()).await;
+    fn operator(&self, ctx: &RequestContext) -> Operator {
+        Operator { actor: Some(actor(ctx)), clock: self.clock.clone(), deadline: ctx.deadline }
     }
 
     /// Keeps the gauge of waiting letters, until dropped.

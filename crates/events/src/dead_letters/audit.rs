@@ -5,7 +5,7 @@ use uuid::Uuid;
 use weir_proto::events::{Actor, DeadLetterHandled};
 use weir_types::TenantId;
 
-use super::{DeadLetter, DeadLetters, Deed};
+use super::{DeadLetter, DeadLetters, Deed, Operator};
 use crate::{Event, subject};
 
 /// Who is at work when nobody is named: the operator, at a terminal.
@@ -21,12 +21,12 @@ impl Deed {
 }
 
 impl DeadLetters {
-    /// Says in the log and in the stream AUDIT what was done, and who did it; `None`: the operator at a terminal.
-    /// Should the stream not take it, the log says that too.
-    pub async fn audit(&self, deed: Deed, letter: &DeadLetter, actor: Option<Actor>, now_ms: i64) {
+    /// Says in the log and in the stream AUDIT what is done, and who does it. Should the stream not take it, the log says that too.
+    pub(super) async fn audit(&self, deed: Deed, letter: &DeadLetter, by: &Operator) {
+        let now_ms = by.clock.now_ms();
         let text = |id: Option<String>| id.unwrap_or_default();
         let id = Uuid::now_v7();
-        let actor = actor.unwrap_or_else(|| Actor {
+        let actor = by.actor.clone().unwrap_or_else(|| Actor {
             kind: "platform".to_owned(),
             service: TERMINAL.to_owned(),
             ..Actor::default()

@@ -10,12 +10,15 @@ mod burial;
 mod letter;
 mod payload;
 
-use std::{num::NonZeroU64, str::FromStr};
+use std::{num::NonZeroU64, str::FromStr, sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
     self,
     stream::{LastRawMessageErrorKind, Stream},
 };
+
+use weir_proto::events::Actor;
+use weir_types::{Clock, Deadline};
 
 pub(crate) use burial::Burial;
 pub use letter::{DeadLetter, Reason, ReasonCode};
@@ -26,6 +29,10 @@ use crate::{Bus, streams::DLQ};
 /// Names the letter in the message that replays it.
 const REPLAY_OF: &str = "weir-replay-of";
 
+/// Letters in memory while many are handled.
+const AT_ONCE: usize = 100;
+/// Of the time a caller has, what is left for the answer.
+const SPARE: Duration = Duration::from_secs(1);
 /// A page of large letters ends once it has so many bytes of payloads.
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -125,14 +132,26 @@ pub struct Page {
     pub has_more: bool,
 }
 
+/// Who does it, and until when.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    /// `None`: somebody at a terminal.
+    pub actor: Option<Actor>,
+    pub clock: Arc<dyn Clock>,
+    /// Many are handled no longer than this.
+    pub deadline: Option<Deadline>,
+}
+
 /// What became of many.
 #[derive(Debug, Default)]
 pub struct Bulk {
     pub done: u64,
     /// Those that are still there, and why.
     pub failed: Vec<(LetterId, DeadLetterError)>,
-    /// There are others that fit: the bound was reached.
+    /// There are others that fit: the bound was reached, time is up, or it ended early.
     pub has_more: bool,
+    /// What ended it early.
+    pub error: Option<DeadLetterError>,
 }
 
 /// The stream of dead letters.
@@ -185,14 +204,16 @@ impl DeadLetters {
         DeadLetter::read(message).ok_or(DeadLetterError::NotFound)
     }
 
-    /// Gives the event to the consumer that failed on it once more. The letter is gone afterwards.
+    /// Gives the event to the consumer that failed on it once more; the letter is gone afterwards. The audit log is told
+    /// before it goes.
     ///
     /// # Errors
     /// There is none of this id; the consumer is not there; NATS is away. The letter is still there then, and the
     /// event may have been replayed all the same: doing so again has no second effect.
-    pub async fn replay(&self, id: LetterId) -> Result<DeadLetter, DeadLetterError> {
+    pub async fn replay(&self, id: LetterId, by: &Operator) -> Result<DeadLetter, DeadLetterError> {
         let letter = self.get(id).await?;
         self.publish(&letter).await?;
+        self.audit(Deed::Replay, &letter, by).await;
         // Somebody else may have been as fast.
         match self.remove(id).await {
             Ok(()) | Err(DeadLetterError::NotFound) => Ok(letter),
@@ -200,22 +221,23 @@ impl DeadLetters {
         }
     }
 
-    /// Forgets the event for good.
+    /// Forgets the event for good. The audit log is told before that: nothing goes unseen, whatever happens in between.
     ///
     /// # Errors
     /// There is none of this id; NATS is away.
-    pub async fn drop(&self, id: LetterId) -> Result<DeadLetter, DeadLetterError> {
+    pub async fn drop(&self, id: LetterId, by: &Operator) -> Result<DeadLetter, DeadLetterError> {
         let letter = self.get(id).await?;
+        self.audit(Deed::Drop, &letter, by).await;
         self.remove(id).await?;
         Ok(letter)
     }
 
     /// # Errors
     /// Those of [`Self::replay`] and [`Self::drop`].
-    pub async fn one(&self, deed: Deed, id: LetterId) -> Result<DeadLetter, DeadLetterError> {
+    pub async fn one(&self, deed: Deed, id: LetterId, by: &Operator) -> Result<DeadLetter, DeadLetterError> {
         match deed {
-            Deed::Replay => self.replay(id).await,
-            Deed::Drop => self.drop(id).await,
+            Deed::Replay => self.replay(id, by).await,
+            Deed::Drop => self.drop(id, by).await,
         }
     }
 
@@ -229,36 +251,43 @@ impl DeadLetters {
         Ok(messages)
     }
 
-    /// Does it to those that fit and are there now, at most `limit`, oldest first. `each` hears of those it worked for.
+    /// Does it to those that fit and are there now, at most `limit`, oldest first, as long as there is time. What was done
+    /// is said also when it ends early.
     ///
     /// # Errors
-    /// NATS is away; a filter that cannot be.
+    /// NATS is away; a filter that cannot be. Nothing was done.
     pub async fn all(
         &self,
         deed: Deed,
         filter: &Filter,
         limit: usize,
-        mut each: impl FnMut(&DeadLetter),
+        by: &Operator,
     ) -> Result<Bulk, DeadLetterError> {
-        const AT_ONCE: usize = 100;
         // What is replayed and fails again comes back as a new letter: not to be taken in the same go.
         let last = self.stream(DLQ).await?.cached_info().state.last_sequence;
+        // Enough time is left to say what was done.
+        let spare = by.deadline.map(|d| (d, (d.remaining() / 4).min(SPARE)));
+        let time_is_up = || spare.is_some_and(|(deadline, spare)| deadline.remaining() <= spare);
         let mut bulk = Bulk::default();
         let (mut after, mut left) = (None, limit);
         loop {
-            let page = self.list(filter, after, AT_ONCE).await?;
+            let page = match self.list(filter, after, AT_ONCE).await {
+                Ok(page) => page,
+                Err(error) if after.is_none() => return Err(error),
+                Err(error) => {
+                    (bulk.has_more, bulk.error) = (true, Some(error));
+                    return Ok(bulk);
+                }
+            };
             for letter in page.letters.iter().filter(|letter| letter.id.get() <= last) {
-                if left == 0 {
+                if left == 0 || time_is_up() {
                     bulk.has_more = true;
                     return Ok(bulk);
                 }
                 left -= 1;
                 after = Some(letter.id);
-                match self.one(deed, letter.id).await {
-                    Ok(letter) => {
-                        bulk.done += 1;
-                        each(&letter);
-                    }
+                match self.one(deed, letter.id, by).await {
+                    Ok(_) => bulk.done += 1,
                     Err(DeadLetterError::NotFound) => {}
                     Err(error) => bulk.failed.push((letter.id, error)),
                 }

@@ -12,8 +12,8 @@ use std::{
 use tokio::sync::Mutex;
 use uuid::Uuid;
 use weir_events::{
-    BatchHandler, Bus, ConsumerConfig, DLQ, DeadLetterError, Deed, Event, Filter, InfrastructureDown,
-    LetterId, Outcome, Reason, ReasonCode, Received, USAGE,
+    AUDIT, BatchHandler, Bus, ConsumerConfig, DLQ, DeadLetterError, Deed, Event, Filter, InfrastructureDown,
+    LetterId, Operator, Outcome, Reason, ReasonCode, Received, USAGE,
     async_nats::{
         HeaderMap,
         jetstream::{
@@ -25,9 +25,9 @@ use weir_events::{
 };
 use weir_runtime::Tasks;
 use weir_testkit::{Nats, until};
-use weir_types::{ManualClock, TenantId};
+use weir_types::{Deadline, ManualClock, TenantId};
 
-use crate::support::{bus, event, publish, streams};
+use crate::support::{bus, event, publish, stored, streams};
 
 /// Refuses what it is told to, as long as it is told to; counts what it lets through.
 #[derive(Clone, Default)]
@@ -107,6 +107,37 @@ fn all() -> Filter {
     Filter::default()
 }
 
+fn operator() -> Operator {
+    Operator { actor: None, clock: Arc::new(ManualClock::at(1_700_000_000_000)), deadline: None }
+}
+
+/// What the audit log says was done, each letter once.
+async fn audited(bus: &Bus) -> usize {
+    stored(bus, AUDIT).await.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hangs_up_leaves_no_deed_untold() {
+    let world = world().await;
+    let letters = world.bus.dead_letters();
+    for _ in 0..30 {
+        world.publish("worse").await;
+    }
+    world.depth(30).await;
+    let (filter, by) = (all(), operator());
+    let mut bulk = Box::pin(letters.all(Deed::Drop, &filter, 100, &by));
+    until("the first ones", async || {
+        drop(tokio::time::timeout(Duration::from_millis(5), &mut bulk).await);
+        (letters.depth().await.ok()? < 30).then_some(())
+    })
+    .await;
+    drop(bulk);
+    let gone = 30 - usize::try_from(letters.depth().await.unwrap()).unwrap();
+    let told = audited(&world.bus).await;
+    assert!(gone > 0 && told >= gone, "{told} of {gone}");
+    assert!(world.tasks.stop(Duration::from_secs(10)).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_keeps_everything_and_replaying_has_one_effect() {
     let world = world().await;
@@ -146,17 +177,17 @@ async fn a_letter_keeps_everything_and_replaying_has_one_effect() {
     assert_eq!(letters.get(letter.id).await.unwrap().reason, letter.reason);
 
     // It fails again: a new letter of the same event, with one replay behind it.
-    letters.replay(letter.id).await.unwrap();
+    letters.replay(letter.id, &operator()).await.unwrap();
     let again = until("the second letter", async || {
         let page = letters.list(&all(), None, 10).await.ok()?;
         page.letters.into_iter().find(|l| l.id != letter.id)
     })
     .await;
     assert_eq!((again.event_id, again.subject.as_str()), (letter.event_id, bad.subject.as_str()));
-    assert!(matches!(letters.replay(letter.id).await, Err(DeadLetterError::NotFound)));
+    assert!(matches!(letters.replay(letter.id, &operator()).await, Err(DeadLetterError::NotFound)));
 
     world.one.faulty.store(false, Ordering::SeqCst);
-    letters.replay(again.id).await.unwrap();
+    letters.replay(again.id, &operator()).await.unwrap();
     until("the event", async || (world.one.times(&bad).await > 0).then_some(())).await;
     world.depth(0).await;
     // What comes after it was published after it: by then a second one would have come.
@@ -188,7 +219,7 @@ async fn a_crash_between_replay_and_removal_is_no_second_replay() {
     let sent = world.bus.jetstream().publish_with_headers(subject, headers, bad.payload.clone()).await;
     sent.unwrap().await.unwrap();
     let before = stream.get_info().await.unwrap().state.last_sequence;
-    letters.replay(letter.id).await.unwrap();
+    letters.replay(letter.id, &operator()).await.unwrap();
     assert_eq!(stream.get_info().await.unwrap().state.last_sequence, before, "the stream knew it");
     world.depth(0).await;
     until("the event", async || (world.one.times(&bad).await == 1).then_some(())).await;
@@ -245,15 +276,18 @@ async fn many_are_found_replayed_and_dropped_within_a_bound() {
     assert!(!letters.list(&all(), Some(first[6].id), 5).await.unwrap().has_more);
 
     let rejected = Filter { reason: "rejected".into(), ..all() };
-    let mut told = Vec::new();
-    let bulk = letters.all(Deed::Drop, &rejected, 3, |l| told.push(l.id)).await.unwrap();
-    assert_eq!((bulk.done, bulk.failed.len(), bulk.has_more, told.len()), (3, 0, true, 3));
+    let bulk = letters.all(Deed::Drop, &rejected, 3, &operator()).await.unwrap();
+    assert_eq!((bulk.done, bulk.failed.len(), bulk.has_more), (3, 0, true));
+    assert_eq!(audited(&world.bus).await, 3);
+    let late = Operator { deadline: Some(Deadline::after(Duration::ZERO)), ..operator() };
+    let bulk = letters.all(Deed::Drop, &all(), 100, &late).await.unwrap();
+    assert_eq!((bulk.done, bulk.has_more), (0, true), "no time for any");
     // Those that fail again become new letters: not an endless round.
-    let bulk = letters.all(Deed::Replay, &all(), 100, |_| ()).await.unwrap();
+    let bulk = letters.all(Deed::Replay, &all(), 100, &operator()).await.unwrap();
     assert_eq!((bulk.done, bulk.failed.len(), bulk.has_more), (9, 0, false));
     world.depth(9).await;
-    assert!(matches!(letters.drop(ids[0]).await, Err(DeadLetterError::NotFound)));
-    let bulk = letters.all(Deed::Drop, &all(), 100, |_| ()).await.unwrap();
+    assert!(matches!(letters.drop(ids[0], &operator()).await, Err(DeadLetterError::NotFound)));
+    let bulk = letters.all(Deed::Drop, &all(), 100, &operator()).await.unwrap();
     assert_eq!((bulk.done, bulk.has_more), (9, false));
     world.depth(0).await;
     assert!(world.tasks.stop(Duration::from_secs(10)).await);
@@ -280,7 +314,7 @@ async fn large_letters_make_short_pages_and_too_large_ones_stay_in_their_stream(
     assert_eq!(found.iter().map(|l| l.payload_left_behind).collect::<Vec<_>>(), [false, false, false, true]);
     world.one.faulty.store(false, Ordering::SeqCst);
     for letter in found {
-        letters.replay(letter.id).await.unwrap();
+        letters.replay(letter.id, &operator()).await.unwrap();
     }
     for event in &events {
         until("the event", async || (world.one.times(event).await == 1).then_some(())).await;
@@ -329,7 +363,7 @@ async fn nothing_is_replayed_to_nobody_and_a_deaf_server_is_said() {
     };
     stream.delete_consumer("one").await.unwrap();
     stream.create_consumer(config).await.unwrap();
-    let refused = letters.replay(letter.id).await.unwrap_err();
+    let refused = letters.replay(letter.id, &operator()).await.unwrap_err();
     assert!(refused.to_string().contains("takes replays"), "{refused}");
     assert_eq!(letters.depth().await.unwrap(), 1, "it is still there");
     // This version takes its place.
@@ -337,7 +371,7 @@ async fn nothing_is_replayed_to_nobody_and_a_deaf_server_is_said() {
     world.one.faulty.store(false, Ordering::SeqCst);
     let config = ConsumerConfig::new(USAGE, "one", "weir.usage.>", &["good", "bad", "worse"]);
     consume(&world.bus, config, world.one.clone(), &tasks);
-    until("the replay", async || letters.replay(letter.id).await.ok()).await;
+    until("the replay", async || letters.replay(letter.id, &operator()).await.ok()).await;
     world.depth(0).await;
     assert!(tasks.stop(Duration::from_secs(10)).await);
     let missing: LetterId = "99".parse().unwrap();
@@ -346,5 +380,5 @@ async fn nothing_is_replayed_to_nobody_and_a_deaf_server_is_said() {
 
     world.nats.kill().await.unwrap();
     until("the end of the connection", async || (!world.bus.connected()).then_some(())).await;
-    assert!(matches!(letters.replay(missing).await, Err(DeadLetterError::Unavailable(_))));
+    assert!(matches!(letters.replay(missing, &operator()).await, Err(DeadLetterError::Unavailable(_))));
 }
