@@ -93,6 +93,12 @@ struct Claims {
     exp: i64,
 }
 
+impl Claims {
+    fn is_bare(&self) -> bool {
+        self.tenant.is_none() && self.scopes.is_empty()
+    }
+}
+
 type Trusted = HashMap<String, Signer>;
 type SignedKey = (Principal, Option<TenantId>, Arc<[Arc<str>]>, Arc<str>);
 
@@ -282,8 +288,11 @@ fn principal(claims: &Claims) -> Result<Principal, IdentityError> {
             Principal::Key { id, user: claims.user }
         }
         "platform" if for_callers => Principal::Platform,
-        // A service may speak for itself only: being another one is what its key proves.
-        "service" if claims.sub == claims.iss => Principal::Service(claims.sub.as_str().into()),
+        // A service may speak for itself only: being another one is what its key proves. What it may do follows from
+        // its name; acting within a tenant or with scopes is for those who heard a caller that has them.
+        "service" if claims.sub == claims.iss && (for_callers || claims.is_bare()) => {
+            Principal::Service(claims.sub.as_str().into())
+        }
         _ => return Err(IdentityError::Malformed("kind")),
     })
 }
@@ -400,6 +409,17 @@ mod tests {
                     0..3 => assert_eq!(verified.unwrap().principal, ctx.principal, "{name}"),
                     _ => assert!(matches!(verified, Err(IdentityError::Malformed("kind"))), "{name}"),
                 }
+            }
+            let (within, scoped) = (
+                RequestContext { tenant: Some(TenantId::new()), ..RequestContext::service(name) },
+                RequestContext {
+                    scopes: Arc::from(["platform:admin".into()]),
+                    ..RequestContext::service(name)
+                },
+            );
+            for more in [within, scoped] {
+                let verified = callee.verify(Some(&caller.token(&more, "control").unwrap()));
+                assert_eq!(verified.is_ok(), n < 3, "{name}");
             }
             let own = caller.token(&RequestContext::service(name), "control").unwrap();
             assert_eq!(callee.verify(Some(&own)).unwrap().principal, Principal::Service(name.into()));
