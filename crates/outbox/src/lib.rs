@@ -5,6 +5,7 @@
 //! under the same id, and consumers take an id's effect once. Several relays share the work without getting in each
 //! other's way; letters of one key stay in order.
 
+mod ear;
 mod metrics;
 mod pass;
 
@@ -12,18 +13,17 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, timeout};
-use weir_db::{Db, DbError, Listener, Outbox, OutboxState};
+use tokio::time::{sleep, timeout};
+use weir_db::{Db, DbError, Outbox, OutboxState};
 use weir_events::{Bucket, Bus};
 use weir_runtime::{OnFailure, Shutdown, Tasks, retry::Backoff};
 use weir_types::RequestContext;
 
+use ear::Ear;
 use metrics::Metrics;
 pub use pass::Pass;
 
-/// How often it looks by itself where PostgreSQL tells of writes. A notification may be lost with a connection.
-const LISTENING: Duration = Duration::from_secs(5);
-/// The same behind a pooler, where nobody can listen: well within the second that a push may take.
+/// How often it looks by itself where nobody tells of writes: well within the second that a push may take.
 const POLLING: Duration = Duration::from_millis(300);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -139,7 +139,7 @@ impl Relay {
     /// Until told to stop; not in the middle of a pass, whose letters would be held for a moment more.
     async fn publish(&self, shutdown: &Shutdown) {
         let mut link = self.0.bus.link();
-        let mut standing = Standing::default();
+        let mut standing = Standing::new(Ear::new(self.0.db.clone(), self.0.outbox));
         while !shutdown.is_cancelled() {
             // While NATS is away nothing is taken. The sender lives as long as the client.
             let epoch = tokio::select! {
@@ -163,26 +163,26 @@ impl Relay {
     async fn step(&self, standing: &mut Standing, epoch: u64) -> Result<Pass, RelayError> {
         // A server may come back empty.
         if standing.prepared != Some(epoch) {
-            self.prepare().await?;
+            self.prepare(standing).await?;
             standing.prepared = Some(epoch);
-        }
-        if standing.listener.is_none() {
-            // Before looking: what is written from here on is heard of.
-            standing.listener = self.0.db.listen(self.0.outbox.channel()).await?;
         }
         self.pass().await
     }
 
-    async fn prepare(&self) -> Result<(), RelayError> {
+    async fn prepare(&self, standing: &mut Standing) -> Result<(), RelayError> {
         self.0.bus.ensure_streams().await.map_err(|e| RelayError::Streams(e.into()))?;
         let mut lost = false;
         for bucket in &self.0.buckets {
             lost |= self.0.bus.push(*bucket).ensure().await.map_err(|e| RelayError::Streams(e.into()))?;
         }
-        match &self.0.refill {
-            Some(refill) if lost => Ok(refill().await?),
-            _ => Ok(()),
+        let Some(refill) = self.0.refill.as_ref().filter(|_| lost) else { return Ok(()) };
+        // What it was filled with may wait still: not again on top of that, however often publishing fails.
+        if standing.refilled && self.0.outbox.state(&self.0.db, &self.0.ctx).await?.waiting > 0 {
+            return Ok(());
         }
+        refill().await?;
+        standing.refilled = true;
+        Ok(())
     }
 
     async fn count_forever(&self) {
@@ -200,27 +200,28 @@ impl Relay {
 
 /// Where a running relay stands.
 struct Standing {
-    listener: Option<Listener>,
+    ear: Ear,
     /// The connection over which streams and buckets were found or made.
     prepared: Option<u64>,
+    /// Buckets were filled again, and nothing was published since.
+    refilled: bool,
     /// Something was refused and is tried again soon, of which nobody notifies.
     refused: bool,
     backoff: Backoff,
 }
 
-impl Default for Standing {
-    fn default() -> Self {
-        let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
-        Self { listener: None, prepared: None, refused: false, backoff }
-    }
-}
-
 impl Standing {
+    fn new(ear: Ear) -> Self {
+        let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        Self { ear, prepared: None, refilled: false, refused: false, backoff }
+    }
+
     /// Until it is worth looking again.
     async fn rest(&mut self, outcome: Result<Pass, RelayError>) {
         match outcome {
             Ok(pass) if pass.published > 0 => {
                 self.refused = pass.failed > 0;
+                self.refilled = false;
                 self.backoff.reset();
             }
             Ok(pass) if pass.failed > 0 => {
@@ -231,20 +232,9 @@ impl Standing {
             Ok(_) if self.refused => sleep(POLLING).await,
             Ok(_) => {
                 self.backoff.reset();
-                self.written().await;
+                self.ear.written().await;
             }
             Err(_) => sleep(self.backoff.next()).await,
-        }
-    }
-
-    /// Until something may have been written.
-    async fn written(&mut self) {
-        let Some(listening) = &mut self.listener else { return sleep(POLLING).await };
-        let at = Instant::now() + LISTENING;
-        if let Ok(Err(error)) = tokio::time::timeout_at(at, listening.next()).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "no longer listening");
-            self.listener = None;
-            sleep(POLLING).await;
         }
     }
 }

@@ -1,6 +1,12 @@
 //! NATS away, empty when it comes back, and databases behind a pooler.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use weir_events::Change;
+use weir_outbox::Refill;
 use weir_runtime::Tasks;
 use weir_testkit::PgBouncer;
 
@@ -53,6 +59,67 @@ async fn streams_and_buckets_are_made_when_they_are_missing() {
     let mut watch = world.bus.push(TEST).watch();
     let value = Bytes::copy_from_slice(&2u32.to_be_bytes());
     assert_eq!(watch.next().await, Change::Put { key: tenant.to_string(), value });
+    assert!(tasks.stop(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_connection_to_listen_on_it_publishes_all_the_same() {
+    let mut world = World::ready().await;
+    let config = DbConfig { max_connections: 1, ..DbConfig::new(world.database.app_url.as_str()) };
+    world.db = Db::connect_lazy(&config).unwrap();
+    assert_eq!(world.waiting().await, 0);
+    let limit = async |most: i32| {
+        let name = "SELECT current_database()";
+        let mut conn = PgConnection::connect(&world.database.admin_url).await.unwrap();
+        let name: String = sqlx::query_scalar(name).fetch_one(&mut conn).await.unwrap();
+        world.admin(&format!("ALTER DATABASE \"{name}\" CONNECTION LIMIT {most}")).await;
+    };
+    // That one stays; there is no other for services.
+    limit(1).await;
+    let tasks = Tasks::new();
+    world.relay().spawn("relay", &tasks);
+    let tenant = TenantId::new();
+    world.write(tenant, &[letter(tenant, "a", 1)]).await;
+    world.empty().await;
+    limit(-1).await;
+    until("a listener", async || {
+        let mut conn = PgConnection::connect(&world.database.admin_url).await.unwrap();
+        let listens = "SELECT true FROM pg_stat_activity \
+             WHERE datname = current_database() AND query ILIKE 'listen %'";
+        sqlx::query_scalar::<_, bool>(listens).fetch_optional(&mut conn).await.unwrap()
+    })
+    .await;
+    assert!(tasks.stop(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_bucket_is_filled_once_however_often_publishing_fails() {
+    let world = World::ready().await;
+    let fills = Arc::new(AtomicUsize::new(0));
+    let (db, count) = (world.db.clone(), fills.clone());
+    let refill: Refill = Box::new(move || {
+        let (db, count) = (db.clone(), count.clone());
+        Box::pin(async move {
+            count.fetch_add(1, Ordering::Relaxed);
+            let tenant = TenantId::new();
+            let nowhere = Letter { subject: "nowhere.at.all".into(), ..letter(tenant, "a", 1) };
+            let mut tx = db.tenant(&ctx(tenant)).await?;
+            Outbox::Control.write(&mut tx, &ctx(tenant), &[nowhere]).await?;
+            tx.commit().await
+        })
+    });
+    let both = (world.db.clone(), world.bus.clone());
+    let relay = Relay::with_refill(Outbox::Control, "control", &[TEST], both, &world.metrics, Some(refill));
+    let tasks = Tasks::new();
+    relay.spawn("relay", &tasks);
+    until("failures", async || {
+        (world.metric(r#"weir_outbox_failures_total{outbox="control"}"#)? > 3.0).then_some(())
+    })
+    .await;
+    assert_eq!((fills.load(Ordering::Relaxed), world.waiting().await), (1, 1));
+    // Its way opens.
+    world.admin("UPDATE control.outbox SET subject = 'weir.audit.' || tenant_id || '.a'").await;
+    world.empty().await;
     assert!(tasks.stop(PATIENCE).await);
 }
 
