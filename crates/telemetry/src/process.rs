@@ -11,7 +11,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    log::lines_dropped,
+    log::{lines_dropped, lines_lost},
     metrics::Metrics,
     trace::{spans_dropped, spans_exported},
 };
@@ -48,7 +48,11 @@ impl Collector for Process {
         };
         #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
         let whole = |n: u64| n as f64;
-        counter("weir_log_lines_dropped", "Log lines that found no room", whole(lines_dropped()))?;
+        counter(
+            "weir_log_lines_dropped",
+            "Log lines that found no room, or that the log file did not take",
+            whole(lines_dropped() + lines_lost()),
+        )?;
         counter("weir_spans_exported", "Spans the trace collector took", whole(spans_exported()))?;
         counter(
             "weir_spans_dropped",

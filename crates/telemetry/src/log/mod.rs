@@ -21,7 +21,7 @@ use self::{
     writer::{Output, Writer},
 };
 
-pub(crate) use self::writer::lines_dropped;
+pub(crate) use self::writer::{lines_dropped, lines_lost};
 pub use self::{
     access::{Access, access},
     redact::redact,
@@ -182,6 +182,8 @@ struct LogFile {
     file: File,
     written: u64,
     max: u64,
+    /// What went wrong has been said, this once: a full disk would fill standard error too.
+    said: bool,
 }
 
 impl LogFile {
@@ -190,26 +192,53 @@ impl LogFile {
             fs::create_dir_all(folder)?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { path: path.to_owned(), written: file.metadata()?.len(), file, max: max.max(1) })
+        Ok(Self {
+            path: path.to_owned(),
+            written: file.metadata()?.len(),
+            file,
+            max: max.max(1),
+            said: false,
+        })
     }
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.written >= self.max {
-            let mut older = self.path.clone().into_os_string();
-            older.push(".1");
-            fs::rename(&self.path, older)?;
-            *self = Self::open(&self.path, self.max)?;
+        if self.written >= self.max
+            && let Err(error) = self.rotate()
+        {
+            // Better a file that is too large than one without the lines.
+            self.say("cannot be moved aside, and grows on", &error);
         }
         self.file.write_all(lines)?;
         self.written += lines.len() as u64;
         Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let mut older = self.path.clone().into_os_string();
+        older.push(".1");
+        match fs::rename(&self.path, older) {
+            // Moved already, by us before the new one could be opened, or by somebody else.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        *self = Self { said: self.said, ..Self::open(&self.path, self.max)? };
+        Ok(())
+    }
+
+    fn say(&mut self, what: &str, error: &io::Error) {
+        if !std::mem::replace(&mut self.said, true) {
+            let _ = writeln!(io::stderr(), "the log file {} {what}: {error}", self.path.display());
+        }
     }
 }
 
 impl Output for LogFile {
     fn write(&mut self, lines: &[u8]) {
         // A full disk must not fail requests; standard output still has the lines.
-        let _ = self.append(lines);
+        if let Err(error) = self.append(lines) {
+            writer::lost(lines);
+            self.say("cannot be written, and lacks lines", &error);
+        }
     }
 }
 
@@ -330,5 +359,41 @@ mod tests {
         }
         let size = |p: &Path| fs::metadata(p).unwrap().len();
         assert_eq!((size(&path), size(&folder.path().join("logs/app.log.1"))), (60, 120));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_moved_aside_is_written_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, older) = (folder.path().join("app.log"), folder.path().join("app.log.1"));
+        fs::create_dir(&older).unwrap();
+        let mut file = LogFile::open(&path, 10).unwrap();
+        for n in 0..3 {
+            Output::write(&mut file, format!("the line {n}\n").as_bytes());
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "the line 0\nthe line 1\nthe line 2\n");
+        assert!(file.said);
+        // Once it can be again, it is.
+        fs::remove_dir(&older).unwrap();
+        Output::write(&mut file, b"new\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
+        assert_eq!(fs::metadata(&older).unwrap().len(), 33);
+        // Somebody else moved it.
+        Output::write(&mut file, b"and more\n");
+        fs::remove_file(&path).unwrap();
+        Output::write(&mut file, b"again\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "again\n");
+    }
+
+    #[test]
+    fn lines_that_the_file_does_not_take_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.log");
+        fs::write(&path, "").unwrap();
+        let mut file = LogFile::open(&path, 1 << 20).unwrap();
+        file.file = File::open(&path).unwrap();
+        let before = writer::lines_lost();
+        Output::write(&mut file, b"one\ntwo\n");
+        assert_eq!(writer::lines_lost() - before, 2);
+        assert!(file.said);
     }
 }

@@ -28,6 +28,19 @@ pub(crate) fn lines_dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
+/// Lines that an output did not take.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Log lines that the log file did not take, since the process began.
+pub(crate) fn lines_lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+pub(crate) fn lost(lines: &[u8]) {
+    let count = lines.iter().filter(|&&byte| byte == b'\n').count();
+    LOST.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
 /// Where a writer's bytes go. What it cannot take is lost: logging must not fail a request.
 pub(crate) trait Output: Send + 'static {
     /// Whole lines.
