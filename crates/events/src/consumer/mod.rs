@@ -1,7 +1,7 @@
 //! Durable consumers: batches in, exactly one outcome per message out, dead letters for what cannot be handled.
 //!
-//! Three things can go wrong, and each is treated differently. What a handler needs is down: the batch comes again, as
-//! often as it takes, at nobody's expense. One message fails: it alone comes again, ever later, a bounded number of
+//! Four things can go wrong, and each is treated differently. What a handler needs is down: the batch comes again, as
+//! often as it takes, at nobody's expense. It takes too long: its messages come again in ever smaller batches. One message fails: it alone comes again, ever later, a bounded number of
 //! times. One message can never work: it becomes a dead letter at once.
 //!
 //! Messages come at least once. A handler records the event's id in the transaction of its effect, so that the
@@ -10,6 +10,7 @@
 mod batch;
 mod run;
 mod settle;
+mod slow;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -46,7 +47,8 @@ pub struct ConsumerConfig {
     pub retry_max: Duration,
     /// After this long without an answer (the process died) the server delivers again.
     pub ack_wait: Duration,
-    /// A handler that takes longer for one batch is given up; the batch comes again.
+    /// A handler that takes longer for one batch is given up; its messages come again in smaller batches, and one that
+    /// takes too long alone again and again has failed.
     pub handle_within: Duration,
     /// What dead letters take their times from.
     pub clock: Arc<dyn Clock>,

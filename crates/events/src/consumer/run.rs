@@ -1,6 +1,6 @@
 //! The loop of a consumer.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
+use std::{collections::HashMap, ops::Range, panic::AssertUnwindSafe, time::Duration};
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use futures_util::FutureExt as _;
@@ -12,6 +12,7 @@ use super::{
     BatchHandler, ConsumerConfig, Delivery, Outcome, Received,
     batch::{Gathered, Puller},
     settle::{Failures, Settler},
+    slow::Slow,
 };
 use crate::{
     Bus,
@@ -37,6 +38,7 @@ pub(super) struct Run<H> {
     label: ConsumerLabel,
     /// Failures by stream sequence, of messages not yet settled.
     failing: HashMap<u64, Failing>,
+    slow: Slow,
     backoff: Backoff,
 }
 
@@ -55,6 +57,7 @@ impl<H: BatchHandler> Run<H> {
             handler,
             label,
             failing: HashMap::new(),
+            slow: Slow::default(),
             backoff: Backoff::new(RETRY_FIRST, RETRY_MAX),
         }
     }
@@ -174,28 +177,61 @@ impl<H: BatchHandler> Run<H> {
                 known.push(delivery);
             }
         }
-        if known.is_empty() {
-            return true;
+        let mut groups = self.slow.groups(known, |delivery| delivery.sequence).into_iter();
+        while let Some(group) = groups.next() {
+            if group.is_empty() {
+                continue;
+            }
+            let went = self.group(&group).await;
+            if went != Went::Well {
+                for rest in groups {
+                    self.put_back(&rest).await;
+                }
+                return went != Went::Down;
+            }
         }
+        true
+    }
+
+    /// Handles some at once.
+    async fn group(&mut self, group: &[Delivery]) -> Went {
         self.bus.metrics().consumer_batches.get_or_create_owned(&self.label).inc();
         let received: Vec<Received> =
-            known.iter().filter_map(|d| d.received.as_ref().ok().cloned()).collect();
-        let spans: Vec<_> = known.iter().map(|d| self.span(d)).collect();
+            group.iter().filter_map(|d| d.received.as_ref().ok().cloned()).collect();
+        let spans: Vec<_> = group.iter().map(|d| self.span(d)).collect();
         match self.outcomes(&received).await {
-            Some(outcomes) => {
-                for ((delivery, outcome), mut span) in known.iter().zip(outcomes).zip(spans) {
+            Ok(outcomes) => {
+                for ((delivery, outcome), mut span) in group.iter().zip(outcomes).zip(spans) {
                     trace::note(&mut span, &outcome);
+                    self.slow.settled(delivery.sequence);
                     self.settle(delivery, outcome).await;
                 }
-                true
+                Went::Well
             }
-            None => {
-                let settler = Settler { bus: &self.bus, config: &self.config };
-                for delivery in &known {
-                    settler.put_back(delivery, RETRY_FIRST).await;
+            Err(Stopped::Down) => {
+                self.put_back(group).await;
+                Went::Down
+            }
+            Err(Stopped::TooSlow(which)) => {
+                let (before, after) = (which.start, which.end);
+                let sequences: Vec<_> = group[which].iter().map(|d| d.sequence).collect();
+                if self.slow.took_too_long(&sequences) {
+                    let too_long = Outcome::Retry("the handler takes too long".to_owned());
+                    self.settle(&group[before], too_long).await;
+                    self.put_back(&group[..before]).await;
+                    self.put_back(&group[after..]).await;
+                } else {
+                    self.put_back(group).await;
                 }
-                false
+                Went::TooSlow
             }
+        }
+    }
+
+    async fn put_back(&self, deliveries: &[Delivery]) {
+        let settler = Settler { bus: &self.bus, config: &self.config };
+        for delivery in deliveries {
+            settler.put_back(delivery, RETRY_FIRST).await;
         }
     }
 
@@ -205,26 +241,28 @@ impl<H: BatchHandler> Run<H> {
         trace::handling(self.config.durable, &delivery.subject, id, delivery.message.headers.as_ref())
     }
 
-    /// As many outcomes as messages, or `None` when something is down.
-    async fn outcomes(&self, received: &[Received]) -> Option<Vec<Outcome>> {
+    /// As many outcomes as messages.
+    async fn outcomes(&self, received: &[Received]) -> Result<Vec<Outcome>, Stopped> {
         match self.call(received).await {
-            Called::Outcomes(outcomes) => return Some(outcomes),
-            Called::Down => return None,
+            Called::Outcomes(outcomes) => return Ok(outcomes),
+            Called::Down => return Err(Stopped::Down),
+            Called::TooSlow => return Err(Stopped::TooSlow(0..received.len())),
             Called::Defect(what) if received.len() == 1 => {
-                return Some(vec![Outcome::Retry(what.to_owned())]);
+                return Ok(vec![Outcome::Retry(what.to_owned())]);
             }
             Called::Defect(_) => {}
         }
         // One of them is the reason: each on its own, so that the others do not suffer.
         let mut outcomes = Vec::with_capacity(received.len());
-        for one in received.chunks(1) {
+        for (at, one) in received.chunks(1).enumerate() {
             outcomes.push(match self.call(one).await {
-                Called::Outcomes(mut outcome) => outcome.pop()?,
+                Called::Outcomes(mut outcome) => outcome.pop().ok_or(Stopped::Down)?,
                 Called::Defect(what) => Outcome::Retry(what.to_owned()),
-                Called::Down => return None,
+                Called::Down => return Err(Stopped::Down),
+                Called::TooSlow => return Err(Stopped::TooSlow(at..at + 1)),
             });
         }
-        Some(outcomes)
+        Ok(outcomes)
     }
 
     async fn call(&self, received: &[Received]) -> Called {
@@ -237,7 +275,7 @@ impl<H: BatchHandler> Run<H> {
                 messages = received.len(),
                 "handler takes too long and is given up"
             );
-            return Called::Down;
+            return Called::TooSlow;
         };
         match handled {
             Ok(Ok(outcomes)) if outcomes.len() == received.len() => Called::Outcomes(outcomes),
@@ -292,6 +330,7 @@ impl<H: BatchHandler> Run<H> {
         };
         if settled {
             self.failing.remove(&delivery.sequence);
+            self.slow.settled(delivery.sequence);
         }
     }
 
@@ -322,4 +361,19 @@ enum Called {
     /// It panicked, or gave a wrong number of outcomes.
     Defect(&'static str),
     Down,
+    TooSlow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Went {
+    Well,
+    TooSlow,
+    Down,
+}
+
+/// Why there are no outcomes.
+enum Stopped {
+    Down,
+    /// Which of the messages took too long.
+    TooSlow(Range<usize>),
 }

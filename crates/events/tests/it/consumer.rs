@@ -37,6 +37,9 @@ impl BatchHandler for Script {
             *self.seen.lock().await.entry(received.id).or_default() += 1;
         }
         assert!(!batch.iter().any(|r| r.kind() == "panics"), "as asked");
+        if batch.iter().any(|r| r.kind() == "hangs") {
+            std::future::pending::<()>().await;
+        }
         if batch.iter().any(|r| r.kind() == "miscounts") {
             return Ok(vec![]);
         }
@@ -52,7 +55,7 @@ impl BatchHandler for Script {
     }
 }
 
-const KINDS: &[&str] = &["works", "poison", "fails", "fails_once", "panics", "miscounts"];
+const KINDS: &[&str] = &["works", "poison", "fails", "fails_once", "panics", "miscounts", "hangs"];
 
 fn config() -> ConsumerConfig {
     let config = ConsumerConfig::new(USAGE, "test", "weir.usage.>", KINDS);
@@ -163,6 +166,35 @@ async fn a_database_that_is_down_costs_no_message_a_try() {
     for event in &events {
         assert_eq!(times(&script, event).await, 1);
     }
+    assert!(tasks.stop(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_too_long_holds_up_nobody_and_ends_among_the_dead() {
+    let nats = Nats::start().await.unwrap();
+    let (bus, tasks, tenant) = (bus(&nats).await, Tasks::new(), TenantId::new());
+    streams(&bus).await;
+    let script = Script::default();
+    let mut events = Vec::new();
+    for n in 0..20 {
+        events.push(event(tenant, if n % 5 == 0 { "hangs" } else { "works" }));
+    }
+    for event in &events {
+        publish(&bus, event).await;
+    }
+    let config = ConsumerConfig { handle_within: Duration::from_millis(200), ..config() };
+    consume(&bus, ConsumerConfig { max_deliver: Some(2), ..config }, script.clone(), &tasks);
+    settled(&bus).await;
+    for event in events.iter().filter(|e| e.subject.ends_with("works")) {
+        assert!(times(&script, event).await >= 1);
+    }
+    let dead = stored(&bus, DLQ).await;
+    let reason = |h: &weir_events::async_nats::HeaderMap| h.get("weir-reason").unwrap().to_string();
+    assert_eq!(
+        dead.iter().map(|(_, h)| reason(h)).collect::<Vec<_>>(),
+        vec!["the handler takes too long"; 4]
+    );
+    assert!(dead.iter().all(|(subject, _)| subject.contains("retries_exhausted")));
     assert!(tasks.stop(Duration::from_secs(10)).await);
 }
 
