@@ -4,8 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use weir_error::{Code, Error};
 use weir_events::{
-    Bulk, Bus, DeadLetter, DeadLetterError, DeadLetters as Queue, Deed, Filter, LetterId, Operator,
-    Page,
+    Bulk, Bus, DeadLetter, DeadLetterError, DeadLetters as Queue, Deed, Filter, LetterId, Operator, Page,
 };
 use weir_types::{Clock, RequestContext};
 
