@@ -239,8 +239,8 @@ impl Site {
         Ok(kv)
     }
 
-    /// To another service: in this process, or where `peers` says it is. Connected in the background, so it need not be
-    /// there yet.
+    /// To another service: in this process, or where `peers` says it is, with a check in `/health`. Connected in the
+    /// background, so it need not be there yet.
     ///
     /// # Errors
     /// It is in another process, and its address is no address or this service has no key to be known by.
@@ -252,6 +252,11 @@ impl Site {
         let uri = shared.peers.uri(&shared.settings, peer)?;
         let identity = shared.identities.for_calls(&shared.settings, self.name, peer)?;
         let transport = Transport::remote(uri, peer.as_str(), identity);
+        let checked = transport.clone();
+        self.health.check(peer.as_str(), Criticality::Degraded, move || {
+            let peer = checked.clone();
+            async move { peer.check().await }
+        });
         let (warm, shutdown) = (transport.clone(), self.tasks().shutdown());
         self.tasks().spawn("peer", OnFailure::Log, async move {
             tokio::select! {

@@ -112,12 +112,18 @@ async fn services_apart_know_each_other_by_their_keys() {
     let keys = fresh_keys();
     let realtime = start(&keys_of(Name::Realtime, &keys), &[REALTIME]).await.unwrap();
     let peer = ("peers.realtime".to_owned(), format!("http://{}", realtime.address(Name::Realtime).unwrap()));
-    for (keys, answer) in [(keys, "7"), (fresh_keys(), "Unavailable")] {
+    for (keys, answer, says) in [
+        (keys, "7", "\"status\":\"ok\""),
+        (fresh_keys(), "Unavailable", "\"error\":\"realtime does not know this service\""),
+    ] {
         let mut settings = keys_of(Name::Gateway, &keys);
         settings.push(peer.clone());
         let gateway = start(&settings, &[GATEWAY]).await.unwrap();
         let asked = http(gateway.address(Name::Gateway).unwrap(), "/ask").await;
         assert_eq!(asked, (200, answer.to_owned()));
+        let (status, health) = http(gateway.address(Name::Gateway).unwrap(), "/health").await;
+        assert!(status == 200 && health.contains(says), "{health}");
+        assert_eq!(health.contains("degraded"), answer != "7", "{health}");
         assert!(gateway.stop(GRACE).await);
     }
     // It starts although its peer is gone, and says so to those who ask.
@@ -126,6 +132,8 @@ async fn services_apart_know_each_other_by_their_keys() {
     settings.push(peer);
     let gateway = start(&settings, &[GATEWAY]).await.unwrap();
     assert_eq!(http(gateway.address(Name::Gateway).unwrap(), "/ask").await.1, "Unavailable");
+    let (_, health) = http(gateway.address(Name::Gateway).unwrap(), "/health").await;
+    assert!(health.contains("degraded") && health.contains("realtime cannot be reached"), "{health}");
     assert!(gateway.stop(GRACE).await);
 }
 
