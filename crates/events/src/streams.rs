@@ -93,6 +93,7 @@ fn missing(error: &GetStreamError) -> bool {
 
 /// Lets the oldest usage events go that every consumer has handled, once the stream is larger than `max_bytes`, down
 /// to three quarters of that. Gives how many went. None go while a consumer is missing: it has yet to see them all.
+/// Events that were too large for their dead letters go as well: replaying those is refused from then on.
 pub(crate) async fn trim(jetstream: &jetstream::Context, max_bytes: u64) -> Result<u64, BusError> {
     let refused = |e: Box<dyn std::error::Error + Send + Sync>| BusError::JetStream(e);
     let stream = jetstream.get_stream(USAGE).await.map_err(|e| refused(Box::new(e)))?;

@@ -201,7 +201,9 @@ async fn show(letters: &DeadLetters, id: LetterId, as_json: bool) -> Result<Exit
     }
     let payload = match payloads.json(&letter) {
         Some(value) => serde_json::to_string_pretty(&value)?,
-        None if letter.payload_left_behind => "too large to be kept here; it is in its stream".to_owned(),
+        None if letter.payload_left_behind => {
+            "too large to be kept here; its stream has it until that needs the room".to_owned()
+        }
         None => format!("base64 {}", STANDARD.encode(&letter.payload)),
     };
     text += &format!("\n{payload}\n");

@@ -33,8 +33,14 @@ impl Burial<'_> {
         let mut payload = self.message.payload.clone();
         let size = payload.len() + headers.len_bytes() + SLACK;
         if size > bus.client().max_payload() {
-            // It stays where it is: the stream keeps it for as long as letters are kept.
-            headers.insert(names::LEFT_BEHIND, payload.len().to_string());
+            // It stays where it is, as long as letters do, unless the stream needs the room (`nats.usage_bytes`): this
+            // consumer is done with it. The letter says so.
+            let size = payload.len();
+            let text = one_line(&self.reason.text);
+            let note =
+                format!("{text} (its {size} bytes are in {} only until that needs the room)", self.stream);
+            headers.insert(names::REASON, note);
+            headers.insert(names::LEFT_BEHIND, size.to_string());
             payload = Bytes::new();
         }
         let tenant = consumer::tenant(self.subject).map_or_else(|| NO_TENANT.to_owned(), |t| t.to_string());

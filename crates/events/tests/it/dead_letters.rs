@@ -312,6 +312,8 @@ async fn large_letters_make_short_pages_and_too_large_ones_stay_in_their_stream(
     let rest = letters.list(&all(), Some(last.id), 100).await.unwrap();
     let found: Vec<_> = page.letters.iter().chain(&rest.letters).collect();
     assert_eq!(found.iter().map(|l| l.payload_left_behind).collect::<Vec<_>>(), [false, false, false, true]);
+    let reasons: Vec<_> = found.iter().map(|l| l.reason.contains("in USAGE only until")).collect();
+    assert_eq!(reasons, [false, false, false, true]);
     world.one.faulty.store(false, Ordering::SeqCst);
     for letter in found {
         letters.replay(letter.id, &operator()).await.unwrap();
