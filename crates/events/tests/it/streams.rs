@@ -1,7 +1,7 @@
 //! The stream of usage events makes room, but never for what somebody has yet to handle.
 
 use weir_events::{
-    Bus, EventMetrics, NatsConfig, USAGE,
+    Bus, Duty, EventMetrics, NatsConfig, USAGE,
     async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull},
 };
 use weir_testkit::{Nats, until};
@@ -62,6 +62,30 @@ async fn usage_events_make_room_once_everyone_has_had_them() {
     let state = bus.jetstream().get_stream(USAGE).await.unwrap().cached_info().state.clone();
     handle(&billing, 2).await;
     assert_eq!(small_trim(&nats, state.bytes - 1).await, 1);
+}
+
+/// As the logins of services are allowed to.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_are_made_by_some_changed_by_one_and_waited_for_by_the_rest() {
+    let nats = Nats::start().await.unwrap();
+    let bus = small(&nats, 1).await;
+    until("a connection", async || bus.connected().then_some(())).await;
+    let [waits, makes] = [Duty::Wait, Duty::Make].map(|duty| bus.clone().with_duty(duty));
+    assert!(waits.ensure_streams().await.is_err(), "nobody has made them");
+    let exists = async || bus.jetstream().get_stream(USAGE).await.is_ok();
+    assert!(!exists().await);
+    makes.ensure_streams().await.unwrap();
+    waits.ensure_streams().await.unwrap();
+
+    let mut config = bus.jetstream().get_stream(USAGE).await.unwrap().cached_info().config.clone();
+    config.subjects.pop();
+    bus.jetstream().update_stream(config).await.unwrap();
+    let subjects =
+        async || bus.jetstream().get_stream(USAGE).await.unwrap().cached_info().config.subjects.len();
+    makes.ensure_streams().await.unwrap();
+    assert_eq!(subjects().await, 1, "left to whom it belongs");
+    bus.ensure_streams().await.unwrap();
+    assert_eq!(subjects().await, 2);
 }
 
 async fn small_trim(nats: &Nats, usage_bytes: u64) -> u64 {
