@@ -78,6 +78,7 @@ async fn greet(
     check_origin(&shared.config.allowed_origins, headers)?;
     let tenant = text(headers, &TENANT).map(str::to_owned);
     let trace = text(headers, &TRACEPARENT).and_then(TraceContext::parse);
+    let trace = trace.map(|caller| weir_telemetry::admit(Some(caller)));
     let caller = match presented(headers)? {
         Some(key) => {
             let credential = Credential::new(key.to_owned(), tenant.clone(), address);

@@ -15,6 +15,7 @@ use weir_llm::{
     tokens,
 };
 use weir_proto::chat::{CompleteFrame, CompleteRequest, Dialect, End, Head, complete_frame::Frame};
+use weir_telemetry::Span;
 use weir_types::{Deadline, RequestId, TraceContext, scope};
 
 use super::outbound::Outbound;
@@ -97,7 +98,9 @@ impl Turn {
     async fn answer(&self, request_id: &RequestId) -> Result<(), Failure> {
         let caller = self.caller.renewed(&self.shared, request_id).await?;
         let mut ctx = caller.grant().context(request_id.clone());
-        ctx.trace = self.trace;
+        // Each turn is let in by itself: what the connection's client asked for once is not granted for good.
+        let span = Span::root("realtime", "WS turn", weir_telemetry::admit(self.trace), self.trace);
+        ctx.trace = span.context();
         ctx.deadline = Some(Deadline::after(self.shared.config.turn_timeout));
         require_scope(&ctx, scope::CHAT_WRITE)?;
         let view = ChatView::scan(&self.body)?;

@@ -16,6 +16,7 @@ use weir_realtime::Config;
 use weir_types::scope;
 
 use crate::{
+    client::open,
     rig::{Rig, until},
     upstream::chunk,
 };
@@ -327,4 +328,23 @@ async fn a_message_too_big_is_refused_whole_or_in_fragments() {
     pieces.send_frame(piece(&"x".repeat(600), Data::Continue, false)).await;
     assert_eq!(pieces.closed().await, 1009);
     assert!(rig.upstream.requests.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_s_trace_is_followed_and_its_wish_to_be_sampled_is_not_its_own_to_grant() {
+    let rig = Rig::start().await;
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut client = open(rig.address, "/ws/chat", &[("traceparent", traceparent)]).await.unwrap();
+    client.auth(&rig.key).await;
+    client.expect("ready").await;
+    for id in ["a", "b"] {
+        client.chat(id, "echo", "hello").await;
+        while client.next().await["type"] != "done" {}
+    }
+    let requests = rig.upstream.requests.lock();
+    let seen: Vec<_> = requests.iter().map(|(ctx, _)| ctx.trace.unwrap()).collect();
+    assert_eq!(seen.len(), 2);
+    for trace in seen {
+        assert_eq!((trace.trace_id, trace.flags), (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 0));
+    }
 }

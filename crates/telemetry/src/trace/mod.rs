@@ -61,8 +61,8 @@ pub fn admit(inbound: Option<TraceContext>) -> TraceContext {
     let sampler = TRACER.get().map(|tracer| &tracer.sampler);
     match (inbound, sampler) {
         (Some(inbound), Some(sampler)) => sampler.asked(inbound),
-        // Not traced here, but those before and after us may be.
-        (Some(inbound), None) => inbound,
+        // Not traced here, and what comes after us may be: nobody counts what callers ask for, so none of it is granted.
+        (Some(inbound), None) => TraceContext { flags: inbound.flags & !1, ..inbound },
         (None, sampler) => {
             let root = TraceContext { trace_id: random(), span_id: random_id(), flags: 0 };
             sampler.map_or(root, |sampler| sampler.root(root))
@@ -262,9 +262,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_collector_the_callers_place_is_passed_on() {
+    fn without_a_collector_the_callers_place_is_passed_on_and_no_wish_to_be_sampled() {
         let caller = TraceContext { trace_id: 7, span_id: 9, flags: 1 };
-        assert_eq!(admit(Some(caller)), caller);
+        assert_eq!(admit(Some(caller)), TraceContext { flags: 0, ..caller });
         let mut span = Span::start("router", SpanKind::Server, "x", Some(caller));
         span.set("a", 1);
         assert!(!span.is_recorded());
