@@ -3,11 +3,20 @@
 use serde::Deserialize;
 use weir_error::Error;
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// SHA-256 of the platform operator's key (`pk_admin_…`), in hex. Unset: there is no platform key.
     pub admin_key_sha256: Option<String>,
+    /// API keys that a tenant may have: those that are good, and those revoked within a day, as gateways are told of
+    /// these through a bucket of bounded size that all tenants share.
+    pub max_keys_per_tenant: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { admin_key_sha256: None, max_keys_per_tenant: 10_000 }
+    }
 }
 
 impl Config {
@@ -38,7 +47,8 @@ mod tests {
 
     #[test]
     fn the_hash_is_read_or_named() {
-        let read = |text: &str| Config { admin_key_sha256: Some(text.into()) }.admin_key();
+        let read =
+            |text: &str| Config { admin_key_sha256: Some(text.into()), ..Config::default() }.admin_key();
         assert_eq!(read(&"0aF1".repeat(16)).unwrap(), Some([0x0a, 0xf1].repeat(16).try_into().unwrap()));
         assert_eq!(read("").unwrap(), None);
         assert_eq!(Config::default().admin_key().unwrap(), None);

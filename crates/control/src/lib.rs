@@ -45,12 +45,13 @@ pub struct Service {
 /// # Errors
 /// A setting cannot be used.
 pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
+    let max_keys = config.max_keys_per_tenant;
     let admin_key = config.admin_key()?;
     let metrics = metrics::ControlMetrics::new(&deps.metrics);
     let dead_letters = Arc::new(DeadLetters::new(&deps.bus, deps.clock.clone()));
     let buckets = [Bucket::KEYS, Bucket::TENANTS];
     let relay = Relay::new(Outbox::Control, "control", &buckets, (deps.db.clone(), deps.bus), &deps.metrics);
-    let app = App::new(deps.db, deps.clock, admin_key, metrics);
+    let app = App::new(deps.db, deps.clock, (admin_key, max_keys), metrics);
     Ok(Service { app: Arc::new(app), relay, dead_letters })
 }
 

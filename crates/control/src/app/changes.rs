@@ -83,14 +83,15 @@ pub(super) fn of_key(
         expires_at_ms: key.expires_at_ms.unwrap_or_default(),
         at_ms: now_ms,
     };
-    let revoked = what == What::KeyRevoked;
     let order = format!("key.{}", key.id);
-    let change = KeyChange { key_id: key.id.to_string(), revoked };
-    let pushed = Bucket::KEYS.subject(&format!("{tenant}.{}", key.id));
-    vec![
-        push(&order, pushed, now_ms, change.encode_to_vec()),
-        audit(&order, tenant, what, event_id, now_ms, event.encode_to_vec()),
-    ]
+    let mut letters = vec![audit(&order, tenant, what, event_id, now_ms, event.encode_to_vec())];
+    // Nobody remembers a key that is new, and nobody takes one that has expired.
+    if what == What::KeyRevoked && key.expires_at_ms.is_none_or(|at| at > now_ms) {
+        let change = KeyChange { key_id: key.id.to_string(), revoked: true };
+        let pushed = Bucket::KEYS.subject(&format!("{tenant}.{}", key.id));
+        letters.push(push(&order, pushed, now_ms, change.encode_to_vec()));
+    }
+    letters
 }
 
 fn push(order: &str, subject: String, time_ms: i64, payload: Vec<u8>) -> Letter {
@@ -107,7 +108,8 @@ fn audit(
 ) -> Letter {
     Letter {
         event_id,
-        key: order.to_owned(),
+        // One of their own: a stream that takes nothing holds up no push.
+        key: format!("audit.{order}"),
         subject: subject("audit", tenant, what.name()),
         time_ms,
         payload,

@@ -12,7 +12,7 @@ use weir_types::{
 };
 
 use super::{App, Page, changes, is_platform, page::Wanted, validate};
-use crate::store::{ApiKey, NewKey};
+use crate::store::{ApiKey, Inserted, NewKey};
 
 /// A new key. Its secret is nowhere else.
 #[derive(Debug)]
@@ -23,6 +23,13 @@ pub(crate) struct Created {
 
 fn not_found() -> Error {
     Error::new(Code::NotFound, "no such API key")
+}
+
+fn too_many(most: u32) -> Error {
+    let message = format!(
+        "a tenant has {most} API keys at most (control.max_keys_per_tenant), those revoked within a day among them"
+    );
+    Error::new(Code::Conflict, message)
 }
 
 fn may_manage(ctx: &RequestContext) -> Result<(), Error> {
@@ -56,8 +63,11 @@ impl App {
         };
         let tell =
             |tenant, key: &ApiKey| changes::of_key(ctx, changes::What::KeyCreated, tenant, key, now_ms);
-        let inserted = self.keys.insert(ctx, &new, tell).await?;
-        let key = inserted.ok_or_else(|| Error::new(Code::NotFound, "no such tenant"))?;
+        let key = match self.keys.insert(ctx, &new, self.max_keys, tell).await? {
+            Inserted::Key(key) => key,
+            Inserted::NoTenant => return Err(Error::new(Code::NotFound, "no such tenant")),
+            Inserted::TooMany => return Err(too_many(self.max_keys)),
+        };
         tracing::info!(business_event = "api_key_created", key.id = %key.id, key.scopes = ?key.scopes, "api key created");
         Ok(Created { key, secret })
     }
@@ -83,8 +93,7 @@ impl App {
         Ok(wanted.page(rows, |key| key.id.0))
     }
 
-    /// Done once committed. Told again when it was revoked before: whoever repeats a revocation may do so because it
-    /// was not seen.
+    /// Done once committed. One that was revoked before was told of then, in the transaction that revoked it.
     pub(crate) async fn revoke_key(
         &self,
         ctx: &RequestContext,

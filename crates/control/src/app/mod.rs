@@ -28,6 +28,8 @@ pub(crate) struct App {
     clock: Arc<dyn Clock>,
     /// SHA-256 of the platform operator's key.
     admin_key: Option<[u8; 32]>,
+    /// Per tenant.
+    max_keys: u32,
     metrics: ControlMetrics,
 }
 
@@ -35,10 +37,10 @@ impl App {
     pub(crate) fn new(
         db: Db,
         clock: Arc<dyn Clock>,
-        admin_key: Option<[u8; 32]>,
+        (admin_key, max_keys): (Option<[u8; 32]>, u32),
         metrics: ControlMetrics,
     ) -> Self {
-        Self { tenants: Tenants(db.clone()), keys: Keys(db), clock, admin_key, metrics }
+        Self { tenants: Tenants(db.clone()), keys: Keys(db), clock, admin_key, max_keys, metrics }
     }
 }
 

@@ -41,6 +41,30 @@ pub(crate) struct Grant {
     pub(crate) tenant_version: i64,
 }
 
+/// What became of a new key.
+#[derive(Debug)]
+pub(crate) enum Inserted {
+    Key(ApiKey),
+    NoTenant,
+    TooMany,
+}
+
+/// Revoked ones count for so long: a push of each is in the bucket.
+const COUNTED_MS: i64 = 86_400_000;
+
+const COUNT: &str = "\
+SELECT (SELECT count(*) FROM control.api_keys WHERE tenant_id = $1 AND revoked_at_ms IS NULL
+        AND (expires_at_ms IS NULL OR expires_at_ms > $2))
+     + (SELECT count(*) FROM control.api_keys WHERE tenant_id = $1 AND revoked_at_ms > $2 - $3)";
+
+const REVOKE: &str = "\
+UPDATE control.api_keys SET revoked_at_ms = $3 WHERE tenant_id = $1 AND id = $2 AND revoked_at_ms IS NULL
+RETURNING id, name, scopes, user_id, created_at_ms, expires_at_ms, revoked_at_ms";
+
+const GET: &str = "\
+SELECT id, name, scopes, user_id, created_at_ms, expires_at_ms, revoked_at_ms FROM control.api_keys
+WHERE tenant_id = $1 AND id = $2";
+
 type Row = (Uuid, String, Vec<String>, Option<Uuid>, i64, Option<i64>, Option<i64>);
 type GrantRow = (Uuid, Uuid, Option<Uuid>, Vec<String>, Option<i64>, Option<i64>, Option<i64>, i64);
 
@@ -72,16 +96,35 @@ fn grant((key, tenant, user, scopes, requests, tokens, expires_at_ms, tenant_ver
 pub(crate) struct Keys(pub(crate) Db);
 
 impl Keys {
-    /// With what there is to tell of it. `None` when the tenant does not exist.
+    /// With what there is to tell of it, unless the tenant has `most` already.
     pub(crate) async fn insert(
         &self,
         ctx: &RequestContext,
         new: &NewKey,
+        most: u32,
         tell: impl FnOnce(TenantId, &ApiKey) -> Vec<Letter> + Send,
-    ) -> Result<Option<ApiKey>, DbError> {
+    ) -> Result<Inserted, DbError> {
         let mut tx = self.0.tenant(ctx).await?;
         let tenant = tx.tenant();
-        let inserted = sqlx::query_as(
+        // One at a time, so that the count holds.
+        let locked: Option<i32> =
+            sqlx::query_scalar("SELECT 1 FROM control.tenants WHERE tenant_id = $1 FOR NO KEY UPDATE")
+                .bind(tenant.0)
+                .fetch_optional(tx.conn())
+                .await?;
+        if locked.is_none() {
+            return Ok(Inserted::NoTenant);
+        }
+        let there: i64 = sqlx::query_scalar(COUNT)
+            .bind(tenant.0)
+            .bind(new.created_at_ms)
+            .bind(COUNTED_MS)
+            .fetch_one(tx.conn())
+            .await?;
+        if there >= i64::from(most) {
+            return Ok(Inserted::TooMany);
+        }
+        let row: Row = sqlx::query_as(
             "INSERT INTO control.api_keys \
              (tenant_id, id, name, sha256, scopes, user_id, created_at_ms, expires_at_ms) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
@@ -96,32 +139,19 @@ impl Keys {
         .bind(new.created_at_ms)
         .bind(new.expires_at_ms)
         .fetch_one(tx.conn())
-        .await
-        .map_err(DbError::from);
-        match inserted {
-            Ok(row) => {
-                let key = key(row);
-                Outbox::Control.write(&mut tx, ctx, &tell(tenant, &key)).await?;
-                tx.commit().await?;
-                Ok(Some(key))
-            }
-            Err(error) if error.constraint() == Some("api_keys_tenant_id_fkey") => Ok(None),
-            Err(error) => Err(error),
-        }
+        .await?;
+        let key = key(row);
+        Outbox::Control.write(&mut tx, ctx, &tell(tenant, &key)).await?;
+        tx.commit().await?;
+        Ok(Inserted::Key(key))
     }
 
     /// `None` when the tenant has no such key.
     pub(crate) async fn get(&self, ctx: &RequestContext, id: KeyId) -> Result<Option<ApiKey>, DbError> {
         let mut tx = self.0.tenant(ctx).await?;
         let tenant = tx.tenant();
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT id, name, scopes, user_id, created_at_ms, expires_at_ms, revoked_at_ms FROM control.api_keys \
-             WHERE tenant_id = $1 AND id = $2",
-        )
-        .bind(tenant.0)
-        .bind(id.0)
-        .fetch_optional(tx.conn())
-        .await?;
+        let row: Option<Row> =
+            sqlx::query_as(GET).bind(tenant.0).bind(id.0).fetch_optional(tx.conn()).await?;
         tx.commit().await?;
         Ok(row.map(key))
     }
@@ -159,20 +189,21 @@ impl Keys {
     ) -> Result<Option<ApiKey>, DbError> {
         let mut tx = self.0.tenant(ctx).await?;
         let tenant = tx.tenant();
-        let row: Option<Row> = sqlx::query_as(
-            "UPDATE control.api_keys SET revoked_at_ms = coalesce(revoked_at_ms, $3) \
-             WHERE tenant_id = $1 AND id = $2 \
-             RETURNING id, name, scopes, user_id, created_at_ms, expires_at_ms, revoked_at_ms",
-        )
-        .bind(tenant.0)
-        .bind(id.0)
-        .bind(now_ms)
-        .fetch_optional(tx.conn())
-        .await?;
-        let Some(key) = row.map(key) else { return Ok(None) };
-        Outbox::Control.write(&mut tx, ctx, &tell(tenant, &key)).await?;
+        let revoked: Option<Row> =
+            sqlx::query_as(REVOKE).bind(tenant.0).bind(id.0).bind(now_ms).fetch_optional(tx.conn()).await?;
+        let key = match revoked.map(key) {
+            Some(key) => {
+                Outbox::Control.write(&mut tx, ctx, &tell(tenant, &key)).await?;
+                Some(key)
+            }
+            None => {
+                let before: Option<Row> =
+                    sqlx::query_as(GET).bind(tenant.0).bind(id.0).fetch_optional(tx.conn()).await?;
+                before.map(key)
+            }
+        };
         tx.commit().await?;
-        Ok(Some(key))
+        Ok(key)
     }
 
     /// What the key with this hash may do now.

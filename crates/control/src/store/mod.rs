@@ -3,7 +3,7 @@
 mod keys;
 mod tenants;
 
-pub(crate) use keys::{ApiKey, Grant, Keys, NewKey};
+pub(crate) use keys::{ApiKey, Grant, Inserted, Keys, NewKey};
 pub(crate) use tenants::{NewTenant, Tenant, TenantPatch, Tenants};
 
 /// A column that is never negative (a check constraint) as it goes over the wire.

@@ -101,13 +101,14 @@ impl Tenants {
         let (requests, tokens) = patch.rates.unwrap_or_default();
         let mut tx = self.0.tenant(ctx).await?;
         let id = tx.tenant();
-        // Locks the row, so that versions and what is told of them are in one order.
+        // Locks the row, so that versions and what is told of them are in one order. Microseconds, so that they grow
+        // even where the database has forgotten versions that were told.
         let row: Option<Row> = sqlx::query_as(
             "UPDATE control.tenants SET name = coalesce($2, name), tier = coalesce($3, tier), \
              requests_per_minute = CASE WHEN $4 THEN $5 ELSE requests_per_minute END, \
              tokens_per_minute = CASE WHEN $4 THEN $6 ELSE tokens_per_minute END, \
              status = CASE $7 WHEN true THEN 'suspended' WHEN false THEN 'active' ELSE status END, \
-             version = version + 1 \
+             version = greatest(version + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) \
              WHERE tenant_id = $1 \
              RETURNING tenant_id, name, tier, requests_per_minute, tokens_per_minute, created_at_ms, \
              status = 'suspended', version",

@@ -8,7 +8,7 @@ use weir_types::{
     scope,
 };
 
-use crate::{NOW, World, caller, manager, named, platform, refused, sha256};
+use crate::{MAX_KEYS, NOW, World, caller, manager, named, platform, refused, sha256};
 
 #[tokio::test]
 async fn a_key_is_shown_once_and_stored_nowhere() {
@@ -163,4 +163,50 @@ async fn revoking_is_idempotent_even_at_once() {
     assert_eq!(world.revoke(&ctx, &id).await.unwrap().revoked_at_ms, NOW, "the first time stays");
     assert_eq!(world.get(&ctx, &id).await.unwrap().revoked_at_ms, NOW, "a revoked key is still shown");
     assert_eq!(refused(world.resolve(&made.secret).await).0, Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_keys_and_revoked_ones_count_for_a_day() {
+    let world = World::new().await;
+    let (tenant, other) = (world.tenant("acme").await, world.tenant("other").await);
+    let ctx = manager(tenant);
+    let expiring = CreateApiKeyRequest { expires_at_ms: NOW + 1_000, ..named("x") };
+    world.create(&ctx, expiring).await.unwrap();
+    let race = (0..MAX_KEYS + 4).map(|_| world.create(&ctx, named("x")));
+    let made: Vec<_> = futures_util::future::join_all(race).await.into_iter().flatten().collect();
+    assert_eq!(made.len(), MAX_KEYS as usize - 1);
+    let error = world.create(&ctx, named("x")).await.unwrap_err();
+    assert_eq!(error.code(), Code::Conflict);
+    assert!(error.message().contains("20 API keys at most (control.max_keys_per_tenant)"), "{error}");
+    world.key(other).await;
+
+    world.clock.advance(1_000);
+    world.create(&ctx, named("for the one that expired")).await.unwrap();
+    world.revoke(&ctx, &made[0].api_key.as_ref().unwrap().id).await.unwrap();
+    assert_eq!(refused(world.create(&ctx, named("x")).await).0, Code::Conflict);
+    world.clock.advance(86_400_000);
+    world.create(&ctx, named("x")).await.unwrap();
+    assert_eq!(refused(world.create(&ctx, named("x")).await).0, Code::Conflict);
+}
+
+#[tokio::test]
+async fn gateways_are_told_of_revocations_of_good_keys_only_and_apart_from_the_audit_log() {
+    let world = World::new().await;
+    let tenant = world.tenant("acme").await;
+    let expired = CreateApiKeyRequest { expires_at_ms: NOW + 1_000, ..named("x") };
+    let expired = world.create(&manager(tenant), expired).await.unwrap().api_key.unwrap().id;
+    let good = world.key(tenant).await.api_key.unwrap().id;
+    world.clock.advance(1_000);
+    for id in [&expired, &good] {
+        world.revoke(&manager(tenant), id).await.unwrap();
+    }
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("SELECT key, subject FROM control.outbox WHERE key LIKE '%key.%' ORDER BY seq")
+            .fetch_all(&mut world.admin().await)
+            .await
+            .unwrap();
+    let (audits, pushes): (Vec<_>, Vec<_>) = rows.into_iter().partition(|r| r.1.starts_with("weir.audit."));
+    assert_eq!(audits.len(), 4);
+    assert!(audits.iter().all(|r| r.0.starts_with("audit.key.")), "{audits:?}");
+    assert_eq!(pushes, [(format!("key.{good}"), format!("$KV.weir_keys.{tenant}.{good}"))]);
 }

@@ -30,6 +30,7 @@ use weir_types::{
 };
 
 const NOW: i64 = 1_800_000_000_000;
+const MAX_KEYS: u32 = 20;
 
 struct World {
     database: Database,
@@ -58,7 +59,8 @@ impl World {
         let db = Db::connect_lazy(&DbConfig::new(database.app_url.as_str())).unwrap();
         db.verify().await.unwrap();
         let admin_key = assemble(KeyKind::Admin, KeyId::new(), &[9; 32]);
-        let config = Config { admin_key_sha256: Some(hex(&sha256(&admin_key))) };
+        let config =
+            Config { admin_key_sha256: Some(hex(&sha256(&admin_key))), max_keys_per_tenant: MAX_KEYS };
         let deps = Deps { db, bus, clock: Arc::new(clock.clone()), metrics: metrics.clone() };
         let service = weir_control::build(config, deps).unwrap();
         let transport = Transport::local("control", service.routes());
