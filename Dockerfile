@@ -14,7 +14,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,id=weir-target-$TARGETARCH \
     cargo build --locked --profile dist --package weir --bin weir && \
     install -D target/dist/weir /image/usr/bin/weir && \
-    mkdir -p /image/var/lib/weir/spool /image/var/lib/weir/keys
+    mkdir -p /image/var/lib/weir/spool /image/var/lib/weir/keys && \
+    for service in gateway realtime router orchestrator analytics billing ingestion control; do \
+    mkdir /image/var/lib/weir/keys/$service; done
 
 # glibc, libgcc, CA certificates and a user; no shell. Of the same Debian as above: weir needs its glibc.
 FROM gcr.io/distroless/cc-debian12:nonroot

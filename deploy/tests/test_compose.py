@@ -14,6 +14,7 @@ from deployed import COMPOSE, PORTS, ROOT, WEIR, flags_exist, free_port, help_of
 from test_network import CALLS, POSTGRESQL, REDIS
 
 BASE, PROD, MONITORING = "docker-compose.yml", "docker-compose.prod.yml", "docker-compose.monitoring.yml"
+KEYS = "/var/lib/weir/keys"
 COMBINATIONS = ((BASE,), (BASE, PROD), (BASE, MONITORING), (BASE, PROD, MONITORING))
 PASSWORDS = {
     name: "x" * 8
@@ -127,7 +128,23 @@ class Compose(unittest.TestCase):
                 self.assertTrue(mounts[str(pathlib.PurePath(config).parent)]["read_only"])
                 if name == "orchestrator":
                     self.assertIn(service["environment"]["WEIR_ORCHESTRATOR__SPOOL_DIR"], mounts)
-            self.assertIn(config, model["services"]["keys"]["command"])
+            made = {v["target"]: v["source"] for v in model["services"]["keys"]["volumes"]}
+            self.assertEqual(set(made), {f"{KEYS}/{name}" for name in PORTS})
+            self.assertIn(KEYS, model["services"]["keys"]["command"])
+
+    def test_a_service_sees_its_own_key_alone(self):
+        for model in self.models.values():
+            made = {v["target"]: v["source"] for v in model["services"]["keys"]["volumes"]}
+            self.assertEqual(len(set(made.values())), len(PORTS))
+            for name, service in model["services"].items():
+                if name != "keys":
+                    mounted = {v["source"] for v in service.get("volumes", ())} & set(made.values())
+                    self.assertEqual(mounted, {made[f"{KEYS}/{name}"]} if name in PORTS else set(), name)
+
+    def test_the_image_has_a_folder_for_each_key(self):
+        """A volume begins with the owner of the folder it is mounted over."""
+        listed = re.search(r"for service in ([^;]*);", (ROOT / "Dockerfile").read_text()).group(1)
+        self.assertEqual(set(listed.split()), set(PORTS))
 
     def test_production_is_hardened(self):
         model = self.models[(BASE, PROD)]
@@ -157,12 +174,18 @@ class Compose(unittest.TestCase):
         """Those that own no database, with the keys that `keys` makes and variables as they are written, ports aside."""
         model = self.models[(BASE,)]
         with tempfile.TemporaryDirectory() as folder:
-            config = pathlib.Path(folder, "weir.toml")
-            made = [a.replace("/var/lib/weir/keys/weir.toml", str(config)) for a in model["services"]["keys"]["command"]]
+            made = [a.replace(KEYS, folder) for a in model["services"]["keys"]["command"]]
             for _ in range(2):
                 self.assertEqual(run(WEIR, *made).returncode, 0)
-            self.assertEqual(config.stat().st_mode & 0o777, 0o600)
+            for name in PORTS:
+                config = pathlib.Path(folder, name, "weir.toml")
+                self.assertEqual(config.stat().st_mode & 0o777, 0o600)
+                text = config.read_text()
+                self.assertEqual(re.findall(r"identity\.keys\.(\w+)", text), [name])
+                self.assertEqual(set(re.findall(r"identity\.trusted\.(\w+)", text)), {a for a, b in CALLS if b == name})
+                self.assertEqual("control.admin_key_sha256" in text, name == "control")
             for name in ("gateway", "realtime"):
+                config = pathlib.Path(folder, name, "weir.toml")
                 service, port = model["services"][name], free_port()
                 arguments = [str(config) if a.endswith("weir.toml") else a for a in service["command"]]
                 arguments[arguments.index("--port") + 1] = str(port)

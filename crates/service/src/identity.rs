@@ -157,6 +157,17 @@ impl Keys {
         })
     }
 
+    /// The variables of one service that runs apart: its own secret half, and its callers' public ones.
+    #[must_use]
+    pub fn among_peers(&self, name: Name) -> Vec<(String, String)> {
+        let callers: Vec<_> =
+            Name::ALL.into_iter().filter(|c| c.calls(name)).map(|c| variable("TRUSTED", c)).collect();
+        let wanted = |variable: &str| {
+            variable == self::variable("KEYS", name) || callers.iter().any(|c| c == variable)
+        };
+        self.of(name).into_iter().filter(|(variable, _)| wanted(variable)).collect()
+    }
+
     /// The variables of one service: its own secret half, and every public one.
     #[must_use]
     pub fn of(&self, name: Name) -> Vec<(String, String)> {

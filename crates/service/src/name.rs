@@ -51,6 +51,17 @@ impl Name {
         }
     }
 
+    /// Whether it calls `peer`, which then has to know it. Chart and compose files say the same.
+    #[must_use]
+    pub const fn calls(self, peer: Self) -> bool {
+        match self {
+            Self::Gateway => !matches!(peer, Self::Gateway),
+            Self::Realtime => matches!(peer, Self::Orchestrator | Self::Control),
+            Self::Orchestrator => matches!(peer, Self::Router | Self::Ingestion),
+            _ => false,
+        }
+    }
+
     /// Its own binary.
     #[must_use]
     pub const fn program(self) -> &'static str {

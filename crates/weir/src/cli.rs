@@ -177,6 +177,12 @@ pub struct KeysArgs {
     /// Write to this file, which only its owner may read, instead of standard output. One that is there already stays.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Write each service a settings file of its own, DIR/<service>/weir.toml, which only its owner may read: its
+    /// signing key, its callers' public ones and, for control, the hash of the operator's key. A set that is there
+    /// already stays.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "format", "services"])]
+    pub output_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

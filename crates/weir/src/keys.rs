@@ -18,12 +18,17 @@ use weir_types::{Clock, KeyId, SystemClock, api_key};
 
 use crate::cli::{KeysArgs, KeysFormat};
 
+/// Of each service, in a folder of its own.
+const SETTINGS: &str = "weir.toml";
 const ADMIN_KEY_SHA256: &str = "WEIR_CONTROL__ADMIN_KEY_SHA256";
 
 pub(crate) fn run(args: &KeysArgs) -> Result<ExitCode> {
     if let Some(file) = args.output.as_deref().filter(|file| file.exists()) {
         say(&format!("{} is there already and stays as it is", file.display()));
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(folder) = &args.output_dir {
+        return run_apart(folder, args.admin);
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let names = if args.services.is_empty() { &Name::ALL[..] } else { &args.services };
@@ -41,10 +46,46 @@ pub(crate) fn run(args: &KeysArgs) -> Result<ExitCode> {
         Some(file) => write(file, &text).with_context(|| format!("writing {}", file.display()))?,
         None => io::stdout().write_all(text.as_bytes())?,
     }
-    // Last: a key whose hash was not kept would open nothing.
+    show(admin_key.as_deref());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Last: a key whose hash was not kept would open nothing.
+fn show(admin_key: Option<&str>) {
     if let Some(key) = admin_key {
         say(&format!("the platform's key, which is shown this once: {key}"));
     }
+}
+
+/// A file for each service: nobody else's key is in a container of its own.
+fn run_apart(folder: &Path, admin: bool) -> Result<ExitCode> {
+    let file = |name: Name| folder.join(name.as_str()).join(SETTINGS);
+    let (there, missing): (Vec<_>, Vec<_>) = Name::ALL.into_iter().partition(|&name| file(name).exists());
+    if missing.is_empty() {
+        say(&format!("{} has every service's file already and stays as it is", folder.display()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Services know each other by one set: what is missing cannot be added to it.
+    anyhow::ensure!(
+        there.is_empty(),
+        "{} lacks files of its set: remove what is left of it, and a new one is made",
+        folder.display()
+    );
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let keys = Keys::generate(&Name::ALL, &clock)?;
+    let admin_key = admin.then(new_admin_key);
+    for name in Name::ALL {
+        let mut variables = keys.among_peers(name);
+        if let Some(key) = admin_key.as_ref().filter(|_| name == Name::Control) {
+            variables.push((ADMIN_KEY_SHA256.to_owned(), sha256(key)));
+        }
+        let file = file(name);
+        if let Some(parent) = file.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        }
+        write(&file, &toml(&variables)).with_context(|| format!("writing {}", file.display()))?;
+    }
+    show(admin_key.as_deref());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -108,12 +149,20 @@ pub(crate) fn sha256(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use weir_config::Sources;
 
     use super::*;
 
     fn args(format: KeysFormat, output: &Path) -> KeysArgs {
-        KeysArgs { services: vec![Name::Gateway], format, admin: true, output: Some(output.to_owned()) }
+        KeysArgs {
+            services: vec![Name::Gateway],
+            format,
+            admin: true,
+            output: Some(output.to_owned()),
+            output_dir: None,
+        }
     }
 
     #[test]
@@ -130,6 +179,38 @@ mod tests {
         }
         run(&args(KeysFormat::Toml, &file)).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), first);
+    }
+
+    #[test]
+    fn each_service_gets_its_own_key_and_those_of_its_callers() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = KeysArgs {
+            services: Vec::new(),
+            format: KeysFormat::Env,
+            admin: true,
+            output: None,
+            output_dir: Some(folder.path().to_owned()),
+        };
+        run(&args).unwrap();
+        let read = |name: Name| {
+            let file = folder.path().join(name.as_str()).join("weir.toml");
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+            weir_service::load(&Sources::default().with_file(&file)).unwrap();
+            fs::read_to_string(&file).unwrap()
+        };
+        let texts: Vec<_> = Name::ALL.into_iter().map(|name| (name, read(name))).collect();
+        for (name, text) in &texts {
+            assert_eq!(text.matches("identity.keys.").count(), 1, "{text}");
+            assert!(text.contains(&format!("identity.keys.{name} = \"")), "{text}");
+            assert_eq!(text.contains("control.admin_key_sha256"), *name == Name::Control);
+            let trusts = |caller: Name| text.contains(&format!("identity.trusted.{caller} = ["));
+            assert_eq!(trusts(Name::Gateway), *name != Name::Gateway);
+            assert!(!trusts(Name::Billing) && !trusts(Name::Control));
+        }
+        run(&args).unwrap();
+        assert!(texts.iter().all(|(name, text)| read(*name) == *text), "a set stays");
+        fs::remove_file(folder.path().join("router/weir.toml")).unwrap();
+        assert!(run(&args).is_err(), "half a set is none");
     }
 
     #[test]
