@@ -36,7 +36,9 @@ use crate::{
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shorter than a health check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// After a connection could not be made: how long nothing waits for another attempt.
+/// A refusal comes at once, and the next attempt may find the service started: only what took this long counts below.
+const SLOW: Duration = Duration::from_millis(100);
+/// After a connection could not be made in time: how long nothing waits for another attempt.
 const FAIL_FAST: Duration = Duration::from_secs(1);
 /// An attempt that is looked at this much too late had nobody who waited for it: its failure says nothing of now.
 const STALE: Duration = Duration::from_millis(500);
@@ -80,7 +82,7 @@ struct Link {
     until: Instant,
 }
 
-/// Whether a connection could be made when it was last tried.
+/// Whether an attempt to connect was waited for in vain lately.
 #[derive(Default)]
 struct Door(ArcSwapOption<Instant>);
 
@@ -258,8 +260,11 @@ impl Service<Uri> for Connector {
                     Ok(Err(error)) => error.into(),
                     Err(elapsed) => elapsed.into(),
                 };
-                if began.elapsed() < CONNECT_TIMEOUT + STALE {
+                let took = began.elapsed();
+                if took >= SLOW && took < CONNECT_TIMEOUT + STALE {
                     door.0.store(Some(Arc::new(Instant::now())));
+                }
+                if took < CONNECT_TIMEOUT + STALE {
                     return Err(error);
                 }
             }
