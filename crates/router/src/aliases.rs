@@ -20,8 +20,10 @@ use crate::{
     store::{Aliases, Row, Rows},
 };
 
-/// One order for all letters of a tenant: that of its versions.
+/// One order for all pushes of a tenant: that of its versions.
 const ORDER: &str = "aliases";
+/// The audit log's have one of their own: a stream that takes nothing holds up no push.
+const AUDIT_ORDER: &str = "audit.aliases";
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 
@@ -210,7 +212,7 @@ fn letters(
     };
     let told = Letter {
         event_id,
-        key: ORDER.to_owned(),
+        key: AUDIT_ORDER.to_owned(),
         subject: subject("audit", owner, what),
         time_ms: at_ms,
         payload: event.encode_to_vec(),

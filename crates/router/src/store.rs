@@ -99,10 +99,12 @@ impl Aliases {
     pub(crate) async fn change(&self, ctx: &RequestContext) -> Result<Change, DbError> {
         let mut tx = self.db().await?.tenant(ctx).await?;
         let tenant = tx.tenant();
-        // Locks the row: versions and what is told of them are in one order.
+        // Locks the row: versions and what is told of them are in one order. Microseconds, so that they grow even where
+        // the database has forgotten versions that were told.
         let version: i64 = sqlx::query_scalar(
-            "INSERT INTO routing.alias_sets VALUES ($1, 1) \
-             ON CONFLICT (tenant_id) DO UPDATE SET version = alias_sets.version + 1 RETURNING version",
+            "INSERT INTO routing.alias_sets VALUES ($1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) \
+             ON CONFLICT (tenant_id) DO UPDATE SET version = greatest(alias_sets.version + 1, excluded.version) \
+             RETURNING version",
         )
         .bind(tenant.0)
         .fetch_one(tx.conn())

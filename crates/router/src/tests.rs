@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use sqlx::Connection as _;
 use weir_db::{AppRole, Db, DbConfig, migrate};
 use weir_error::{Code, Error};
 use weir_events::{AUDIT, Bucket, Bus, EventMetrics, NatsConfig};
@@ -219,6 +220,27 @@ async fn a_bucket_that_nats_has_lost_is_filled_again() {
     without_postgres.comes_to(one, "mine", "third").await;
     back.stop().await;
     without_postgres.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_count_even_after_the_database_has_forgotten_some() {
+    let (database, nats) = (database().await, Nats::start().await.unwrap());
+    let tenant = TenantId::new();
+    let mut admin = sqlx::PgConnection::connect(&database.admin_url).await.unwrap();
+    let other = Router::start(Some(NOWHERE), Some(&nats)).await;
+    let router = Router::start(Some(&database.app_url), Some(&nats)).await;
+    for (model, forget) in [
+        ("first", "UPDATE routing.alias_sets SET version = 1"),
+        ("second", "TRUNCATE routing.alias_sets CASCADE"),
+        ("third", "SELECT"),
+    ] {
+        router.put(&owner(tenant), "mine", model).await.unwrap();
+        other.comes_to(tenant, "mine", model).await;
+        // As after a backup was restored.
+        sqlx::query(forget).execute(&mut admin).await.unwrap();
+    }
+    router.stop().await;
+    other.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
