@@ -154,6 +154,7 @@ Settings, in the file or as WEIR_<SECTION>__<KEY>:
   listen.ops                  host:port for /metrics, /info and /health instead (METRICS_PORT: the port alone)
   orchestrator.spool_dir      a folder that outlives the process, one for each instance
   control.admin_key_sha256    SHA-256 of the platform operator's key
+  control.max_keys_per_tenant API keys a tenant may have, those revoked within a day among them [default: 10000]
 
 Services that cannot be reached yet, and NATS, are waited for while serving. Migrations that are pending, or a database
 login that could see every tenant, are refused. SIGTERM ends requests under way, then the process; a second one does
