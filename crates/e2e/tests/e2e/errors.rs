@@ -193,7 +193,11 @@ async fn rates_are_limited_by_tenant_and_told_in_headers() {
     assert!(third.header("retry-after").parse::<u64>().is_ok_and(|s| s > 0), "{third:?}");
 
     // Another key of the tenant has the same bucket, another tenant has its own.
-    let (_, other_key) = weir_e2e::stand::key(&client, &["chat:write"]).await.unwrap();
+    // The platform, which makes it, is under no tenant's limits; the tenant itself would be refused here as well.
+    let refused = client.get("/v1/api-keys").await.unwrap();
+    assert_eq!((refused.status, &refused.json()["code"]), (429, &json!("rate_limit_exceeded")));
+    let platform = stand.platform().with_header("x-tenant-id", &tenant.id);
+    let (_, other_key) = weir_e2e::stand::key(&platform, &["chat:write"]).await.unwrap();
     assert_eq!(stand.gateway().with_key(&other_key).post(CHAT, &body).await.unwrap().status, 429);
     let other = stand.tenant().await.unwrap();
     assert_eq!(stand.gateway().with_key(&other.key).post(CHAT, &body).await.unwrap().status, 200);
