@@ -19,5 +19,5 @@ async fn start(site: Site) -> anyhow::Result<Room> {
     };
     let realtime = build(site.config()?, deps)?;
     realtime.spawn(site.tasks());
-    Ok(Room { routes: Some(realtime.routes()), http: realtime.http(), proxies: Vec::new() })
+    Ok(Room { routes: Some(realtime.routes()), http: realtime.http() })
 }

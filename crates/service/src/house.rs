@@ -7,7 +7,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use weir_config::Settings;
 use weir_rpc::Transport;
-use weir_runtime::{Health, Info, ListenMetrics, Network, OnFailure, ops_router, probe_router, serve_with};
+use weir_runtime::{Health, Info, ListenMetrics, OnFailure, ops_router, probe_router, serve_with};
 use weir_types::{Clock, SystemClock};
 
 use crate::{
@@ -101,7 +101,7 @@ impl House {
         let mut app = match doors.ops {
             None => room.http.merge(ops),
             Some(listener) => {
-                self.listen("ops", listener, ops, ListenMetrics::default(), Vec::new());
+                self.listen("ops", listener, ops, ListenMetrics::default());
                 room.http.merge(probe_router(health.clone()))
             }
         };
@@ -110,20 +110,12 @@ impl House {
             app = app.fallback_service(weir_rpc::server(name.as_str(), routes, identity));
         }
         health.drain_on(shared.edge.shutdown());
-        self.listen(name.as_str(), doors.service, app, ListenMetrics::new(metrics), room.proxies);
+        self.listen(name.as_str(), doors.service, app, ListenMetrics::new(metrics));
         Ok(())
     }
 
-    fn listen(
-        &self,
-        task: &'static str,
-        listener: TcpListener,
-        app: Router,
-        metrics: ListenMetrics,
-        proxies: Vec<Network>,
-    ) {
-        let (edge, mut config) = (&self.shared.edge, self.shared.listen.clone());
-        config.trusted_proxies.extend(proxies);
+    fn listen(&self, task: &'static str, listener: TcpListener, app: Router, metrics: ListenMetrics) {
+        let (edge, config) = (&self.shared.edge, self.shared.listen.clone());
         edge.spawn(task, OnFailure::Shutdown, serve_with(listener, app, config, metrics, edge.shutdown()));
     }
 

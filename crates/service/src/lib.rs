@@ -17,7 +17,6 @@ use std::pin::Pin;
 
 use axum::Router;
 use tonic::service::Routes;
-use weir_runtime::Network;
 
 pub use cli::{ConfigFile, ServeArgs, block_on, main};
 pub use house::{Doors, House};
@@ -51,8 +50,6 @@ pub struct Room {
     pub routes: Option<Routes>,
     /// For everybody: it asks for credentials itself.
     pub http: Router,
-    /// Trusted to say whom they serve, beside `listen.trusted_proxies`.
-    pub proxies: Vec<Network>,
 }
 
 impl Room {

@@ -276,6 +276,7 @@ fn gateway(chat: Transport, tasks: &Tasks) -> anyhow::Result<Router> {
         ingestion: absent(),
         router: absent(),
         realtime: None,
+        identity: Arc::new(weir_rpc::Identity::generate("gateway", clock.clone())?),
         metrics,
         clock,
         tasks: tasks.clone(),

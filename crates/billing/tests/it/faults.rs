@@ -89,7 +89,12 @@ async fn what_the_database_refuses_is_tried_again_then_dead_and_counts_once_when
     assert!(letter.reason.contains("not today"), "{}", letter.reason);
 
     sqlx::raw_sql("DROP TRIGGER forbid ON billing.usage_counters").execute(&mut admin).await.unwrap();
-    letters.replay(letter.id).await.unwrap();
+    let by = weir_events::Operator {
+        actor: None,
+        clock: std::sync::Arc::new(weir_types::SystemClock),
+        deadline: None,
+    };
+    letters.replay(letter.id, &by).await.unwrap();
     house.settled().await;
     assert_eq!(house.totals(someone.tenant).await, successes(21));
     // Once more, under an id that the stream does not know: the inbox does.
