@@ -42,7 +42,24 @@ struct Process {
     program: PathBuf,
     address: SocketAddr,
     env: Vec<(String, String)>,
-    child: Mutex<Option<Child>>,
+    child: Mutex<Option<Running>>,
+}
+
+/// A process that ends with the tests, even if they are killed, or end without dropping it.
+struct Running {
+    child: Child,
+    /// Waits for its pipe from us to close, and kills.
+    _guard: Child,
+}
+
+impl Running {
+    fn guarded(child: Child) -> Result<Self> {
+        let pid = child.id().context("it ended at once")?.to_string();
+        let mut guard = Command::new("/bin/sh");
+        guard.args(["-c", "cat >/dev/null; kill -9 \"$1\" 2>/dev/null", "guard", &pid]);
+        guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        Ok(Self { child, _guard: guard.spawn()? })
+    }
 }
 
 /// The `weir` of this build, next to the tests that use it.
@@ -117,7 +134,7 @@ impl Split {
         command.env_clear().envs(service.env.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         let started = command.spawn().with_context(|| format!("starting {}", service.program.display()))?;
-        let child = slot.insert(started);
+        let child = &mut slot.insert(Running::guarded(started)?).child;
         let http = Http::new(service.address);
         let ready = until("the service was ready", PATIENCE, async || {
             let answer = http.get("/ready").await?;
@@ -135,7 +152,8 @@ impl Split {
     /// # Errors
     /// It does not run.
     pub async fn kill(&self, name: Name) -> Result<()> {
-        let mut child = self.services[&name].child.lock().await.take().context("it does not run")?;
+        let Running { mut child, _guard } =
+            self.services[&name].child.lock().await.take().context("it does not run")?;
         Ok(child.kill().await?)
     }
 
@@ -144,7 +162,8 @@ impl Split {
     /// # Errors
     /// It does not run, does not end, or does not end well.
     pub async fn stop_one(&self, name: Name) -> Result<()> {
-        let mut child = self.services[&name].child.lock().await.take().context("it does not run")?;
+        let Running { mut child, _guard } =
+            self.services[&name].child.lock().await.take().context("it does not run")?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).context("it ended before")?;
         kill(Pid::from_raw(pid), Signal::SIGTERM)?;
         let status =
@@ -171,7 +190,7 @@ impl Split {
     /// # Errors
     /// It does not run, or the system does not tell.
     pub async fn resident_bytes(&self, name: Name) -> Result<u64> {
-        let pid = self.services[&name].child.lock().await.as_ref().and_then(Child::id);
+        let pid = self.services[&name].child.lock().await.as_ref().and_then(|running| running.child.id());
         let status = std::fs::read_to_string(format!("/proc/{}/status", pid.context("it does not run")?))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? * 1024)
