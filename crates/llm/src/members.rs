@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_error::{Code, Error};
 
+use crate::canonical::Part;
+
 #[derive(Debug)]
 pub(crate) struct Members<'a> {
     /// Where the object stands, as `messages[0]`; empty for the body itself.
@@ -67,6 +69,23 @@ impl<'a> Members<'a> {
     pub(crate) fn object(&mut self, name: &str) -> Result<Option<Self>, Error> {
         let at = self.at(name);
         self.raw(name).map(|raw| Self::of(raw, &at)).transpose()
+    }
+
+    /// A message's content: a string, or an array of parts, each at the path that `index` gives it; nothing for null.
+    pub(crate) fn parts(
+        &mut self,
+        name: &str,
+        expected: &str,
+        index: impl Fn(&str, usize) -> String,
+        mut part: impl FnMut(&'a RawValue, &str) -> Result<Part, Error>,
+    ) -> Result<Vec<Part>, Error> {
+        let at = self.at(name);
+        let Some(raw) = self.raw(name) else { return Ok(Vec::new()) };
+        if let Some(text) = string(raw) {
+            return Ok(vec![Part::text(text)]);
+        }
+        let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| wrong(&at, expected))?;
+        items.into_iter().enumerate().map(|(i, item)| part(item, &index(&at, i))).collect()
     }
 
     /// What nobody took and says something.

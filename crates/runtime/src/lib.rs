@@ -29,6 +29,6 @@ pub use info::Info;
 pub use listen::{ListenConfig, ListenMetrics, OpsAddr, PeerAddr, serve, serve_with};
 pub use ops::{ops_router, probe_router};
 pub use proxy::{Network, NotANetwork, client_ip};
-pub use signal::Signals;
+pub use signal::{Signals, hangup_is_ignored};
 pub use system::{disk_check, memory_check, resident_bytes};
 pub use tasks::{OnFailure, Outcome, Shutdown, Tasks};

@@ -45,7 +45,8 @@ impl Signals {
 }
 
 /// `nohup` ignores the signal for us, which a handler would undo.
-fn hangup_is_ignored() -> bool {
+#[must_use]
+pub fn hangup_is_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & HANGUP_BIT != 0)

@@ -10,7 +10,7 @@ use crate::{
         Content, Format, Function, Losses, Media, Message, Part, Reasoning, Request, Role, Sampling,
         ServiceTier, Source, Tool, ToolChoice, ToolResult, ToolUse,
     },
-    members::{Members, string, wrong},
+    members::{Members, wrong},
 };
 
 /// Reads a whole body. What nobody but Anthropic means is named as lost; members nobody knows stay in `extras`.
@@ -92,18 +92,8 @@ fn message(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Message, E
 
 /// A string, or an array of blocks.
 fn parts(from: &mut Members<'_>, name: &str, losses: &mut Losses) -> Result<Vec<Part>, Error> {
-    let at = from.at(name);
-    let Some(raw) = from.raw(name) else { return Ok(Vec::new()) };
-    if let Some(text) = string(raw) {
-        return Ok(vec![Part::text(text)]);
-    }
-    let blocks: Vec<&RawValue> =
-        serde_json::from_str(raw.get()).map_err(|_| wrong(&at, "a string or an array of content blocks"))?;
-    let mut parts = Vec::with_capacity(blocks.len());
-    for (i, block) in blocks.into_iter().enumerate() {
-        parts.push(part(block, &format!("{at}.{i}"), losses)?);
-    }
-    Ok(parts)
+    let index = |at: &str, i| format!("{at}.{i}");
+    from.parts(name, "a string or an array of content blocks", index, |raw, path| part(raw, path, losses))
 }
 
 fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> {

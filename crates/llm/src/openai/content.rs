@@ -7,23 +7,13 @@ use weir_error::Error;
 
 use crate::{
     canonical::{Content, Losses, Media, Part, Source},
-    members::{Members, string, wrong},
+    members::{Members, wrong},
 };
 
 /// A string, or an array of parts; nothing for null.
 pub(super) fn parts(from: &mut Members<'_>, name: &str, losses: &mut Losses) -> Result<Vec<Part>, Error> {
-    let at = from.at(name);
-    let Some(raw) = from.raw(name) else { return Ok(Vec::new()) };
-    if let Some(text) = string(raw) {
-        return Ok(vec![Part::text(text)]);
-    }
-    let items: Vec<&RawValue> =
-        serde_json::from_str(raw.get()).map_err(|_| wrong(&at, "a string or an array of parts"))?;
-    let mut parts = Vec::with_capacity(items.len());
-    for (i, item) in items.into_iter().enumerate() {
-        parts.push(part(item, &format!("{at}[{i}]"), losses)?);
-    }
-    Ok(parts)
+    let index = |at: &str, i| format!("{at}[{i}]");
+    from.parts(name, "a string or an array of parts", index, |raw, path| part(raw, path, losses))
 }
 
 fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> {

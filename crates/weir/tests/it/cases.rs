@@ -192,15 +192,9 @@ fn data_is_kept_until_a_reset() {
     assert!(database_answers(&third));
     assert_eq!(fs::read_to_string(house.folder().join("mine.txt")).unwrap(), "mine");
     // Under `nohup`, tests and what they start ignore it.
-    let hangup = if hangup_is_ignored() { Signal::SIGTERM } else { Signal::SIGHUP };
+    let hangup = if weir_runtime::hangup_is_ignored() { Signal::SIGTERM } else { Signal::SIGHUP };
     assert_eq!(house.end(hangup).code(), Some(0));
     house.assert_quiet();
-}
-
-fn hangup_is_ignored() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 #[test]
