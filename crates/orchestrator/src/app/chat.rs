@@ -212,7 +212,9 @@ pub(super) fn dialect(named: WireDialect) -> Result<Dialect, Error> {
     match named {
         WireDialect::OpenaiChat => Ok(Dialect::OpenAi),
         WireDialect::AnthropicMessages => Ok(Dialect::Anthropic),
-        WireDialect::Unspecified => Err(Error::invalid("dialect", "this dialect is not spoken here")),
+        WireDialect::Unspecified | WireDialect::OpenaiResponses | WireDialect::Gemini => {
+            Err(Error::invalid("dialect", "this dialect is not spoken here"))
+        }
     }
 }
 
