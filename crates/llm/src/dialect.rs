@@ -7,13 +7,13 @@ use serde_json::value::RawValue;
 use weir_error::{Code, Error};
 
 use crate::{
-    Usage, anthropic,
+    Call, Usage, anthropic,
     canonical::{Event, Failure, Losses, Raw, Request},
-    openai::{self, FrameKind},
-    tokens,
+    openai,
+    wire::{Client, Decode, Encode, Provider},
 };
 
-/// A wire dialect of chat.
+/// A wire dialect of chat. Clients speak some of them, providers all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
     OpenAi,
@@ -122,71 +122,47 @@ impl View {
 }
 
 impl Dialect {
-    /// Where chat is asked for, below the base URL.
+    /// As providers speak it.
     #[must_use]
-    pub fn path(self) -> &'static str {
+    pub fn provider(self) -> &'static dyn Provider {
         match self {
-            Self::OpenAi => "/chat/completions",
-            Self::Anthropic => "/messages",
+            Self::OpenAi => &openai::Chat,
+            Self::Anthropic => &anthropic::Messages,
+        }
+    }
+
+    /// As clients speak it. A dialect that only providers speak answers as OpenAI's: nobody asks in it.
+    #[must_use]
+    pub fn client(self) -> &'static dyn Client {
+        match self {
+            Self::OpenAi => &openai::Chat,
+            Self::Anthropic => &anthropic::Messages,
         }
     }
 
     /// # Errors
     /// A member that is not of its type.
     pub fn decode_request(self, body: &[u8], losses: &mut Losses) -> Result<Request, Error> {
-        match self {
-            Self::OpenAi => openai::decode_request(body, losses),
-            Self::Anthropic => anthropic::decode_request(body, losses),
-        }
+        self.client().decode_request(body, losses)
     }
 
     #[must_use]
     pub fn encode_request(self, request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
-        match self {
-            Self::OpenAi => openai::encode_request(request, target, losses),
-            Self::Anthropic => anthropic::encode_request(request, target, losses),
-        }
-    }
-
-    /// Input tokens of a body, counted here.
-    #[must_use]
-    pub fn count_prompt(self, body: &[u8]) -> u64 {
-        match self {
-            Self::OpenAi => tokens::count_prompt(body),
-            Self::Anthropic => anthropic::count_prompt(body),
-        }
-    }
-
-    /// Output tokens of a whole answer, counted here.
-    #[must_use]
-    pub fn count_answer(self, body: &[u8]) -> u64 {
-        match self {
-            Self::OpenAi => openai::count_answer(body),
-            Self::Anthropic => anthropic::count_answer(body),
-        }
-    }
-
-    /// What a whole answer says that it used.
-    #[must_use]
-    pub fn usage_of_answer(self, body: &[u8]) -> Option<Usage> {
-        match self {
-            Self::OpenAi => openai::usage_of_answer(body),
-            Self::Anthropic => anthropic::usage_of_answer(body),
-        }
+        self.provider().encode_request(request, target, losses)
     }
 
     /// A whole answer of a provider in this dialect, as the client's dialect has it. `usage` is what it was metered
     /// as. `None` when it is no answer.
     #[must_use]
-    pub fn translate_answer(self, body: &[u8], client: Self, usage: Usage, now_s: i64) -> Option<Bytes> {
-        let answer = match self {
-            Self::OpenAi => openai::decode_answer(body)?,
-            Self::Anthropic => anthropic::decode_answer(body)?,
-        };
-        Some(match client {
-            Self::OpenAi => openai::encode_answer(&answer, usage, now_s),
-            Self::Anthropic => anthropic::encode_answer(&answer, usage),
-        })
+    pub fn translate_answer(self, body: &[u8], client: Self, usage: Usage, call: &Call) -> Option<Bytes> {
+        let mut answer = self.provider().decode_answer(body)?;
+        if answer.created == 0 {
+            answer.created = call.now_s;
+        }
+        if answer.model.is_empty() {
+            answer.model.clone_from(&call.model);
+        }
+        Some(client.client().encode_answer(&answer, usage, call))
     }
 
     /// A provider's refusal, as the client's dialect has it, with the status that goes with it there.
@@ -198,158 +174,45 @@ impl Dialect {
         client: Self,
         request_id: Option<&str>,
     ) -> (u16, Bytes) {
-        let mut failure = match self {
-            Self::OpenAi => openai::decode_error(status, body),
-            Self::Anthropic => anthropic::decode_error(status, body),
-        };
+        let mut failure = self.provider().decode_error(status, body);
+        failure.status = status;
         if failure.message.is_empty() {
             failure.message = format!("the model provider answered {status}");
         }
-        match client {
-            Self::OpenAi => {
-                // A status only Anthropic has.
-                failure.status = if status == 529 { 503 } else { status };
-                (failure.status, openai::encode_error(&failure))
-            }
-            Self::Anthropic => {
-                failure.status = if status == 503 { 529 } else { status };
-                (failure.status, anthropic::encode_error(&failure, request_id))
-            }
-        }
+        client.client().encode_error(failure, request_id)
     }
 
     /// An error of our own.
     #[must_use]
     pub fn error_body(self, error: &Error, request_id: Option<&str>) -> Bytes {
-        match self {
-            Self::OpenAi => openai::error_body(error),
-            Self::Anthropic => anthropic::error_body(error, request_id),
-        }
+        self.client().error_body(error, request_id)
     }
 
-    /// An error of our own in the middle of a stream, and the stream's end.
+    /// An error of our own in a stream of which nothing is known, and the stream's end.
     #[must_use]
-    pub fn error_frames(self, open: &[usize], error: &Error) -> Bytes {
-        match self {
-            Self::OpenAi => openai::completion_error_frames(error),
-            Self::Anthropic => anthropic::error_frames(open, error),
-        }
+    pub fn error_frames(self, error: &Error) -> Bytes {
+        self.client().error_frames(error)
     }
 
-    /// The event that ends a stream.
+    /// The event that ends a client's stream; empty in dialects that have none.
     #[must_use]
     pub fn terminal(self) -> Bytes {
-        Bytes::from_static(match self {
-            Self::OpenAi => openai::DONE,
-            Self::Anthropic => anthropic::MESSAGE_STOP,
-        })
+        self.client().terminal()
     }
-}
-
-/// The side decoder of a provider's stream.
-#[derive(Debug)]
-pub enum Tap {
-    OpenAi(openai::StreamTap),
-    Anthropic(anthropic::StreamTap),
-}
-
-impl Tap {
-    /// For a stream of so many choices.
-    #[must_use]
-    pub fn new(dialect: Dialect, choices: u64) -> Self {
-        match dialect {
-            Dialect::OpenAi => Self::OpenAi(openai::StreamTap::new(choices)),
-            Dialect::Anthropic => Self::Anthropic(anthropic::StreamTap::default()),
-        }
-    }
-
-    /// Takes note of one whole event.
-    pub fn observe(&mut self, event: &[u8]) -> FrameKind {
-        match self {
-            Self::OpenAi(tap) => tap.observe(event),
-            Self::Anthropic(tap) => tap.observe(event),
-        }
-    }
-
-    /// The provider's own numbers, once they came.
-    #[must_use]
-    pub fn usage(&self) -> Option<Usage> {
-        match self {
-            Self::OpenAi(tap) => tap.usage(),
-            Self::Anthropic(tap) => tap.usage(),
-        }
-    }
-
-    /// Whether the answer has told why it ended.
-    #[must_use]
-    pub fn finished(&self) -> bool {
-        match self {
-            Self::OpenAi(tap) => tap.finished(),
-            Self::Anthropic(tap) => tap.finished(),
-        }
-    }
-
-    /// Whether the provider sent an error.
-    #[must_use]
-    pub fn failed(&self) -> bool {
-        match self {
-            Self::OpenAi(tap) => tap.failed(),
-            Self::Anthropic(tap) => tap.failed(),
-        }
-    }
-
-    /// Tokens of the text that passed, counted here.
-    #[must_use]
-    pub fn count_output(&self) -> u64 {
-        match self {
-            Self::OpenAi(tap) => tap.count_output(),
-            Self::Anthropic(tap) => tap.count_output(),
-        }
-    }
-
-    /// Blocks that have begun and not ended, in dialects that have such.
-    #[must_use]
-    pub fn open_blocks(&self) -> &[usize] {
-        match self {
-            Self::OpenAi(_) => &[],
-            Self::Anthropic(tap) => tap.open_blocks(),
-        }
-    }
-}
-
-#[derive(Debug)]
-enum From {
-    OpenAi(openai::Decoder),
-    Anthropic(anthropic::Decoder),
-}
-
-#[derive(Debug)]
-enum Into {
-    OpenAi(openai::Encoder),
-    Anthropic(anthropic::Encoder),
 }
 
 /// A stream of one dialect becoming one of another, event by event.
 #[derive(Debug)]
 pub struct Translator {
-    from: From,
-    into: Into,
+    from: Box<dyn Decode>,
+    into: Box<dyn Encode>,
     steps: Vec<Event>,
 }
 
 impl Translator {
-    /// `include_usage`: the client asked for the usage chunk. `model` and `now_s` (Unix seconds) stand in for what
-    /// the provider's dialect doesn't say.
     #[must_use]
-    pub fn new(provider: Dialect, client: Dialect, include_usage: bool, model: &str, now_s: i64) -> Self {
-        let from = match provider {
-            Dialect::OpenAi => From::OpenAi(openai::Decoder::default()),
-            Dialect::Anthropic => From::Anthropic(anthropic::Decoder::default()),
-        };
-        let into = match client {
-            Dialect::OpenAi => Into::OpenAi(openai::Encoder::new(include_usage, model, now_s)),
-            Dialect::Anthropic => Into::Anthropic(anthropic::Encoder::new(model)),
-        };
+    pub fn new(provider: Dialect, client: Dialect, call: &Call) -> Self {
+        let (from, into) = (provider.provider().decoder(), client.client().encoder(call));
         Self { from, into, steps: Vec::new() }
     }
 
@@ -359,18 +222,12 @@ impl Translator {
     /// The provider's error in the middle of its stream.
     pub fn event(&mut self, event: &[u8], out: &mut BytesMut) -> Result<(), Error> {
         self.steps.clear();
-        match &mut self.from {
-            From::OpenAi(decoder) => decoder.decode(event, &mut self.steps),
-            From::Anthropic(decoder) => decoder.decode(event, &mut self.steps),
-        }
+        self.from.decode(event, &mut self.steps);
         for step in &self.steps {
             if let Event::Error(failure) = step {
                 return Err(in_stream(failure));
             }
-            match &mut self.into {
-                Into::OpenAi(encoder) => encoder.encode(step, out),
-                Into::Anthropic(encoder) => encoder.encode(step, out),
-            }
+            self.into.encode(step, out);
         }
         Ok(())
     }
@@ -378,19 +235,13 @@ impl Translator {
     /// The end of a whole answer.
     #[must_use]
     pub fn end(&mut self, usage: Usage) -> Bytes {
-        match &mut self.into {
-            Into::OpenAi(encoder) => encoder.end(usage),
-            Into::Anthropic(encoder) => encoder.end(usage),
-        }
+        self.into.end(usage)
     }
 
     /// The end of one that broke off.
     #[must_use]
     pub fn fail(&mut self, error: &Error) -> Bytes {
-        match &mut self.into {
-            Into::OpenAi(encoder) => encoder.fail(error),
-            Into::Anthropic(encoder) => encoder.fail(error),
-        }
+        self.into.fail(error)
     }
 }
 

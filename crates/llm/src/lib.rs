@@ -2,18 +2,31 @@
 //! becomes another, server-sent events, token counts, and the client for one provider.
 
 pub mod anthropic;
+pub mod auth;
+pub mod aws_frames;
+mod aws_frames;
 pub mod canonical;
 mod dialect;
+mod follow;
+pub mod framing;
+pub mod framing;
 mod ids;
 mod kept;
 mod members;
 pub mod openai;
+pub mod platform;
 pub mod sse;
+mod tap;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
 pub mod upstream;
 mod usage;
+mod wire;
 
-pub use dialect::{Dialect, Tap, Target, Translator, View};
+pub use dialect::{Dialect, Target, Translator, View};
+pub use follow::Follower;
+pub use framing::Framing;
+pub use tap::{FrameKind, Tap};
 pub use usage::Usage;
+pub use wire::{Call, Client, Decode, Encode, Provider};

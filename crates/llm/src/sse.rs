@@ -2,83 +2,13 @@
 //!
 //! The bytes themselves are not changed: an event keeps its lines, its line ends, and the empty line after it.
 
-use std::{borrow::Cow, collections::VecDeque};
+use std::borrow::Cow;
 
-use bytes::{Buf as _, Bytes, BytesMut};
-
-/// An event longer than this is refused: no provider's is.
-pub const MAX_EVENT: usize = 1024 * 1024;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an event of the stream is longer than {MAX_EVENT} bytes")]
-pub struct TooLong;
-
-/// Takes pieces as they come from the network; gives whole events. An event that came whole in one piece is a slice
-/// of it, not a copy.
-#[derive(Debug, Default)]
-pub struct Splitter {
-    /// The start of an event whose end has not come.
-    begun: BytesMut,
-    pieces: VecDeque<Bytes>,
-}
-
-impl Splitter {
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    pub fn feed(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.pieces.push_back(piece);
-        }
-    }
-
-    /// Bytes that belong to no whole event yet.
-    #[must_use]
-    pub fn leftover(&self) -> usize {
-        self.begun.len() + self.pieces.iter().map(Bytes::len).sum::<usize>()
-    }
-
-    /// The next whole event, with the empty line that ends it; `None` until more is fed.
-    ///
-    /// # Errors
-    /// The event outgrew [`MAX_EVENT`].
-    pub fn next_event(&mut self) -> Result<Option<Bytes>, TooLong> {
-        while let Some(mut piece) = self.pieces.pop_front() {
-            if self.begun.is_empty() {
-                if let Some(end) = event_end(&piece, 0) {
-                    let event = piece.split_to(end);
-                    if piece.has_remaining() {
-                        self.pieces.push_front(piece);
-                    }
-                    return Ok(Some(event));
-                }
-                self.begun.extend_from_slice(&piece);
-            } else {
-                // The end may straddle the border: its last bytes are looked at again.
-                let seen = self.begun.len();
-                self.begun.extend_from_slice(&piece);
-                if let Some(end) = event_end(&self.begun, seen.saturating_sub(3)) {
-                    let event = self.begun.split_to(end).freeze();
-                    let rest = std::mem::take(&mut self.begun).freeze();
-                    if !rest.is_empty() {
-                        self.pieces.push_front(rest);
-                    }
-                    return Ok(Some(event));
-                }
-            }
-            if self.begun.len() > MAX_EVENT {
-                return Err(TooLong);
-            }
-        }
-        Ok(None)
-    }
-}
+pub use crate::framing::Splitter;
 
 /// Where the first event ends: after an empty line. Lines end with LF, CR LF or CR. A CR at the very end waits for
 /// what follows, as it may be half of a CR LF.
-fn event_end(bytes: &[u8], from: usize) -> Option<usize> {
+pub(crate) fn event_end(bytes: &[u8], from: usize) -> Option<usize> {
     for at in memchr::memchr2_iter(b'\n', b'\r', bytes.get(from..)?).map(|i| i + from) {
         let next = after_line_end(bytes, at)?;
         if let Some(end) = after_line_end(bytes, next) {
@@ -123,9 +53,11 @@ pub fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::framing::MAX_EVENT;
 
     fn split(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
         let mut splitter = Splitter::new();

@@ -15,6 +15,10 @@ pub struct Usage {
     /// The part of it that is kept for an hour.
     pub cache_write_1h_tokens: u64,
     pub reasoning_tokens: u64,
+    /// Parts of input and output that are not text, where the provider tells.
+    pub input_audio_tokens: u64,
+    pub input_image_tokens: u64,
+    pub output_audio_tokens: u64,
 }
 
 impl Usage {
@@ -31,6 +35,9 @@ impl Usage {
             cache_write_tokens: cache_write,
             cache_write_1h_tokens: self.cache_write_1h_tokens.min(cache_write),
             reasoning_tokens: self.reasoning_tokens.min(self.output_tokens),
+            input_audio_tokens: self.input_audio_tokens.min(self.input_tokens),
+            input_image_tokens: self.input_image_tokens.min(self.input_tokens),
+            output_audio_tokens: self.output_audio_tokens.min(self.output_tokens),
             ..self
         })
     }

@@ -15,10 +15,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Frame as BodyFrame;
 use tokio::time::{Instant, Sleep, sleep};
 use weir_error::{Code, Error};
-use weir_llm::{
-    Dialect,
-    anthropic::{self, OpenBlocks},
-};
+use weir_llm::{Dialect, Follower};
 use weir_proto::chat::{Head, complete_frame::Frame};
 use weir_telemetry::StreamGuard;
 use weir_types::RequestId;
@@ -30,8 +27,6 @@ use super::{
 use crate::{House, edge::Answer, reply};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
-const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
-const PING: Bytes = Bytes::from_static(anthropic::PING);
 
 /// Answers with the head when it comes soon, else begins without it.
 pub(super) async fn answer(
@@ -80,7 +75,7 @@ pub(super) async fn answer(
         max,
         request_id: id,
         dialect,
-        open: OpenBlocks::default(),
+        follower: Follower::new(dialect),
         _streaming: house.streams.enter(),
     });
     Ok(response)
@@ -114,8 +109,8 @@ struct ChatStream {
     max: usize,
     request_id: RequestId,
     dialect: Dialect,
-    /// Of Anthropic's dialect: what must be closed should we have to end the stream.
-    open: OpenBlocks,
+    /// Should we have to end the stream.
+    follower: Follower,
     _streaming: StreamGuard,
 }
 
@@ -166,9 +161,7 @@ impl ChatStream {
             (Frame::Data(data), _) => {
                 self.last = Instant::now();
                 self.silent = false;
-                if self.dialect == Dialect::Anthropic {
-                    self.open.observe(&data.bytes);
-                }
+                self.follower.observe(&data.bytes);
                 self.held.permit.used(events(&data.bytes, self.dialect));
                 Some(data.bytes)
             }
@@ -191,10 +184,7 @@ impl ChatStream {
                 self.silent = false;
                 self.last = now;
                 self.timer.as_mut().reset(now + self.interval);
-                return Poll::Ready(Some(match self.dialect {
-                    Dialect::OpenAi => KEEP_ALIVE,
-                    Dialect::Anthropic => PING,
-                }));
+                return Poll::Ready(Some(self.dialect.client().keep_alive()));
             }
             self.timer.as_mut().reset(due);
         }
@@ -213,7 +203,7 @@ impl ChatStream {
     fn fail(&mut self, error: &Error) -> Bytes {
         self.state = State::Done;
         tracing::warn!(request_id = %self.request_id, error = error.chain(), "stream failed");
-        self.dialect.error_frames(self.open.indices(), error)
+        self.follower.fail(error)
     }
 }
 
@@ -230,11 +220,10 @@ impl http_body::Body for ChatStream {
     }
 }
 
-/// About how many events there are in whole events' bytes, each of which is about a token: a line of data (and one of
-/// the event's name, in the dialect that has it), and an empty one.
+/// About how many events there are in whole events' bytes, each of which is about a token.
 fn events(bytes: &[u8], dialect: Dialect) -> u64 {
     let newlines = bytes.iter().map(|&b| u64::from(b == b'\n')).sum::<u64>();
-    newlines / if dialect == Dialect::Anthropic { 3 } else { 2 }
+    newlines / dialect.client().lines_an_event()
 }
 
 /// A JSON text as one event, and the end of the stream. Line breaks inside become lines of the same event. What isn't

@@ -8,9 +8,8 @@ use serde_json::value::RawValue;
 
 use crate::{
     Usage,
-    canonical::{Answer, Content, Finish, Part, ToolUse},
+    canonical::{Answer, Choice, Content, Finish, Opaque, Part, ToolUse, Vendor},
     ids,
-    tokens::count_text,
 };
 
 /// As Anthropic tells it: input without what came from or went into a cache.
@@ -75,6 +74,7 @@ impl Counted {
             cache_write_tokens: self.cache_write,
             cache_write_1h_tokens: self.cache_write_1h,
             reasoning_tokens: self.thinking,
+            ..Usage::default()
         };
         usage.believable()
     }
@@ -151,8 +151,7 @@ pub(super) struct Input<'a> {
 }
 
 /// The provider's own numbers, when a whole answer carries them.
-#[must_use]
-pub fn usage_of_answer(body: &[u8]) -> Option<Usage> {
+pub(super) fn usage_of_answer(body: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Used {
         usage: Option<WireUsage>,
@@ -160,44 +159,32 @@ pub fn usage_of_answer(body: &[u8]) -> Option<Usage> {
     Counted::from(serde_json::from_slice::<Used>(body).ok()?.usage?).usage()
 }
 
-/// Tokens of a whole answer's text, counted here.
-#[must_use]
-pub fn count_answer(body: &[u8]) -> u64 {
-    let Some(answer) = decode_answer(body) else { return 0 };
-    let mut text = String::new();
-    for part in &answer.parts {
-        match &part.content {
-            Content::Text(said) | Content::Thinking { text: said, .. } => text.push_str(said),
-            Content::ToolUse(call) => {
-                text.push_str(&call.name);
-                text.push_str(&call.arguments);
-            }
-            _ => {}
-        }
-    }
-    count_text(&text)
-}
-
 /// `None` for what is no message.
-#[must_use]
-pub fn decode_answer(body: &[u8]) -> Option<Answer> {
+pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
     let message: Message<'_> = serde_json::from_slice(body).ok()?;
     let stop_reason = message.stop_reason.as_deref().unwrap_or("end_turn");
     Some(Answer {
         id: message.id.into_owned(),
         model: message.model.into_owned(),
         created: 0,
-        parts: message.content.into_iter().map(part).collect(),
-        finish: finish(stop_reason, message.stop_sequence.map(Cow::into_owned)),
+        choices: vec![Choice {
+            parts: message.content.into_iter().map(part).collect(),
+            finish: finish(stop_reason, message.stop_sequence.map(Cow::into_owned)),
+        }],
         usage: message.usage.and_then(|told| Counted::from(told).usage()),
     })
 }
 
 fn part(raw: &RawValue) -> Part {
+    let own = |data| Some(Opaque::new(Vendor::Anthropic, data));
     let content = match serde_json::from_str(raw.get()) {
         Ok(Block::Text { text }) => Content::Text(text),
-        Ok(Block::Thinking { thinking, signature }) => Content::Thinking { text: thinking, signature },
-        Ok(Block::RedactedThinking { data }) => Content::RedactedThinking { data },
+        Ok(Block::Thinking { thinking, signature }) => {
+            return Part::from(Content::Thinking(thinking)).with_opaque(own(signature));
+        }
+        Ok(Block::RedactedThinking { data }) => {
+            return Part::from(Content::RedactedThinking).with_opaque(own(data));
+        }
         Ok(Block::ToolUse { id, name }) => {
             let input = serde_json::from_str::<Input<'_>>(raw.get()).ok().and_then(|i| i.input);
             let arguments = input.map_or("{}", RawValue::get).to_owned();
@@ -260,19 +247,24 @@ struct Out<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum OutBlock<'a> {
     Text { text: &'a str },
-    Thinking { thinking: &'a str, signature: &'a str },
-    RedactedThinking { data: &'a str },
+    Thinking { thinking: &'a str, signature: Cow<'a, str> },
+    RedactedThinking { data: Cow<'a, str> },
     ToolUse { id: Cow<'a, str>, name: &'a str, input: Cow<'a, RawValue> },
 }
 
 /// The answer as a message; `usage` stands in for what its dialect didn't say.
-#[must_use]
-pub fn encode_answer(answer: &Answer, usage: Usage) -> Bytes {
-    let content = answer.parts.iter().filter_map(|part| match &part.content {
+pub(super) fn encode_answer(answer: &Answer, usage: Usage) -> Bytes {
+    let sealed = |part: &'_ Part| part.opaque.as_ref().map(|o| o.seal(Vendor::Anthropic).into_owned());
+    let content = answer.parts().iter().filter_map(|part| match &part.content {
         Content::Text(text) if text.is_empty() => None,
         Content::Text(text) | Content::Refusal(text) => Some(OutBlock::Text { text }),
-        Content::Thinking { text, signature } => Some(OutBlock::Thinking { thinking: text, signature }),
-        Content::RedactedThinking { data } => Some(OutBlock::RedactedThinking { data }),
+        Content::Thinking(text) => {
+            let signature = sealed(part).unwrap_or_default().into();
+            Some(OutBlock::Thinking { thinking: text, signature })
+        }
+        Content::RedactedThinking => {
+            sealed(part).map(|data| OutBlock::RedactedThinking { data: data.into() })
+        }
         Content::ToolUse(ToolUse { id, name, arguments }) => {
             Some(OutBlock::ToolUse { id: ids::plain(id), name, input: object(arguments) })
         }
@@ -284,8 +276,8 @@ pub fn encode_answer(answer: &Answer, usage: Usage) -> Bytes {
         role: "assistant",
         model: &answer.model,
         content: content.collect(),
-        stop_reason: stop_reason(&answer.finish),
-        stop_sequence: match &answer.finish {
+        stop_reason: stop_reason(answer.finish()),
+        stop_sequence: match answer.finish() {
             Finish::StopSequence(sequence) => sequence.as_deref(),
             _ => None,
         },
@@ -331,6 +323,7 @@ mod tests {
             cache_write_tokens: 3,
             cache_write_1h_tokens: 2,
             reasoning_tokens: 5,
+            ..Usage::default()
         };
         assert_eq!(usage, expected);
         let out = OutUsage::from(usage);

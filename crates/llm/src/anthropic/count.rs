@@ -35,8 +35,7 @@ struct Message<'a> {
 }
 
 /// Tokens of system prompt, messages and tools. What is odd enough not to be read is estimated from its size.
-#[must_use]
-pub fn count_prompt(body: &[u8]) -> u64 {
+pub(super) fn count_prompt(body: &[u8]) -> u64 {
     if !body.trim_ascii_start().starts_with(b"{") {
         return 0;
     }

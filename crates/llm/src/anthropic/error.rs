@@ -32,8 +32,7 @@ pub fn error_body(error: &Error, request_id: Option<&str>) -> Bytes {
 }
 
 /// Another vendor's refusal in Anthropic's shape.
-#[must_use]
-pub fn encode_error(failure: &Failure, request_id: Option<&str>) -> Bytes {
+pub(super) fn encode_error(failure: &Failure, request_id: Option<&str>) -> Bytes {
     envelope(kind(failure.status), &failure.message, request_id)
 }
 
@@ -105,8 +104,7 @@ struct TheirBody {
 
 /// What a provider's refusal says; of one that isn't in Anthropic's shape, the status alone. In the middle of a
 /// stream there is no status (0): the kind has one.
-#[must_use]
-pub fn decode_error(status: u16, body: &[u8]) -> Failure {
+pub(super) fn decode_error(status: u16, body: &[u8]) -> Failure {
     let Ok(Theirs { error }) = serde_json::from_slice(body) else {
         return Failure { status, ..Failure::default() };
     };

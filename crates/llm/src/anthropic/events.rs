@@ -10,12 +10,14 @@ use weir_error::Error;
 use super::{
     MESSAGE_STOP,
     answer::{Block, Counted, OutUsage, WireUsage, finish, kind, stop_reason},
-    decode_error, error_frames,
+    error::decode_error,
+    error_frames,
 };
 use crate::{
     Usage,
-    canonical::{Delta, Event, Finish, PartStart},
+    canonical::{Delta, Event, Finish, Opaque, PartStart, Vendor},
     ids, sse,
+    wire::{Decode, Encode},
 };
 
 #[derive(Deserialize)]
@@ -67,13 +69,12 @@ struct Stopped {
 
 /// Reads events.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub(super) struct Decoder {
     usage: Counted,
 }
 
-impl Decoder {
-    /// The steps of one whole event of the stream.
-    pub fn decode(&mut self, event: &[u8], out: &mut Vec<Event>) {
+impl Decode for Decoder {
+    fn decode(&mut self, event: &[u8], out: &mut Vec<Event>) {
         let Some(data) = sse::data(event) else { return };
         let Ok(step) = serde_json::from_slice::<Step<'_>>(&data) else { return };
         let index = step.index;
@@ -98,7 +99,10 @@ impl Decoder {
                 self.usage.add(step.usage);
                 let stopped = step.delta.and_then(|d| serde_json::from_str::<Stopped>(d.get()).ok());
                 let reason = stopped.and_then(|s| Some((s.stop_reason?, s.stop_sequence)));
-                out.extend(reason.map(|(reason, sequence)| Event::Finish(finish(&reason, sequence))));
+                out.extend(reason.map(|(reason, sequence)| Event::Finish {
+                    choice: 0,
+                    finish: finish(&reason, sequence),
+                }));
                 out.extend(self.usage.usage().map(Event::Usage));
             }
             "error" => out.push(Event::Error(decode_error(0, &data))),
@@ -111,18 +115,20 @@ fn start(index: usize, block: &RawValue) -> Event {
     let part = match serde_json::from_str(block.get()) {
         Ok(Block::Text { .. }) => PartStart::Text,
         Ok(Block::Thinking { .. }) => PartStart::Thinking,
-        Ok(Block::RedactedThinking { data }) => PartStart::RedactedThinking { data },
+        Ok(Block::RedactedThinking { data }) => {
+            PartStart::RedactedThinking(Opaque::new(Vendor::Anthropic, data))
+        }
         Ok(Block::ToolUse { id, name }) => PartStart::ToolUse { id, name },
         Err(_) => PartStart::Foreign { kind: kind(block), value: block.to_owned() },
     };
-    Event::PartStart { index, part }
+    Event::PartStart { index, choice: 0, part }
 }
 
 fn delta(said: Said) -> Delta {
     match said {
         Said::Text { text } => Delta::Text(text),
         Said::Thinking { thinking } => Delta::Thinking(thinking),
-        Said::Signature { signature } => Delta::Signature(signature),
+        Said::Signature { signature } => Delta::Opaque(Opaque::new(Vendor::Anthropic, signature)),
         Said::InputJson { partial_json } => Delta::Arguments(partial_json),
     }
 }
@@ -154,7 +160,7 @@ struct OutMessage<'a> {
 enum OutBlock<'a> {
     Text { text: &'static str },
     Thinking { thinking: &'static str, signature: &'static str },
-    RedactedThinking { data: &'a str },
+    RedactedThinking { data: Cow<'a, str> },
     ToolUse { id: Cow<'a, str>, name: &'a str, input: Empty },
 }
 
@@ -169,7 +175,7 @@ enum OutDelta<'a> {
     #[serde(rename = "thinking_delta")]
     Thinking { thinking: &'a str },
     #[serde(rename = "signature_delta")]
-    Signature { signature: &'a str },
+    Signature { signature: Cow<'a, str> },
     #[serde(rename = "input_json_delta")]
     InputJson { partial_json: &'a str },
 }
@@ -182,7 +188,7 @@ struct OutStop<'a> {
 
 /// Writes events. Blocks are numbered as they come; what has no place here is left out.
 #[derive(Debug)]
-pub struct Encoder {
+pub(super) struct Encoder {
     model: String,
     started: bool,
     /// Canonical parts, in the order of their blocks.
@@ -193,36 +199,8 @@ pub struct Encoder {
 
 impl Encoder {
     /// `model` stands in for a name the provider doesn't say.
-    #[must_use]
-    pub fn new(model: &str) -> Self {
+    pub(super) fn new(model: &str) -> Self {
         Self { model: model.to_owned(), started: false, blocks: Vec::new(), open: Vec::new(), finish: None }
-    }
-
-    pub fn encode(&mut self, event: &Event, out: &mut BytesMut) {
-        match event {
-            Event::Start { id, model, usage, .. } => self.start(id, model, *usage, out),
-            Event::PartStart { index, part } => self.part(*index, part, out),
-            Event::PartDelta { index, delta } => {
-                let Some(index) = self.block(*index) else { return };
-                let delta = match delta {
-                    Delta::Text(text) | Delta::Refusal(text) => OutDelta::Text { text },
-                    Delta::Thinking(thinking) => OutDelta::Thinking { thinking },
-                    Delta::Signature(signature) => OutDelta::Signature { signature },
-                    Delta::Arguments(partial_json) => OutDelta::InputJson { partial_json },
-                };
-                write("content_block_delta", &Out::ContentBlockDelta { index, delta }, out);
-            }
-            Event::PartStop { index } => {
-                let Some(index) = self.block(*index) else { return };
-                self.open.retain(|open| *open != index);
-                write("content_block_stop", &Out::ContentBlockStop { index }, out);
-            }
-            Event::Finish(finish) => {
-                self.finish.get_or_insert_with(|| finish.clone());
-            }
-            // Usage goes with the finish, and an error ends it all.
-            Event::Usage(_) | Event::Error(_) => {}
-        }
     }
 
     fn block(&self, part: usize) -> Option<usize> {
@@ -248,7 +226,9 @@ impl Encoder {
         let content_block = match start {
             PartStart::Text | PartStart::Refusal => OutBlock::Text { text: "" },
             PartStart::Thinking => OutBlock::Thinking { thinking: "", signature: "" },
-            PartStart::RedactedThinking { data } => OutBlock::RedactedThinking { data },
+            PartStart::RedactedThinking(opaque) => {
+                OutBlock::RedactedThinking { data: opaque.seal(Vendor::Anthropic) }
+            }
             PartStart::ToolUse { id, name } => {
                 OutBlock::ToolUse { id: ids::plain(id), name, input: Empty {} }
             }
@@ -259,10 +239,42 @@ impl Encoder {
         self.open.push(index);
         write("content_block_start", &Out::ContentBlockStart { index, content_block }, out);
     }
+}
 
-    /// The end of a whole answer.
-    #[must_use]
-    pub fn end(&mut self, usage: Usage) -> Bytes {
+impl Encode for Encoder {
+    fn encode(&mut self, event: &Event, out: &mut BytesMut) {
+        match event {
+            Event::Start { id, model, usage, .. } => self.start(id, model, *usage, out),
+            // Messages have one choice.
+            Event::PartStart { choice: 1.., .. } | Event::Finish { choice: 1.., .. } => {}
+            Event::PartStart { index, part, .. } => self.part(*index, part, out),
+            Event::PartDelta { index, delta } => {
+                let Some(index) = self.block(*index) else { return };
+                let delta = match delta {
+                    Delta::Text(text) | Delta::Refusal(text) => OutDelta::Text { text },
+                    Delta::Thinking(thinking) => OutDelta::Thinking { thinking },
+                    Delta::Opaque(opaque) => {
+                        OutDelta::Signature { signature: opaque.seal(Vendor::Anthropic) }
+                    }
+                    Delta::Logprobs(_) => return,
+                    Delta::Arguments(partial_json) => OutDelta::InputJson { partial_json },
+                };
+                write("content_block_delta", &Out::ContentBlockDelta { index, delta }, out);
+            }
+            Event::PartStop { index } => {
+                let Some(index) = self.block(*index) else { return };
+                self.open.retain(|open| *open != index);
+                write("content_block_stop", &Out::ContentBlockStop { index }, out);
+            }
+            Event::Finish { finish, .. } => {
+                self.finish.get_or_insert_with(|| finish.clone());
+            }
+            // Usage goes with the finish, and an error ends it all.
+            Event::Usage(_) | Event::Error(_) => {}
+        }
+    }
+
+    fn end(&mut self, usage: Usage) -> Bytes {
         let mut out = BytesMut::new();
         if !self.started {
             self.start("", "", None, &mut out);
@@ -279,9 +291,7 @@ impl Encoder {
         out.freeze()
     }
 
-    /// The end of one that broke off.
-    #[must_use]
-    pub fn fail(&mut self, error: &Error) -> Bytes {
+    fn fail(&mut self, error: &Error) -> Bytes {
         error_frames(&std::mem::take(&mut self.open), error)
     }
 }

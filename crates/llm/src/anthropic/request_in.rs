@@ -7,8 +7,8 @@ use weir_error::Error;
 
 use crate::{
     canonical::{
-        Content, Format, Function, Losses, Media, Message, Part, Reasoning, Request, Role, Sampling,
-        ServiceTier, Source, Tool, ToolChoice, ToolResult, ToolUse,
+        Content, Format, Function, Losses, Media, Message, Opaque, Part, Reasoning, Request, Role, Sampling,
+        ServiceTier, Source, Tool, ToolChoice, ToolResult, ToolUse, Vendor,
     },
     members::{Members, wrong},
 };
@@ -17,7 +17,7 @@ use crate::{
 ///
 /// # Errors
 /// A member that is not of its type, by its path.
-pub fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request, Error> {
+pub(super) fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request, Error> {
     let mut from = Members::of_body(body)?;
     let mut request = Request { stream: from.take("stream")?.unwrap_or(false), ..Request::default() };
     from.raw("model");
@@ -100,6 +100,7 @@ fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> 
     let mut from = Members::of(raw, path)?;
     let kind: Cow<'_, str> = from.need("type")?;
     let cache = from.raw("cache_control").map(ToOwned::to_owned);
+    let mut opaque: Option<String> = None;
     let content = match kind.as_ref() {
         "text" => Content::Text(from.need("text")?),
         "image" => Content::Image(Media { source: source(&mut from)?, name: None, detail: None }),
@@ -117,17 +118,21 @@ fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> 
             parts: parts(&mut from, "content", losses)?,
             is_error: from.take("is_error")?.unwrap_or(false),
         }),
-        "thinking" => Content::Thinking {
-            text: from.take("thinking")?.unwrap_or_default(),
-            signature: from.take("signature")?.unwrap_or_default(),
-        },
-        "redacted_thinking" => Content::RedactedThinking { data: from.need("data")? },
+        "thinking" => {
+            opaque = from.take("signature")?;
+            Content::Thinking(from.take("thinking")?.unwrap_or_default())
+        }
+        "redacted_thinking" => {
+            opaque = Some(from.need("data")?);
+            Content::RedactedThinking
+        }
         other => return Ok(Content::Foreign { kind: other.to_owned(), value: raw.to_owned() }.into()),
     };
     for (name, _) in from.rest() {
         losses.dropped(&format!("messages.content.{name}"));
     }
-    Ok(Part { content, cache })
+    let opaque = opaque.filter(|o| !o.is_empty()).map(|o| Opaque::open(&o, Vendor::Anthropic));
+    Ok(Part { cache, opaque, ..content.into() })
 }
 
 fn source(from: &mut Members<'_>) -> Result<Source, Error> {

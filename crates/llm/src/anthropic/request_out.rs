@@ -10,7 +10,7 @@ use super::answer::object;
 use crate::{
     canonical::{
         Content, Format, Function, Losses, Media, Message, Part, Raw, Request, Role, ServiceTier, Source,
-        Tool, ToolChoice, ToolUse,
+        Tool, ToolChoice, ToolUse, Vendor,
     },
     dialect::{Target, extensions},
     ids,
@@ -165,8 +165,7 @@ struct Metadata<'a> {
 }
 
 /// The body for a provider.
-#[must_use]
-pub fn encode_request(request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
+pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
     let mut body = Body {
         model: target.model,
         max_tokens: max_tokens(request, target, losses),
@@ -324,11 +323,9 @@ fn calls_without_thoughts(messages: &[Message]) -> bool {
         return false;
     };
     let called = parts.iter().any(|p| matches!(p.content, Content::ToolUse(_)));
-    let thought = parts.iter().any(|p| match &p.content {
-        Content::Thinking { signature, .. } => !signature.is_empty(),
-        Content::RedactedThinking { .. } => true,
-        _ => false,
-    });
+    let thought = parts
+        .iter()
+        .any(|p| matches!(p.content, Content::Thinking(_) | Content::RedactedThinking) && own(p).is_some());
     called && !thought
 }
 
@@ -420,16 +417,20 @@ fn block<'a>(part: &'a Part, losses: &mut Losses) -> Option<Block<'a>> {
             is_error: result.is_error,
             cache_control,
         }),
-        Content::Thinking { text, signature } => {
-            // Without its signature it would be refused.
-            (!signature.is_empty()).then_some(Block::Thinking { thinking: text, signature })
-        }
-        Content::RedactedThinking { data } => Some(Block::RedactedThinking { data }),
+        // Without its signature, or with another vendor's, it would be refused.
+        Content::Thinking(thinking) => own(part).map(|signature| Block::Thinking { thinking, signature }),
+        Content::RedactedThinking => own(part).map(|data| Block::RedactedThinking { data }),
         Content::Audio(_) | Content::Foreign { .. } => {
             losses.dropped(&format!("messages.content.{}", part.content.kind()));
             None
         }
     }
+}
+
+/// Anthropic's own state of a part.
+fn own(part: &Part) -> Option<&str> {
+    let opaque = part.opaque.as_ref().filter(|o| o.vendor == Vendor::Anthropic)?;
+    Some(opaque.data.as_str()).filter(|data| !data.is_empty())
 }
 
 fn source_of<'a>(source: &'a Source, losses: &mut Losses) -> Option<WireSource<'a>> {

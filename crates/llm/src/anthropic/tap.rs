@@ -8,9 +8,8 @@ use serde::Deserialize;
 
 use super::answer::{Counted, WireUsage};
 use crate::{
-    Usage,
+    FrameKind, Usage,
     kept::{FIND_DELTA, Kept},
-    openai::FrameKind,
     sse,
 };
 
@@ -22,20 +21,12 @@ pub struct StreamTap {
     usage: Counted,
     finished: bool,
     failed: bool,
-    /// Blocks that have begun and not ended.
-    open: Vec<usize>,
     kept: Kept,
 }
 
 impl Default for StreamTap {
     fn default() -> Self {
-        Self {
-            usage: Counted::default(),
-            finished: false,
-            failed: false,
-            open: Vec::new(),
-            kept: Kept::new(append_delta),
-        }
+        Self { usage: Counted::default(), finished: false, failed: false, kept: Kept::new(append_delta) }
     }
 }
 
@@ -43,8 +34,6 @@ impl Default for StreamTap {
 struct Step<'a> {
     #[serde(borrow, rename = "type", default)]
     kind: Cow<'a, str>,
-    #[serde(default)]
-    index: usize,
     #[serde(borrow, default)]
     content_block: Option<Block<'a>>,
     #[serde(borrow, default)]
@@ -97,7 +86,6 @@ impl StreamTap {
                 FrameKind::Other
             }
             "content_block_start" => {
-                self.open.push(step.index);
                 if let Some(name) = step.content_block.and_then(|block| block.name) {
                     // A tool's name is a part of the answer, too.
                     let name = serde_json::Value::from(name.as_ref());
@@ -114,10 +102,6 @@ impl StreamTap {
                     self.kept.keep(&[crate::kept::DELTA, delta].concat());
                 }
                 FrameKind::Delta
-            }
-            "content_block_stop" => {
-                self.open.retain(|open| *open != step.index);
-                FrameKind::Other
             }
             "message_delta" => {
                 self.usage.add(step.usage);
@@ -155,12 +139,6 @@ impl StreamTap {
     #[must_use]
     pub fn count_output(&self) -> u64 {
         self.kept.count()
-    }
-
-    /// Blocks that have begun and not ended.
-    #[must_use]
-    pub fn open_blocks(&self) -> &[usize] {
-        &self.open
     }
 }
 

@@ -1,18 +1,38 @@
 //! Answers, whole and as they come.
 
-use super::{Part, Raw};
+use super::{Logprob, Opaque, Part, Raw};
 use crate::Usage;
 
-/// A whole answer. Of several choices, the first.
+/// A whole answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub id: String,
     pub model: String,
     /// Unix seconds; 0 when the dialect doesn't say.
     pub created: i64,
+    /// As many as were asked for; at least one.
+    pub choices: Vec<Choice>,
+    pub usage: Option<Usage>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Choice {
     pub parts: Vec<Part>,
     pub finish: Finish,
-    pub usage: Option<Usage>,
+}
+
+impl Answer {
+    /// The parts of the first choice, which is all that some dialects can say.
+    #[must_use]
+    pub fn parts(&self) -> &[Part] {
+        self.choices.first().map(|c| c.parts.as_slice()).unwrap_or_default()
+    }
+
+    /// Why the first choice ended.
+    #[must_use]
+    pub fn finish(&self) -> &Finish {
+        self.choices.first().map_or(&Finish::Stop, |c| &c.finish)
+    }
 }
 
 /// Why an answer ended.
@@ -32,7 +52,8 @@ pub enum Finish {
     Other(String),
 }
 
-/// A step of a streamed answer. Parts have numbers that rise; one that has begun may get deltas until it stops.
+/// A step of a streamed answer. Parts have numbers that rise over all choices; one that has begun may get deltas until
+/// it stops.
 #[derive(Debug, Clone)]
 pub enum Event {
     Start {
@@ -44,6 +65,8 @@ pub enum Event {
     },
     PartStart {
         index: usize,
+        /// 0 but for those who asked for several answers.
+        choice: u64,
         part: PartStart,
     },
     PartDelta {
@@ -54,7 +77,10 @@ pub enum Event {
         index: usize,
     },
     Usage(Usage),
-    Finish(Finish),
+    Finish {
+        choice: u64,
+        finish: Finish,
+    },
     Error(Failure),
 }
 
@@ -62,9 +88,7 @@ pub enum Event {
 pub enum PartStart {
     Text,
     Thinking,
-    RedactedThinking {
-        data: String,
-    },
+    RedactedThinking(Opaque),
     ToolUse {
         id: String,
         name: String,
@@ -81,7 +105,10 @@ pub enum PartStart {
 pub enum Delta {
     Text(String),
     Thinking(String),
-    Signature(String),
+    /// What its vendor wants back with the part, whole.
+    Opaque(Opaque),
+    /// Of the text that this or the last delta said.
+    Logprobs(Vec<Logprob>),
     /// A piece of a tool's arguments, as JSON text.
     Arguments(String),
     Refusal(String),

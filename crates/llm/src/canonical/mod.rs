@@ -6,13 +6,15 @@
 
 mod event;
 mod loss;
+mod opaque;
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-pub use event::{Answer, Delta, Event, Failure, Finish, PartStart};
+pub use event::{Answer, Choice, Delta, Event, Failure, Finish, PartStart};
 pub use loss::Losses;
+pub use opaque::{Opaque, Vendor};
 
 /// JSON as it was written.
 pub type Raw = Box<RawValue>;
@@ -34,6 +36,10 @@ pub struct Request {
     /// Whom the client asks for.
     pub user: Option<String>,
     pub service_tier: Option<ServiceTier>,
+    /// Answers asked for; `None` is one.
+    pub choices: Option<u64>,
+    /// Log probabilities of the answer's tokens, with so many of the likeliest others at each place.
+    pub logprobs: Option<u64>,
     /// Members of the body that nothing above stands for, as the client's dialect names them.
     pub extras: BTreeMap<String, Raw>,
 }
@@ -58,6 +64,21 @@ pub struct Part {
     pub content: Content,
     /// A mark up to which the prompt is to be cached, as Anthropic writes it.
     pub cache: Option<Raw>,
+    /// What its vendor wants back with it, byte for byte: a thought's signature, say.
+    pub opaque: Option<Opaque>,
+    /// Of an answer's text, when they were asked for.
+    pub logprobs: Vec<Logprob>,
+}
+
+/// A token of an answer, and how likely it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logprob {
+    pub token: String,
+    pub logprob: f64,
+    /// UTF-8 of the token, if the vendor says it.
+    pub bytes: Option<Vec<u8>>,
+    /// The likeliest tokens at its place.
+    pub top: Vec<Logprob>,
 }
 
 #[derive(Debug, Clone)]
@@ -69,15 +90,10 @@ pub enum Content {
     File(Media),
     ToolUse(ToolUse),
     ToolResult(ToolResult),
-    /// What the model thought. The signature is opaque and goes back byte for byte; empty when there is none.
-    Thinking {
-        text: String,
-        signature: String,
-    },
-    /// Thoughts nobody may read; goes back byte for byte.
-    RedactedThinking {
-        data: String,
-    },
+    /// What the model thought, or a summary of it. The part's `opaque` holds what proves it.
+    Thinking(String),
+    /// Thoughts nobody may read: the part's `opaque` is all there is.
+    RedactedThinking,
     Refusal(String),
     /// Something only the vendor of its dialect knows: by its name, and as it was written.
     Foreign {
@@ -97,8 +113,8 @@ impl Content {
             Self::File(_) => "document",
             Self::ToolUse(_) => "tool_use",
             Self::ToolResult(_) => "tool_result",
-            Self::Thinking { .. } => "thinking",
-            Self::RedactedThinking { .. } => "redacted_thinking",
+            Self::Thinking(_) => "thinking",
+            Self::RedactedThinking => "redacted_thinking",
             Self::Refusal(_) => "refusal",
             Self::Foreign { kind, .. } => kind,
         }
@@ -107,7 +123,7 @@ impl Content {
 
 impl From<Content> for Part {
     fn from(content: Content) -> Self {
-        Self { content, cache: None }
+        Self { content, cache: None, opaque: None, logprobs: Vec::new() }
     }
 }
 
@@ -115,6 +131,12 @@ impl Part {
     #[must_use]
     pub fn text(text: impl Into<String>) -> Self {
         Content::Text(text.into()).into()
+    }
+
+    #[must_use]
+    pub fn with_opaque(mut self, opaque: Option<Opaque>) -> Self {
+        self.opaque = opaque;
+        self
     }
 }
 

@@ -42,8 +42,8 @@ impl WireUsage {
             output_tokens: self.completion_tokens,
             cache_read_tokens: prompt.cached_tokens.unwrap_or_default(),
             cache_write_tokens: prompt.cache_write_tokens.unwrap_or_default(),
-            cache_write_1h_tokens: 0,
             reasoning_tokens: reasoning,
+            ..Usage::default()
         };
         usage.believable()
     }
@@ -136,8 +136,7 @@ impl Said<'_> {
 }
 
 /// The provider's own numbers, when a whole answer carries them.
-#[must_use]
-pub fn usage_of_answer(body: &[u8]) -> Option<Usage> {
+pub(super) fn usage_of_answer(body: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Answer {
         usage: Option<WireUsage>,
@@ -146,8 +145,7 @@ pub fn usage_of_answer(body: &[u8]) -> Option<Usage> {
 }
 
 /// Tokens of a whole answer's text, counted here.
-#[must_use]
-pub fn count_answer(body: &[u8]) -> u64 {
+pub(super) fn count_answer(body: &[u8]) -> u64 {
     #[derive(Deserialize)]
     struct Answer<'a> {
         #[serde(borrow, default)]

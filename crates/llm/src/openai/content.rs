@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use weir_error::Error;
 
 use crate::{
-    canonical::{Content, Losses, Media, Part, Source},
+    canonical::{Content, Losses, Media, Opaque, Part, Source, Vendor},
     members::{Members, wrong},
 };
 
@@ -47,7 +47,7 @@ fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> 
     for (name, _) in from.rest() {
         losses.dropped(&format!("messages.content.{name}"));
     }
-    Ok(Part { content, cache })
+    Ok(Part { cache, ..content.into() })
 }
 
 fn image(from: &mut Members<'_>) -> Result<Media, Error> {
@@ -73,11 +73,12 @@ pub(super) fn thoughts(from: &mut Members<'_>) -> Result<Vec<Part>, Error> {
     let mut parts = Vec::with_capacity(blocks.len());
     for (i, raw) in blocks.into_iter().enumerate() {
         let mut block = Members::of(raw, &format!("{at}[{i}]"))?;
+        let opaque = |text: String| Some(Opaque::open(&text, Vendor::Anthropic));
         if let Some(data) = block.take("data")? {
-            parts.push(Content::RedactedThinking { data }.into());
+            parts.push(Part::from(Content::RedactedThinking).with_opaque(opaque(data)));
         } else if let Some(signature) = block.take::<String>("signature")?.filter(|s| !s.is_empty()) {
             let text = block.take("thinking")?.unwrap_or_default();
-            parts.push(Content::Thinking { text, signature }.into());
+            parts.push(Part::from(Content::Thinking(text)).with_opaque(opaque(signature)));
         }
     }
     Ok(parts)

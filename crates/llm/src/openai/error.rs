@@ -60,8 +60,7 @@ struct TheirBody {
 }
 
 /// What a provider's refusal says; of one that isn't in OpenAI's shape, the status alone.
-#[must_use]
-pub fn decode_error(status: u16, body: &[u8]) -> Failure {
+pub(super) fn decode_error(status: u16, body: &[u8]) -> Failure {
     let Ok(Theirs { error }) = serde_json::from_slice(body) else {
         return Failure { status, ..Failure::default() };
     };
@@ -86,8 +85,7 @@ pub(crate) fn error_in_stream(data: &[u8]) -> Option<Failure> {
 }
 
 /// Another vendor's refusal in OpenAI's shape.
-#[must_use]
-pub fn encode_error(failure: &Failure) -> Bytes {
+pub(super) fn encode_error(failure: &Failure) -> Bytes {
     let (kind, code) = match failure.status {
         401 => ("invalid_request_error", "invalid_api_key"),
         402 => ("insufficient_quota", "insufficient_quota"),

@@ -13,8 +13,9 @@ use super::{
 };
 use crate::{
     Usage,
-    canonical::{Delta, Event, Finish, PartStart},
+    canonical::{Delta, Event, Finish, PartStart, Vendor},
     ids, sse,
+    wire::{Decode, Encode},
 };
 use weir_error::Error;
 
@@ -87,7 +88,7 @@ enum Open {
 
 /// Reads chunks. Of several choices, the first.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub(super) struct Decoder {
     started: bool,
     finished: bool,
     open: Option<(usize, Open)>,
@@ -98,9 +99,8 @@ pub struct Decoder {
     refused: bool,
 }
 
-impl Decoder {
-    /// The steps of one whole event of the stream.
-    pub fn decode(&mut self, event: &[u8], out: &mut Vec<Event>) {
+impl Decode for Decoder {
+    fn decode(&mut self, event: &[u8], out: &mut Vec<Event>) {
         let Some(data) = sse::data(event) else { return };
         if data.as_ref() == b"[DONE]" {
             return;
@@ -124,7 +124,9 @@ impl Decoder {
         }
         out.extend(chunk.usage.and_then(WireUsage::believable).map(Event::Usage));
     }
+}
 
+impl Decoder {
     fn choice(&mut self, choice: Choice<'_>, out: &mut Vec<Event>) {
         let said = choice.delta;
         let pieces = [
@@ -150,7 +152,8 @@ impl Decoder {
         if let Some(reason) = choice.finish_reason.filter(|_| !self.finished) {
             self.finished = true;
             self.close(out);
-            out.push(Event::Finish(finish(&reason, !self.calls.is_empty(), self.refused)));
+            let finish = finish(&reason, !self.calls.is_empty(), self.refused);
+            out.push(Event::Finish { choice: 0, finish });
         }
     }
 
@@ -186,7 +189,7 @@ impl Decoder {
         let index = self.parts;
         self.parts += 1;
         self.open = Some((index, kind));
-        out.push(Event::PartStart { index, part });
+        out.push(Event::PartStart { index, choice: 0, part });
         index
     }
 
@@ -250,7 +253,7 @@ struct OutFunction<'a> {
 
 /// Writes chunks: one finish, then the usage for those who asked, then `[DONE]`.
 #[derive(Debug)]
-pub struct Encoder {
+pub(super) struct Encoder {
     include_usage: bool,
     id: String,
     model: String,
@@ -263,8 +266,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// `id`, `model` and `now_s` stand in for what the provider's dialect doesn't say.
-    #[must_use]
-    pub fn new(include_usage: bool, model: &str, now_s: i64) -> Self {
+    pub(super) fn new(include_usage: bool, model: &str, now_s: i64) -> Self {
         Self {
             include_usage,
             id: String::new(),
@@ -273,17 +275,6 @@ impl Encoder {
             started: false,
             finished: false,
             calls: Vec::new(),
-        }
-    }
-
-    pub fn encode(&mut self, event: &Event, out: &mut BytesMut) {
-        match event {
-            Event::Start { id, model, created, .. } => self.start(id, model, *created, out),
-            Event::PartStart { index, part } => self.part(*index, part, out),
-            Event::PartDelta { index, delta } => self.delta(*index, delta, out),
-            Event::Finish(finish) => self.finish(finish, out),
-            // Usage comes last, and an error ends it all.
-            Event::PartStop { .. } | Event::Usage(_) | Event::Error(_) => {}
         }
     }
 
@@ -312,8 +303,8 @@ impl Encoder {
                 };
                 OutDelta { tool_calls: Some([call]), ..OutDelta::default() }
             }
-            PartStart::RedactedThinking { data } => {
-                let block = Thought::RedactedThinking { data };
+            PartStart::RedactedThinking(opaque) => {
+                let block = Thought::RedactedThinking { data: opaque.seal(Vendor::Anthropic) };
                 OutDelta { thinking_blocks: Some([block]), ..OutDelta::default() }
             }
             _ => return,
@@ -327,13 +318,18 @@ impl Encoder {
             Delta::Refusal(text) => OutDelta { refusal: Some(text), ..OutDelta::default() },
             Delta::Thinking(text) => OutDelta {
                 reasoning_content: Some(text),
-                thinking_blocks: Some([Thought::Thinking { thinking: text, signature: "" }]),
+                thinking_blocks: Some([Thought::Thinking { thinking: text, signature: "".into() }]),
                 ..OutDelta::default()
             },
-            Delta::Signature(signature) => OutDelta {
-                thinking_blocks: Some([Thought::Thinking { thinking: "", signature }]),
-                ..OutDelta::default()
-            },
+            // A thought's, not that of any other part.
+            Delta::Opaque(opaque) => {
+                let signature = opaque.seal(Vendor::Anthropic);
+                OutDelta {
+                    thinking_blocks: Some([Thought::Thinking { thinking: "", signature }]),
+                    ..OutDelta::default()
+                }
+            }
+            Delta::Logprobs(_) => return,
             Delta::Arguments(arguments) => {
                 let Some(call) = self.calls.iter().position(|part| *part == index) else { return };
                 let function = OutFunction { name: None, arguments };
@@ -364,10 +360,21 @@ impl Encoder {
         drop(serde_json::to_writer(out.writer(), &chunk));
         out.extend_from_slice(b"\n\n");
     }
+}
 
-    /// The end of a whole answer.
-    #[must_use]
-    pub fn end(&mut self, usage: Usage) -> Bytes {
+impl Encode for Encoder {
+    fn encode(&mut self, event: &Event, out: &mut BytesMut) {
+        match event {
+            Event::Start { id, model, created, .. } => self.start(id, model, *created, out),
+            Event::PartStart { index, part, .. } => self.part(*index, part, out),
+            Event::PartDelta { index, delta } => self.delta(*index, delta, out),
+            Event::Finish { finish, .. } => self.finish(finish, out),
+            // Usage comes last, and an error ends it all.
+            Event::PartStop { .. } | Event::Usage(_) | Event::Error(_) => {}
+        }
+    }
+
+    fn end(&mut self, usage: Usage) -> Bytes {
         let mut out = BytesMut::new();
         self.finish(&Finish::Stop, &mut out);
         if self.include_usage {
@@ -377,9 +384,7 @@ impl Encoder {
         out.freeze()
     }
 
-    /// The end of one that broke off.
-    #[must_use]
-    pub fn fail(&mut self, error: &Error) -> Bytes {
+    fn fail(&mut self, error: &Error) -> Bytes {
         [b"data: ", &*error_body(error), b"\n\n", DONE].concat().into()
     }
 }

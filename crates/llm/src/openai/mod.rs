@@ -1,5 +1,16 @@
 //! OpenAI's chat completions dialect: <https://platform.openai.com/docs/api-reference/chat>.
 
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use weir_error::Error;
+
+use crate::{
+    Call, Client, Decode, Encode, Provider, Target,
+    canonical::{Answer, Failure, Losses, Request},
+    tokens,
+};
+
 mod answer;
 mod content;
 mod error;
@@ -12,16 +23,85 @@ mod view;
 mod whole;
 
 pub use crate::Usage;
-pub use answer::{count_answer, usage_chunk, usage_of_answer};
+pub use answer::usage_chunk;
 pub(crate) use error::error_in_stream;
-pub use error::{completion_error_frames, decode_error, encode_error, error_body};
-pub use events::{Decoder, Encoder};
+pub use error::{completion_error_frames, error_body};
 pub use request_in::decode_request;
-pub use request_out::encode_request;
+pub(crate) use request_out::encode_request;
 pub use splice::upstream_body;
-pub use tap::{FrameKind, StreamTap};
+pub use tap::StreamTap;
 pub use view::ChatView;
-pub use whole::{decode_answer, encode_answer};
+pub use whole::decode_answer;
 
 /// The event that ends every stream.
 pub const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// The dialect.
+#[derive(Debug)]
+pub struct Chat;
+
+impl Client for Chat {
+    fn decode_request(&self, body: &[u8], losses: &mut Losses) -> Result<Request, Error> {
+        decode_request(body, losses)
+    }
+
+    fn encode_answer(&self, answer: &Answer, usage: Usage, _: &Call) -> Bytes {
+        whole::encode_answer(answer, usage)
+    }
+
+    fn encoder(&self, call: &Call) -> Box<dyn Encode> {
+        Box::new(events::Encoder::new(call.include_usage, &call.model, call.now_s))
+    }
+
+    fn encode_error(&self, failure: Failure, _: Option<&str>) -> (u16, Bytes) {
+        // 529 is a status that only Anthropic has.
+        let failure = Failure { status: if failure.status == 529 { 503 } else { failure.status }, ..failure };
+        (failure.status, error::encode_error(&failure))
+    }
+
+    fn error_body(&self, error: &Error, _: Option<&str>) -> Bytes {
+        error_body(error)
+    }
+
+    fn error_frames(&self, error: &Error) -> Bytes {
+        completion_error_frames(error)
+    }
+
+    fn terminal(&self) -> Bytes {
+        Bytes::from_static(DONE)
+    }
+}
+
+impl Provider for Chat {
+    fn path(&self, _: &str, _: bool) -> Cow<'static, str> {
+        "/chat/completions".into()
+    }
+
+    fn encode_request(&self, request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
+        encode_request(request, target, losses)
+    }
+
+    fn decode_answer(&self, body: &[u8]) -> Option<Answer> {
+        decode_answer(body)
+    }
+
+    fn decoder(&self) -> Box<dyn Decode> {
+        Box::new(events::Decoder::default())
+    }
+
+    fn decode_error(&self, status: u16, body: &[u8]) -> Failure {
+        error::decode_error(status, body)
+    }
+
+    fn usage_of_answer(&self, body: &[u8]) -> Option<Usage> {
+        answer::usage_of_answer(body)
+    }
+
+    fn count_answer(&self, body: &[u8]) -> u64 {
+        answer::count_answer(body)
+    }
+
+    fn count_prompt(&self, body: &[u8]) -> u64 {
+        tokens::count_prompt(body)
+    }
+}

@@ -181,8 +181,7 @@ struct Schema<'a> {
 }
 
 /// The body for a provider, which is asked for usage in any case.
-#[must_use]
-pub fn encode_request(request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
+pub(crate) fn encode_request(request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
     let reasons = reasons(target.model);
     let mut body = Body {
         model: target.model,
@@ -359,7 +358,7 @@ fn assistant<'a>(parts: &'a [Part], losses: &mut Losses) -> Wire<'a> {
                 tool_calls.push(Call { id, r#type: "function", function });
             }
             // Another vendor's thoughts mean nothing to this one.
-            Content::Thinking { .. } | Content::RedactedThinking { .. } => {}
+            Content::Thinking(_) | Content::RedactedThinking => {}
             other => losses.dropped(&format!("messages.content.{}", other.kind())),
         }
     }

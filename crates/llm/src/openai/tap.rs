@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::answer::{Said, WireUsage};
 use crate::{
-    Usage,
+    FrameKind, Usage,
     kept::{FIND_DELTA, Kept},
     sse,
 };
@@ -39,21 +39,6 @@ static MARKERS: LazyLock<Markers> = LazyLock::new(|| Markers {
     ],
     tool_calls: Finder::new(b"\"tool_calls\":"),
 });
-
-/// What an event is to whoever relays it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameKind {
-    /// It carries a piece of the answer, or comes after the first that did.
-    Delta,
-    /// The chunk that only tells usage.
-    Usage,
-    /// `[DONE]`.
-    Done,
-    /// The provider's error in the middle of the stream.
-    Error,
-    /// A role, a finish, a comment, a vendor's own.
-    Other,
-}
 
 #[derive(Debug)]
 pub struct StreamTap {

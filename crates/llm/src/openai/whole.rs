@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::{answer::WireUsage, content};
 use crate::{
     Usage,
-    canonical::{Answer, Content, Finish, Losses, Part, ToolUse},
+    canonical::{self, Answer, Content, Finish, Losses, Part, ToolUse, Vendor},
     ids,
     members::Members,
 };
@@ -40,16 +40,19 @@ struct Choice<'a> {
 #[must_use]
 pub fn decode_answer(body: &[u8]) -> Option<Answer> {
     let completion: Completion<'_> = serde_json::from_slice(body).ok()?;
-    let choice = completion.choices.into_iter().next()?;
-    let parts = message(choice.message)?;
-    let calls = parts.iter().any(|p| matches!(p.content, Content::ToolUse(_)));
-    let refused = parts.iter().any(|p| matches!(p.content, Content::Refusal(_)));
+    let choices = completion.choices.into_iter().map(|choice| {
+        let parts = message(choice.message)?;
+        let calls = parts.iter().any(|p| matches!(p.content, Content::ToolUse(_)));
+        let refused = parts.iter().any(|p| matches!(p.content, Content::Refusal(_)));
+        let finish = finish(choice.finish_reason.as_deref().unwrap_or("stop"), calls, refused);
+        Some(canonical::Choice { parts, finish })
+    });
+    let choices = choices.collect::<Option<Vec<_>>>().filter(|choices| !choices.is_empty())?;
     Some(Answer {
         id: completion.id.into_owned(),
         model: completion.model.into_owned(),
         created: completion.created,
-        finish: finish(choice.finish_reason.as_deref().unwrap_or("stop"), calls, refused),
-        parts,
+        choices,
         usage: completion.usage.and_then(WireUsage::believable),
     })
 }
@@ -59,7 +62,7 @@ fn message(raw: &RawValue) -> Option<Vec<Part>> {
     let mut parts = content::thoughts(&mut from).ok()?;
     let reasoning = from.take::<String>("reasoning_content").ok()?.or(from.take("reasoning").ok()?);
     if let Some(text) = reasoning.filter(|t| parts.is_empty() && !t.is_empty()) {
-        parts.push(Content::Thinking { text, signature: String::new() }.into());
+        parts.push(Content::Thinking(text).into());
     }
     parts.extend(content::parts(&mut from, "content", &mut Losses::default()).ok()?);
     if let Some(refusal) = from.take("refusal").ok()? {
@@ -109,7 +112,7 @@ struct Out<'a> {
     object: &'static str,
     created: i64,
     model: &'a str,
-    choices: [OutChoice<'a>; 1],
+    choices: Vec<OutChoice<'a>>,
     usage: Counts,
 }
 
@@ -138,8 +141,8 @@ struct OutMessage<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Thought<'a> {
-    Thinking { thinking: &'a str, signature: &'a str },
-    RedactedThinking { data: &'a str },
+    Thinking { thinking: &'a str, signature: Cow<'a, str> },
+    RedactedThinking { data: Cow<'a, str> },
 }
 
 #[derive(Serialize)]
@@ -196,22 +199,41 @@ impl From<Usage> for Counts {
     }
 }
 
-/// The answer as a chat completion; `usage` and `now_s` stand in for what its dialect didn't say.
-#[must_use]
-pub fn encode_answer(answer: &Answer, usage: Usage, now_s: i64) -> Bytes {
+/// The answer as a chat completion; `usage` stands in for what its dialect didn't say.
+pub(super) fn encode_answer(answer: &Answer, usage: Usage) -> Bytes {
+    let choices = answer.choices.iter().zip(0..).map(|(choice, index)| OutChoice {
+        index,
+        message: out_message(&choice.parts),
+        logprobs: (),
+        finish_reason: finish_reason(&choice.finish),
+    });
+    let out = Out {
+        id: ids::with_prefix("chatcmpl-", &answer.id),
+        object: "chat.completion",
+        created: answer.created,
+        model: &answer.model,
+        choices: choices.collect(),
+        usage: usage.into(),
+    };
+    // Serializing into memory can't fail.
+    serde_json::to_vec(&out).unwrap_or_default().into()
+}
+
+fn out_message(parts: &[Part]) -> OutMessage<'_> {
     let mut message = OutMessage { role: "assistant", ..OutMessage::default() };
-    for part in &answer.parts {
+    for part in parts {
+        let signature = part.opaque.as_ref().map(|o| o.seal(Vendor::Anthropic));
         match &part.content {
             Content::Text(text) => message.content.get_or_insert_default().push_str(text),
             Content::Refusal(text) => message.refusal = Some(text),
-            Content::Thinking { text, signature } => {
+            Content::Thinking(text) => {
                 message.reasoning_content.get_or_insert_default().push_str(text);
-                if !signature.is_empty() {
+                if let Some(signature) = signature.filter(|s| !s.is_empty()) {
                     message.thinking_blocks.push(Thought::Thinking { thinking: text, signature });
                 }
             }
-            Content::RedactedThinking { data } => {
-                message.thinking_blocks.push(Thought::RedactedThinking { data });
+            Content::RedactedThinking => {
+                message.thinking_blocks.extend(signature.map(|data| Thought::RedactedThinking { data }));
             }
             Content::ToolUse(ToolUse { id, name, arguments }) => message.tool_calls.push(OutCall {
                 id,
@@ -225,19 +247,5 @@ pub fn encode_answer(answer: &Answer, usage: Usage, now_s: i64) -> Bytes {
     if message.content.is_none() && message.tool_calls.is_empty() && message.refusal.is_none() {
         message.content = Some(String::new());
     }
-    let out = Out {
-        id: ids::with_prefix("chatcmpl-", &answer.id),
-        object: "chat.completion",
-        created: if answer.created == 0 { now_s } else { answer.created },
-        model: &answer.model,
-        choices: [OutChoice {
-            index: 0,
-            message,
-            logprobs: (),
-            finish_reason: finish_reason(&answer.finish),
-        }],
-        usage: usage.into(),
-    };
-    // Serializing into memory can't fail.
-    serde_json::to_vec(&out).unwrap_or_default().into()
+    message
 }

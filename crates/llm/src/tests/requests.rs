@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{Dialect, Target, Usage, canonical::Losses};
+use crate::{Call, Dialect, Target, Usage, canonical::Losses};
 
 fn target(model: &str) -> Target<'_> {
     Target { model, max_output: Some(64_000), adaptive_thinking: false, fixed_sampling: false }
@@ -211,7 +211,7 @@ fn thoughts_travel_with_openai_s_clients_and_come_back_byte_for_byte() {
         "usage": {"input_tokens": 3, "output_tokens": 4}});
     let usage = Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() };
     let body = answer.to_string();
-    let chat = Dialect::Anthropic.translate_answer(body.as_bytes(), Dialect::OpenAi, usage, 7).unwrap();
+    let chat = Dialect::Anthropic.translate_answer(body.as_bytes(), Dialect::OpenAi, usage, &at(7)).unwrap();
     let chat: Value = serde_json::from_slice(&chat).unwrap();
     assert_eq!((&chat["id"], &chat["created"]), (&json!("chatcmpl-1"), &json!(7)));
     let message = &chat["choices"][0]["message"];
@@ -244,7 +244,8 @@ fn answers_keep_their_meaning_both_ways() {
             {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}}]},
         "finish_reason": "stop"}]})
     .to_string();
-    let message = Dialect::OpenAi.translate_answer(chat.as_bytes(), Dialect::Anthropic, usage, 0).unwrap();
+    let message =
+        Dialect::OpenAi.translate_answer(chat.as_bytes(), Dialect::Anthropic, usage, &at(0)).unwrap();
     let message: Value = serde_json::from_slice(&message).unwrap();
     assert_eq!(
         message,
@@ -258,7 +259,7 @@ fn answers_keep_their_meaning_both_ways() {
         let chat = json!({"id": "1", "model": "m", "choices": [{"message": {"content": "x"}, "finish_reason": reason}]});
         let chat = chat.to_string();
         let message =
-            Dialect::OpenAi.translate_answer(chat.as_bytes(), Dialect::Anthropic, usage, 0).unwrap();
+            Dialect::OpenAi.translate_answer(chat.as_bytes(), Dialect::Anthropic, usage, &at(0)).unwrap();
         let message: Value = serde_json::from_slice(&message).unwrap();
         assert_eq!(message["stop_reason"], stop, "{reason}");
     }
@@ -272,14 +273,14 @@ fn answers_keep_their_meaning_both_ways() {
     ] {
         let message = json!({"id": "1", "model": "m", "content": [], "stop_reason": stop}).to_string();
         let chat =
-            Dialect::Anthropic.translate_answer(message.as_bytes(), Dialect::OpenAi, usage, 0).unwrap();
+            Dialect::Anthropic.translate_answer(message.as_bytes(), Dialect::OpenAi, usage, &at(0)).unwrap();
         let chat: Value = serde_json::from_slice(&chat).unwrap();
         assert_eq!(chat["choices"][0]["finish_reason"], reason, "{stop}");
     }
     for nothing in ["", "[]", "{}", "null", "{\"choices\":[]}"] {
         for from in [Dialect::OpenAi, Dialect::Anthropic] {
             assert!(
-                from.translate_answer(nothing.as_bytes(), Dialect::OpenAi, usage, 0).is_none(),
+                from.translate_answer(nothing.as_bytes(), Dialect::OpenAi, usage, &at(0)).is_none(),
                 "{nothing}"
             );
         }
@@ -345,4 +346,8 @@ fn without_a_bound_the_model_s_own_is_asked_for() {
     let unknown = Target { max_output: None, ..target("claude") };
     let (body, losses) = translated(Dialect::OpenAi, &ask, &unknown);
     assert_eq!((&body["max_tokens"], losses.as_str()), (&json!(4_096), "altered;max_tokens"));
+}
+
+fn at(now_s: i64) -> Call {
+    Call { now_s, ..Call::default() }
 }

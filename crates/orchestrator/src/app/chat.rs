@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use tonic::Status;
 use weir_error::{Code, Error, require_scope};
 use weir_llm::{
-    Dialect,
+    Call, Dialect,
     upstream::{Answer, UpstreamError},
 };
 use weir_proto::{
@@ -60,12 +60,16 @@ impl Chat {
         let relay = Relaying {
             client: dialect,
             provider: served.candidate.provider,
-            model: served.candidate.model,
             warnings: served.warnings,
-            include_usage: asked.request.include_usage,
             choices: asked.view.choices(),
             request_id: ctx.request_id.clone(),
-            now_s: self.meter.clock.now_ms().div_euclid(1_000),
+            call: Call {
+                model: served.candidate.model,
+                now_s: self.meter.clock.now_ms().div_euclid(1_000),
+                include_usage: asked.request.include_usage,
+                request: asked.request.body.clone(),
+                id: None,
+            },
         };
         if asked.request.stream && answer.status.is_success() && answer.is_event_stream() {
             return Ok(Box::pin(streamed::relay(answer, metered, &relay)));
@@ -153,8 +157,8 @@ impl Chat {
             if let Some(trace) = metered.traceparent() {
                 headers.insert(TRACEPARENT, trace);
             }
-            let path = provider.dialect.path();
-            let sent = provider.upstream.send(path, headers, outgoing.body, ctx.deadline).await;
+            let path = provider.dialect.provider().path(&candidate.model, asked.request.stream);
+            let sent = provider.upstream.send(&path, headers, outgoing.body, ctx.deadline).await;
             match sent {
                 Ok(answer) => {
                     let status = answer.status.as_u16();
@@ -197,13 +201,11 @@ struct Served {
 pub(crate) struct Relaying {
     pub(crate) client: Dialect,
     pub(crate) provider: Arc<Provider>,
-    pub(crate) model: String,
     pub(crate) warnings: String,
-    pub(crate) include_usage: bool,
     pub(crate) choices: u64,
     pub(crate) request_id: RequestId,
-    /// Unix seconds.
-    pub(crate) now_s: i64,
+    /// What the client's dialect needs to know of the call. Its model is as the provider names it.
+    pub(crate) call: Call,
 }
 
 /// # Errors
@@ -251,7 +253,7 @@ pub(crate) fn head(answer: &Answer, relaying: &Relaying) -> Head {
         status: answer.status.as_u16().into(),
         content_type: text("content-type").unwrap_or_else(|| "application/json".to_owned()),
         provider: relaying.provider.name.clone(),
-        model: relaying.model.clone(),
+        model: relaying.call.model.clone(),
         headers,
     }
 }

@@ -44,9 +44,9 @@ impl Chat {
         }
         let body = request.body;
         let input_tokens = if body.len() <= COUNT_INLINE {
-            dialect.count_prompt(&body)
+            dialect.provider().count_prompt(&body)
         } else {
-            let count = move || dialect.count_prompt(&body);
+            let count = move || dialect.provider().count_prompt(&body);
             tokio::task::spawn_blocking(count).await.map_err(Error::internal)?
         };
         Ok(CountTokensResponse { input_tokens, provider: String::new() })

@@ -220,13 +220,13 @@ impl Metered {
             return self.tokens_here();
         }
         let (dialect, prompt) = (self.dialect, self.prompt.clone());
-        let counted = tokio::task::spawn_blocking(move || dialect.count_prompt(&prompt)).await;
+        let counted = tokio::task::spawn_blocking(move || dialect.provider().count_prompt(&prompt)).await;
         self.tokens_with(|| counted.unwrap_or_default())
     }
 
     /// The same on this thread, however long the prompt is.
     fn tokens_here(&self) -> (Tokens, TokenSource) {
-        self.tokens_with(|| self.dialect.count_prompt(&self.prompt))
+        self.tokens_with(|| self.dialect.provider().count_prompt(&self.prompt))
     }
 
     fn tokens_with(&self, count_prompt: impl FnOnce() -> u64) -> (Tokens, TokenSource) {
@@ -250,11 +250,12 @@ impl Metered {
 
     /// Counts a whole unstreamed answer.
     pub(crate) async fn tokens_of_answer(&self, body: &Bytes) -> (Tokens, TokenSource) {
-        if let Some(usage) = self.dialect.usage_of_answer(body) {
+        if let Some(usage) = self.dialect.provider().usage_of_answer(body) {
             return (usage_tokens(usage), TokenSource::Provider);
         }
         let (dialect, prompt, body) = (self.dialect, self.prompt.clone(), body.clone());
-        let count = move || (dialect.count_prompt(&prompt), dialect.count_answer(&body));
+        let count =
+            move || (dialect.provider().count_prompt(&prompt), dialect.provider().count_answer(&body));
         let (input, output) = if self.prompt.len() <= COUNT_INLINE {
             count()
         } else {
@@ -406,6 +407,7 @@ pub(crate) fn llm_usage(tokens: Tokens) -> weir_llm::Usage {
         cache_write_tokens: tokens.cache_write,
         cache_write_1h_tokens: tokens.cache_write_1h,
         reasoning_tokens: tokens.reasoning,
+        ..weir_llm::Usage::default()
     }
 }
 

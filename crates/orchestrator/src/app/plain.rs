@@ -70,7 +70,7 @@ fn said(relaying: &Relaying, ending: Ending, body: Bytes, head: &mut Head) -> Re
     JSON.clone_into(&mut head.content_type);
     if ending.outcome == Outcome::Succeeded {
         let usage = llm_usage(ending.tokens);
-        return provider.translate_answer(&body, client, usage, relaying.now_s).ok_or_else(|| {
+        return provider.translate_answer(&body, client, usage, &relaying.call).ok_or_else(|| {
             Error::new(Code::UpstreamFailed, "the model provider sent an answer that can't be read")
         });
     }

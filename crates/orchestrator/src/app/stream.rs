@@ -7,8 +7,8 @@ use futures_util::{Stream, stream};
 use tonic::Status;
 use weir_error::{Code, Error};
 use weir_llm::{
-    Dialect, Tap, Translator,
-    openai::{FrameKind, usage_chunk},
+    Dialect, Follower, FrameKind, Tap, Translator,
+    openai::usage_chunk,
     sse::Splitter,
     upstream::{Answer, AnswerBody},
 };
@@ -36,6 +36,8 @@ struct Relay {
     client: Dialect,
     /// None when the provider speaks the client's dialect.
     translator: Option<Translator>,
+    /// None when there is a translator, which knows, or nothing to know.
+    follower: Option<Follower>,
     include_usage: bool,
     /// The first event with data: where a usage chunk of our own takes its id from.
     sample: Option<Bytes>,
@@ -51,17 +53,17 @@ pub(crate) fn relay(
     let mut head = head(&answer, relaying);
     head.content_type = EVENT_STREAM.to_owned();
     let head = CompleteFrame { frame: Some(Frame::Head(head)) };
-    let Relaying { client, include_usage, now_s, .. } = *relaying;
+    let (client, include_usage) = (relaying.client, relaying.call.include_usage);
     let provider = relaying.provider.dialect;
     metered.watch(Tap::new(provider, relaying.choices));
-    let translator = (client != provider)
-        .then(|| Translator::new(provider, client, include_usage, &relaying.model, now_s));
+    let translator = (client != provider).then(|| Translator::new(provider, client, &relaying.call));
     let relay = Relay {
         body: answer.body,
         splitter: Splitter::new(),
         metered: Some(metered),
         client,
         include_usage: include_usage && translator.is_none(),
+        follower: translator.is_none().then(|| Follower::new(client)),
         translator,
         sample: None,
         queue: VecDeque::from([head]),
@@ -115,25 +117,32 @@ impl Relay {
             if kind == Some(FrameKind::Delta) {
                 metered.first_token();
             }
-            if kind == Some(FrameKind::Done) {
-                self.queue.extend(out.frame());
-                return self.done(event).await;
-            }
             if let Some(translator) = &mut self.translator {
                 if let Err(error) = translator.event(&event, out.translated()) {
                     self.queue.extend(out.frame());
                     return self.cut(&error).await;
                 }
-                continue;
+                if kind != Some(FrameKind::Done) {
+                    continue;
+                }
             }
             match kind {
+                Some(FrameKind::Done) => {
+                    self.queue.extend(out.frame());
+                    return self.done(event).await;
+                }
                 Some(FrameKind::Usage) if !self.include_usage => {}
                 // OpenAI's own streams go on to `[DONE]`; Anthropic's end here.
                 Some(FrameKind::Error) if self.client == Dialect::Anthropic => {
                     self.queue.extend(out.frame());
                     return self.broke_off(event).await;
                 }
-                _ => out.push(event),
+                _ => {
+                    if let Some(follower) = &mut self.follower {
+                        follower.observe(&event);
+                    }
+                    out.push(event);
+                }
             }
         }
         self.queue.extend(out.frame());
@@ -160,11 +169,11 @@ impl Relay {
     async fn broke_off(&mut self, event: Bytes) {
         let Some(metered) = self.metered.take() else { return };
         let (tokens, source) = metered.tokens().await;
-        let open = metered.tap_ref().map(|tap| tap.open_blocks().to_vec()).unwrap_or_default();
         metered
             .finish(Ending { outcome: Outcome::Cut, provider_status: 200, status: 200, tokens, source })
             .await;
-        self.push_end(weir_llm::anthropic::end_with_error(&open, &event), tokens);
+        let end = self.follower.as_ref().map_or(event.clone(), |follower| follower.end_with(&event));
+        self.push_end(end, tokens);
     }
 
     /// The body ended without its terminal event: complete if every choice had finished, else cut.
@@ -184,13 +193,13 @@ impl Relay {
         let Some(metered) = self.metered.take() else { return };
         tracing::warn!(error = %error.chain(), "stream cut");
         let (tokens, source) = metered.tokens().await;
-        let open = metered.tap_ref().map(|tap| tap.open_blocks().to_vec()).unwrap_or_default();
         metered
             .finish(Ending { outcome: Outcome::Cut, provider_status: 200, status: 200, tokens, source })
             .await;
-        let end = match &mut self.translator {
-            Some(translator) => translator.fail(error),
-            None => self.client.error_frames(&open, error),
+        let end = match (&mut self.translator, &self.follower) {
+            (Some(translator), _) => translator.fail(error),
+            (None, Some(follower)) => follower.fail(error),
+            (None, None) => self.client.error_frames(error),
         };
         self.push_end(end, tokens);
     }

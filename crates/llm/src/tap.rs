@@ -1,0 +1,151 @@
+//! Side decoders: they look at a provider's stream as it passes, and change nothing.
+
+use crate::{
+    Dialect, Usage, anthropic,
+    canonical::Event,
+    openai, tokens,
+    wire::{Decode, said},
+};
+
+/// Text that is counted at once.
+const COUNTED_AT: usize = 16 * 1024;
+
+/// What an event is to whoever relays it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameKind {
+    /// It carries a piece of the answer, or comes after the first that did.
+    Delta,
+    /// The chunk that only tells usage, in OpenAI's dialect.
+    Usage,
+    /// The terminal event.
+    Done,
+    /// The provider's error in the middle of the stream.
+    Error,
+    /// A role, a finish, a comment, a vendor's own.
+    Other,
+}
+
+/// The side decoder of a provider's stream.
+#[derive(Debug)]
+pub enum Tap {
+    OpenAi(openai::StreamTap),
+    Anthropic(anthropic::StreamTap),
+    /// By the dialect's own decoder.
+    Decoding(DecodingTap),
+}
+
+impl Tap {
+    /// For a stream of so many choices.
+    #[must_use]
+    pub fn new(dialect: Dialect, choices: u64) -> Self {
+        match dialect {
+            Dialect::OpenAi => Self::OpenAi(openai::StreamTap::new(choices)),
+            Dialect::Anthropic => Self::Anthropic(anthropic::StreamTap::default()),
+            #[expect(unreachable_patterns, reason = "until there is another")]
+            other => Self::Decoding(DecodingTap::new(other, choices)),
+        }
+    }
+
+    /// Takes note of one whole event.
+    pub fn observe(&mut self, event: &[u8]) -> FrameKind {
+        match self {
+            Self::OpenAi(tap) => tap.observe(event),
+            Self::Anthropic(tap) => tap.observe(event),
+            Self::Decoding(tap) => tap.observe(event),
+        }
+    }
+
+    /// The provider's own numbers, once they came.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        match self {
+            Self::OpenAi(tap) => tap.usage(),
+            Self::Anthropic(tap) => tap.usage(),
+            Self::Decoding(tap) => tap.usage,
+        }
+    }
+
+    /// Whether the answer has told why it ended.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        match self {
+            Self::OpenAi(tap) => tap.finished(),
+            Self::Anthropic(tap) => tap.finished(),
+            Self::Decoding(tap) => tap.finished >= tap.choices,
+        }
+    }
+
+    /// Whether the provider sent an error.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        match self {
+            Self::OpenAi(tap) => tap.failed(),
+            Self::Anthropic(tap) => tap.failed(),
+            Self::Decoding(tap) => tap.failed,
+        }
+    }
+
+    /// Tokens of the text that passed, counted here.
+    #[must_use]
+    pub fn count_output(&self) -> u64 {
+        match self {
+            Self::OpenAi(tap) => tap.count_output(),
+            Self::Anthropic(tap) => tap.count_output(),
+            Self::Decoding(tap) => tap.counted + tokens::count_text(&tap.text),
+        }
+    }
+}
+
+/// For streams that are few, or translated anyway.
+#[derive(Debug)]
+pub struct DecodingTap {
+    decoder: Box<dyn Decode>,
+    steps: Vec<Event>,
+    choices: u64,
+    finished: u64,
+    failed: bool,
+    usage: Option<Usage>,
+    text: String,
+    counted: u64,
+}
+
+impl DecodingTap {
+    fn new(dialect: Dialect, choices: u64) -> Self {
+        Self {
+            decoder: dialect.provider().decoder(),
+            steps: Vec::new(),
+            choices: choices.max(1),
+            finished: 0,
+            failed: false,
+            usage: None,
+            text: String::new(),
+            counted: 0,
+        }
+    }
+
+    fn observe(&mut self, event: &[u8]) -> FrameKind {
+        self.steps.clear();
+        self.decoder.decode(event, &mut self.steps);
+        let mut kind = FrameKind::Other;
+        for step in &self.steps {
+            match step {
+                Event::Finish { .. } => self.finished += 1,
+                Event::Usage(usage) | Event::Start { usage: Some(usage), .. } => self.usage = Some(*usage),
+                Event::Error(_) => {
+                    self.failed = true;
+                    kind = FrameKind::Error;
+                }
+                Event::PartStart { .. } | Event::PartDelta { .. } => {
+                    self.text.push_str(said(step));
+                    kind = FrameKind::Delta;
+                }
+                _ => {}
+            }
+        }
+        if self.text.len() > COUNTED_AT {
+            self.counted += tokens::count_text(&self.text);
+            self.text.clear();
+        }
+        if self.decoder.ended() { FrameKind::Done } else { kind }
+    }
+}
