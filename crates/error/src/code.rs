@@ -54,6 +54,8 @@ codes! {
     TenantRequired = "tenant_required", BAD_REQUEST, FailedPrecondition, "A tenant is required";
     TenantMismatch = "tenant_mismatch", FORBIDDEN, PermissionDenied, "The credential may not act for that tenant";
     NotFound = "not_found", NOT_FOUND, NotFound, "Not found";
+    /// As OpenAI names it, with its status.
+    PreviousResponseNotFound = "previous_response_not_found", BAD_REQUEST, NotFound, "No such earlier response";
     ModelNotFound = "model_not_found", NOT_FOUND, NotFound, "No such model";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, Unimplemented, "Method not allowed";
     Conflict = "conflict", CONFLICT, AlreadyExists, "Conflict";

@@ -39,6 +39,11 @@ impl Code {
                 "Check the id, and that the credential belongs to the object's tenant.",
                 Retry::No,
             ),
+            Self::PreviousResponseNotFound => (
+                "The response that this one is to go on from is not kept, or is none that this credential may see.",
+                "Send the conversation in input, or name a response that was stored.",
+                Retry::No,
+            ),
             Self::ModelNotFound => (
                 "No configured provider serves a model of this name, and it is no alias.",
                 "List the models: GET /v1/models.",

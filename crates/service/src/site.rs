@@ -10,13 +10,14 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use parking_lot::Mutex;
+use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::OnceCell,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use weir_config::Settings;
-use weir_db::{Db, DbError};
+use weir_db::{Db, DbConfig, DbError, LateDb};
 use weir_events::{Bus, BusError, Duty, EventMetrics, NatsConfig};
 use weir_kv::{Kv, KvError};
 use weir_rpc::{Slot, Transport};
@@ -28,6 +29,8 @@ use crate::{Name, identity::Identities, settings::PeersConfig, sync};
 
 /// How long a database that is still starting is waited for.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long one is waited for that the service can begin without.
+const LATE_PATIENCE: Duration = Duration::from_secs(2);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
@@ -169,6 +172,40 @@ impl Site {
             async move { db.ping().await.map_err(|e| e.to_string()) }
         });
         Ok(db)
+    }
+
+    /// A database that the service can do without for a while, with a check in `/health`: it begins without one that
+    /// does not answer soon. `None` when no address is set.
+    ///
+    /// # Errors
+    /// A wrong setting; a login that could see every tenant, or migrations pending: what to do about it.
+    pub async fn late_database(&self) -> Result<Option<LateDb>> {
+        let config: DbConfig = self.section("database")?;
+        if config.url.expose_secret().is_empty() {
+            tracing::warn!("no database is named: nothing is stored");
+            return Ok(None);
+        }
+        let db = Db::connect_lazy(&config).map_err(|e| self.explain_database(e))?;
+        let late = LateDb::new(db.clone());
+        match timeout(LATE_PATIENCE, late.verify()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(DbError::Unavailable(_))) | Err(_) => {
+                tracing::warn!("the database does not answer yet, beginning without it");
+                let (late, shutdown) = (late.clone(), self.tasks().shutdown());
+                self.tasks().spawn("late-database", OnFailure::Log, async move {
+                    tokio::select! {
+                        () = verify_late(&late) => {}
+                        () = shutdown.cancelled() => {}
+                    }
+                });
+            }
+            Ok(Err(error)) => return Err(self.explain_database(error)),
+        }
+        self.health.check("postgres", Criticality::Degraded, move || {
+            let db = db.clone();
+            async move { db.ping().await.map_err(|e| e.to_string()) }
+        });
+        Ok(Some(late))
     }
 
     /// Names key and source.
@@ -329,6 +366,18 @@ async fn verify(db: &Db) -> Result<(), DbError> {
             }
             outcome => return outcome,
         }
+    }
+}
+
+async fn verify_late(late: &LateDb) {
+    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+    loop {
+        match late.verify().await {
+            Ok(()) => return tracing::info!("the database is there now"),
+            Err(DbError::Unavailable(_)) => {}
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the database is not used"),
+        }
+        sleep(backoff.next()).await;
     }
 }
 

@@ -84,6 +84,7 @@ fn before_any_attempt(code: Code) -> bool {
             | Code::MissingParameter
             | Code::InvalidJson
             | Code::ModelNotFound
+            | Code::PreviousResponseNotFound
             | Code::NotFound
             | Code::PermissionDenied
             | Code::TenantRequired

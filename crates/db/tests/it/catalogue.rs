@@ -30,6 +30,9 @@ const GLOBAL_INDEXES: &[(&str, &str)] = &[
     ),
     ("control.outbox_order", "as control.outbox_seq, those that were refused behind the others"),
     ("routing.outbox_order", "as routing.outbox_seq, those that were refused behind the others"),
+    ("chat.responses_lease", "runs of all tenants are taken over; only chat.take_responses searches it"),
+    ("chat.responses_owner", "an instance runs for all tenants; only chat.renew_responses searches it"),
+    ("chat.responses_expiry", "old rows of all tenants go together; only chat.prune_responses searches it"),
 ];
 
 /// Functions with their owner's rights that answer whoever may call them, and why.
