@@ -4,16 +4,15 @@
 pub mod anthropic;
 pub mod auth;
 pub mod aws_frames;
-mod aws_frames;
 pub mod canonical;
 mod dialect;
 mod follow;
-pub mod framing;
 pub mod framing;
 mod ids;
 mod kept;
 mod members;
 pub mod openai;
+pub mod prices;
 pub mod platform;
 pub mod sse;
 mod tap;

@@ -20,10 +20,14 @@ use hyper_util::{
     client::legacy::{Client, Error as ClientError, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 use tower::Service;
 use weir_types::Deadline;
+
+use crate::{
+    auth::{Auth, AuthError},
+    framing::Framing,
+};
 
 const POOL_IDLE: Duration = Duration::from_secs(60);
 const POOL_MAX_IDLE: usize = 1_024;
@@ -37,8 +41,8 @@ const MAX_LIST: usize = 16 * 1024 * 1024;
 pub struct UpstreamConfig {
     /// `http://host:port/v1`: paths are appended to it.
     pub base_url: Uri,
-    /// Sent as a bearer token.
-    pub api_key: Option<SecretString>,
+    /// Shown with every call.
+    pub auth: Auth,
     /// Sent with every call that has none of the same name.
     pub headers: HeaderMap,
     /// TLS included.
@@ -55,7 +59,7 @@ impl Default for UpstreamConfig {
     fn default() -> Self {
         Self {
             base_url: Uri::from_static("http://127.0.0.1"),
-            api_key: None,
+            auth: Auth::None,
             headers: HeaderMap::new(),
             connect_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(600),
@@ -69,6 +73,8 @@ impl Default for UpstreamConfig {
 pub enum UpstreamError {
     #[error("the address or key of the provider can't be used")]
     Config(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("could not get credentials for the provider")]
+    Auth(#[source] AuthError),
     #[error("could not connect to the provider")]
     Connect(#[source] ClientError),
     #[error("the provider closed the connection before its answer")]
@@ -87,7 +93,7 @@ impl UpstreamError {
     /// Whether the provider may have received the request.
     #[must_use]
     pub fn reached(&self) -> bool {
-        !matches!(self, Self::Config(_) | Self::Connect(_))
+        !matches!(self, Self::Config(_) | Self::Auth(_) | Self::Connect(_))
     }
 
     #[must_use]
@@ -103,7 +109,6 @@ pub struct Upstream(Arc<Inner>);
 struct Inner {
     client: Client<Within<HttpsConnector<HttpConnector>>, Full<Bytes>>,
     base: String,
-    authorization: Option<HeaderValue>,
     config: UpstreamConfig,
 }
 
@@ -122,10 +127,16 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether it is a stream, framed as this provider's are.
+    #[must_use]
+    pub fn is_stream(&self, framing: Framing) -> bool {
+        let kind = self.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        framing.matches(kind)
+    }
+
     #[must_use]
     pub fn is_event_stream(&self) -> bool {
-        let kind = self.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        kind.get(..17).is_some_and(|k| k.eq_ignore_ascii_case(b"text/event-stream"))
+        self.is_stream(Framing::Sse)
     }
 }
 
@@ -138,9 +149,8 @@ pub struct Whole {
 
 impl Upstream {
     /// # Errors
-    /// The key has bytes that no header may have, or TLS can't be set up.
+    /// TLS can't be set up.
     pub fn new(config: UpstreamConfig) -> Result<Self, UpstreamError> {
-        let authorization = config.api_key.as_ref().map(bearer).transpose()?;
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
         http.enforce_http(false);
@@ -159,7 +169,7 @@ impl Upstream {
             .pool_timer(TokioTimer::new())
             .build(connector);
         let base = config.base_url.to_string().trim_end_matches('/').to_owned();
-        Ok(Self(Arc::new(Inner { client, base, authorization, config })))
+        Ok(Self(Arc::new(Inner { client, base, config })))
     }
 
     /// `POST base + path`, until the answer's head is there.
@@ -199,17 +209,17 @@ impl Upstream {
         let uri: Uri = format!("{}{path}", inner.base)
             .parse()
             .map_err(|e: http::uri::InvalidUri| UpstreamError::Config(e.into()))?;
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        if let Some(authorization) = &inner.authorization {
-            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
-        }
         let config = &inner.config;
         for (name, value) in &config.headers {
             request.headers_mut().entry(name).or_insert_with(|| value.clone());
         }
+        let (mut parts, sent) = request.into_parts();
+        config.auth.apply(&mut parts, &body).await.map_err(UpstreamError::Auth)?;
+        let request = Request::from_parts(parts, sent);
         let wait =
             deadline.map_or(config.first_byte_timeout, |d| d.remaining().min(config.first_byte_timeout));
         let response = match timeout(wait, inner.client.request(request)).await {
@@ -222,13 +232,6 @@ impl Upstream {
         let body = AnswerBody { incoming, idle: config.idle_timeout, max: config.max_answer };
         Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
-}
-
-fn bearer(key: &SecretString) -> Result<HeaderValue, UpstreamError> {
-    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose_secret()))
-        .map_err(|e| UpstreamError::Config(e.into()))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// The rest of an answer.

@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
-use secrecy::{ExposeSecret as _, SecretString};
 use tonic::service::Routes;
 use weir_error::Error;
 use weir_events::{Bus, Spool, SpoolConfig};
-use weir_llm::upstream::{Upstream, UpstreamConfig};
+use weir_llm::{
+    auth::Auth,
+    upstream::{Upstream, UpstreamConfig},
+};
 use weir_proto::{chat::chat_server::ChatServer, router::router_client::RouterClient};
 use weir_rpc::Transport;
 use weir_runtime::{OnFailure, Tasks};
@@ -48,10 +50,10 @@ pub struct Service {
 pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
     let mut endpoints = Vec::new();
     for endpoint in config.endpoints().map_err(Error::internal)? {
-        let (api_key, headers) = credentials(&endpoint)?;
+        let (auth, headers) = credentials(&endpoint)?;
         let upstream = Upstream::new(UpstreamConfig {
             base_url: endpoint.base_url.clone(),
-            api_key,
+            auth,
             headers,
             connect_timeout: Duration::from_millis(config.connect_timeout_ms),
             first_byte_timeout: Duration::from_secs(config.first_byte_timeout_s),
@@ -81,19 +83,19 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
     Ok(Service { chat, bus: deps.bus, models_ttl: config.models_ttl() })
 }
 
-/// How a provider's dialect carries its key: a bearer token, or headers.
-fn credentials(endpoint: &Endpoint) -> Result<(Option<SecretString>, HeaderMap), Error> {
+/// How a provider's dialect carries its key: a bearer token, or a header of its own.
+fn credentials(endpoint: &Endpoint) -> Result<(Auth, HeaderMap), Error> {
     let mut headers = HeaderMap::new();
-    if endpoint.dialect != ProviderDialect::Anthropic {
-        return Ok((endpoint.api_key.clone(), headers));
-    }
-    if let Some(key) = &endpoint.api_key {
-        let mut key = HeaderValue::from_str(key.expose_secret()).map_err(Error::internal)?;
-        key.set_sensitive(true);
-        headers.insert("x-api-key", key);
-    }
-    headers.insert(app::ANTHROPIC_VERSION, HeaderValue::from_static(weir_llm::anthropic::VERSION));
-    Ok((None, headers))
+    let key = endpoint.api_key.as_ref();
+    let auth = match endpoint.dialect {
+        ProviderDialect::OpenAi => key.map(Auth::bearer),
+        ProviderDialect::Anthropic => {
+            let version = HeaderValue::from_static(weir_llm::anthropic::VERSION);
+            headers.insert(app::ANTHROPIC_VERSION, version);
+            key.map(|key| Auth::header("x-api-key", key))
+        }
+    };
+    Ok((auth.transpose().map_err(Error::internal)?.unwrap_or_default(), headers))
 }
 
 impl Service {
