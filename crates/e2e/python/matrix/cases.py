@@ -1,0 +1,234 @@
+"""What is asked, of whom, and which cells can't be as the others are: all data, read by test_matrix.py."""
+
+import dataclasses
+
+WEATHER = {
+    "name": "get_weather",
+    "description": "The weather in a city.",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+}
+TIME = {
+    "name": "get_time",
+    "description": "The time.",
+    "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
+}
+# With what providers lack: nested objects, enums, references, bounds, formats.
+ORDER = {
+    "type": "object",
+    "properties": {
+        "number": {"type": "integer", "minimum": 3},
+        "kind": {"type": "string", "enum": ["large", "small"]},
+        "note": {"type": ["string", "null"]},
+        "to": {"$ref": "#/$defs/place"},
+        "parts": {"type": "array", "items": {"$ref": "#/$defs/place"}, "minItems": 1},
+    },
+    "required": ["number", "kind", "note", "to", "parts"],
+    "additionalProperties": False,
+    "$defs": {
+        "place": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        }
+    },
+}
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+FORTY = {"tokens": 40}
+ANY = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A question in no dialect, and what its answer is like."""
+
+    name: str
+    turns: tuple
+    system: str = ""
+    max_tokens: int = 500
+    tools: tuple = ()
+    # required, none, or a tool's name.
+    choice: str | None = None
+    parallel: bool = True
+    schema: dict | None = None
+    image: str = ""
+    effort: str = ""
+    stop: str = ""
+    # The simulator's faults.
+    sim: dict | None = None
+    # What must be true of every answer: its finish, and the tools it calls with their arguments.
+    finish: str = "stop"
+    calls: tuple = ()
+    # What the tools answer, for another turn.
+    results: tuple = ()
+    # The status of an answer that is none: of the provider, and of us.
+    status: int = 200
+    # Breaks off after the status, streamed; unstreamed it is this status, or all is well (200).
+    breaks: int | None = None
+    # streamed or whole: the other makes no sense.
+    only: str = ""
+    # The model, of every provider.
+    model: str = "sim-small"
+
+
+def user(text):
+    return (("user", text),)
+
+
+CASES = (
+    Case("plain", user("Say hello.")),
+    Case(
+        "conversation",
+        (("user", "Say hello."), ("assistant", "Hello!"), ("user", "Now say goodbye, in German: ä ö ü, 🦀.")),
+        system="Be brief.",
+    ),
+    Case("length", user("Say hello."), max_tokens=16, finish="length"),
+    Case("stop", user("Say hello."), stop="."),
+    Case(
+        "tools",
+        user('Use get_weather({"city": "Köln"}) please.'),
+        tools=(WEATHER, TIME),
+        finish="tool_calls",
+        calls=(("get_weather", {"city": "Köln"}),),
+        results=("sunny at noon",),
+    ),
+    Case(
+        "parallel tools",
+        user("Use get_weather and get_time please."),
+        tools=(WEATHER, TIME),
+        finish="tool_calls",
+        calls=(("get_weather", ANY), ("get_time", {})),
+        results=("sunny at noon", "half past four"),
+    ),
+    Case(
+        "one at a time",
+        user("Use get_weather and get_time please."),
+        tools=(WEATHER, TIME),
+        parallel=False,
+        finish="tool_calls",
+        calls=(("get_weather", ANY),),
+    ),
+    Case("must call", user("Say hello."), tools=(WEATHER,), choice="required", finish="tool_calls", calls=(("get_weather", ANY),)),
+    Case("may not call", user("Use get_weather please."), tools=(WEATHER,), choice="none"),
+    Case(
+        "words before a call",
+        user("Use get_weather please."),
+        tools=(WEATHER,),
+        sim={"preamble": True},
+        finish="tool_calls",
+        calls=(("get_weather", ANY),),
+        results=("sunny at noon",),
+    ),
+    Case("schema", user("Order something."), schema=ORDER),
+    Case("image", user("What is this?"), image=PIXEL),
+    Case(
+        "thinking",
+        user("Think, and use get_weather."),
+        tools=(WEATHER,),
+        effort="low",
+        model="sim-think",
+        max_tokens=3000,
+        finish="tool_calls",
+        calls=(("get_weather", ANY),),
+        results=("sunny at noon",),
+    ),
+    Case(
+        "redacted thoughts",
+        user("Think, and use get_weather."),
+        tools=(WEATHER,),
+        effort="low",
+        model="sim-think",
+        max_tokens=3000,
+        sim={"redacted": True},
+        finish="tool_calls",
+        calls=(("get_weather", ANY),),
+        results=("sunny at noon",),
+    ),
+    Case("declined", user("Say hello."), sim={"refusal": True}, finish="refusal"),
+    Case("byte by byte", user("Say hello: ä ö ü 🦀."), sim={"chunk_bytes": 1}, only="streamed"),
+    Case(
+        "calls byte by byte",
+        user('Use get_weather({"city": "Köln"}) and get_time please.'),
+        tools=(WEATHER, TIME),
+        sim={"chunk_bytes": 1},
+        only="streamed",
+        finish="tool_calls",
+        calls=(("get_weather", {"city": "Köln"}), ("get_time", {})),
+    ),
+    Case("uncounted", user("Say hello."), sim={"no_usage": True}),
+    Case("refused", user("Say hello."), sim={"status": 400}, status=400),
+    Case("busy", user("Say hello."), sim={"status": 429, "retry_after": 7}, status=429),
+    Case("broken", user("Say hello."), sim={"status": 500}, status=500),
+    Case("error midway", user("Say hello."), sim={"status": 500, "cut_after": 9, **FORTY}, breaks=500),
+    Case("cut", user("Say hello."), sim={"cut_after": 9, **FORTY}, breaks=502),
+    Case("no end", user("Say hello."), sim={"no_end": True, **FORTY}, breaks=200, only="streamed"),
+    Case("malformed", user("Say hello."), sim={"malformed": True, "cut_after": 9, **FORTY}, breaks=502),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Provider:
+    """One of the simulator's dialects, behind a provider's name."""
+
+    name: str
+    # The client that speaks its dialect, for whom nothing is translated.
+    native: str | None
+    # Its thoughts are shown, and signed.
+    shown: bool = True
+    signed: bool = True
+
+
+PROVIDERS = (
+    Provider("simulator", "chat", signed=False),
+    Provider("simulator-responses", "responses"),
+    Provider("simulator-anthropic", "messages"),
+    Provider("simulator-gemini", "gemini"),
+    Provider("simulator-mistral", None, signed=False),
+    Provider("simulator-ollama", None, signed=False),
+    Provider("simulator-bedrock", None),
+    Provider("simulator-azure", "chat", signed=False),
+    Provider("simulator-vertex", "gemini"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Except:
+    """A cell that is not as the others; `*` is any. It is asked all the same: `warns` must be in x-weir-warnings, and
+    what `skips` names (calls, text, finish, usage, next, all) is not compared."""
+
+    client: str
+    provider: str
+    case: str
+    why: str
+    warns: str = ""
+    skips: tuple = ()
+
+    def is_of(self, client, provider, case):
+        mine = ((self.client, client), (self.provider, provider), (self.case, case))
+        return all(pattern in ("*", value) for pattern, value in mine)
+
+
+EXCEPTIONS = (
+    Except("responses", "*", "stop", "Responses has no stop sequences", skips=("all",)),
+    Except("gemini", "*", "one at a time", "Gemini's clients can't ask for it", skips=("all",)),
+    Except("*", "simulator-responses", "stop", "Responses has no stop sequences", warns="dropped;stop", skips=("text",)),
+    *(
+        Except(client, provider, "malformed", "untranslated, events pass as they came", skips=("all",))
+        for client, provider in (
+            ("chat", "simulator"),
+            ("chat", "simulator-azure"),
+            ("responses", "simulator-responses"),
+            ("messages", "simulator-anthropic"),
+            ("gemini", "simulator-gemini"),
+            ("gemini", "simulator-vertex"),
+        )
+    ),
+    Except("messages", "simulator-anthropic", "uncounted", "untranslated, it passes as it came", skips=("all",)),
+    Except("chat", "simulator-anthropic", "thinking", "a level as a budget", warns="altered;reasoning_effort"),
+    Except("messages", "simulator", "thinking", "a budget as a level", warns="altered;thinking.budget_tokens"),
+)
