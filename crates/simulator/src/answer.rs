@@ -1,10 +1,11 @@
 //! What is answered: composed from the request alone, whole, before any of it is sent.
 
-use weir_llm::tokens::count_text;
+use crate::tokens::count_text;
 
 use crate::{
+    faults::{Faults, Often},
     models::Model,
-    request::{Choice as ToolChoice, Conversation, Format, Request, Tool, mentions},
+    request::{Choice as ToolChoice, Conversation, Format, Request, Thinking, Thoughts, Tool, mentioned},
     schema,
     seed::{Rng, hash, id, mix},
     text::{Length, Piece, generate, limit, limit_within, opening, split, stop_at},
@@ -19,6 +20,11 @@ const MOST_TOKENS: u64 = 1 << 18;
 const JSON_TOKENS: u64 = 12;
 /// Hidden reasoning comes in blocks of so many tokens, as OpenAI's does.
 const REASONING_BLOCK: u64 = 64;
+/// Seeds thoughts, so that the answer is the same with them and without.
+const THINKING: u64 = 0x7468_6f75_6768_7473;
+const PREAMBLE_TOKENS: u64 = 8;
+const MOST_CALLS: usize = 128;
+const REFUSAL: &str = "I'm sorry, but I can't help with that.";
 
 #[derive(Debug, PartialEq)]
 pub(crate) struct ToolCall {
@@ -28,56 +34,64 @@ pub(crate) struct ToolCall {
     pub(crate) arguments: Vec<Piece>,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Choice {
     /// What was thought, where it is shown.
     pub(crate) thinking: Vec<Piece>,
-    /// Empty if tools are called.
+    /// Thinking that is not shown, in tokens.
+    pub(crate) hidden: u64,
+    /// With tools called, what is said before.
     pub(crate) content: Vec<Piece>,
     pub(crate) tool_calls: Vec<ToolCall>,
     pub(crate) finish: &'static str,
     /// The stop sequence that ended it.
     pub(crate) stopped: Option<String>,
+    /// The content says no.
+    pub(crate) refused: bool,
+    /// The thoughts are not to be read.
+    pub(crate) redacted: bool,
     /// Seeds the log probabilities.
     pub(crate) seed: u64,
 }
 
-#[derive(Debug, PartialEq)]
+/// Of the prompt's tokens.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cache {
+    pub(crate) read: u64,
+    /// For five minutes.
+    pub(crate) written: u64,
+    pub(crate) written_1h: u64,
+}
+
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) choices: Vec<Choice>,
     pub(crate) prompt_tokens: u64,
     /// With the reasoning.
     pub(crate) completion_tokens: u64,
+    /// Shown or not.
     pub(crate) reasoning_tokens: u64,
+    pub(crate) cache: Cache,
 }
 
 impl Answer {
-    /// `tokens`: how long the text of each choice should be.
-    pub(crate) fn compose(
-        request: &Request<'_>,
-        model: &Model,
-        prompt_tokens: u64,
-        tokens: Option<u64>,
-    ) -> Self {
+    pub(crate) fn compose(request: &Request<'_>, model: &Model, prompt_tokens: u64, faults: &Faults) -> Self {
         let mut seed = hash(0, model.id.as_bytes());
         seed = hash(seed, &request.conversation.digest.to_le_bytes());
         if let Some(own) = request.seed {
             seed = hash(seed, &own.to_le_bytes());
         }
         let most = request.max_tokens.unwrap_or(u64::MAX).min(MOST_TOKENS / request.n);
-        let mut answer =
-            Self { choices: Vec::new(), prompt_tokens, completion_tokens: 0, reasoning_tokens: 0 };
+        let mut answer = Self { prompt_tokens, ..Self::default() };
         for index in 0..request.n {
             let seed = mix(seed.wrapping_add(index));
-            let mut rng = Rng::new(seed);
-            let reasoning = if model.reasons { REASONING_BLOCK * (1 + rng.below(4)) } else { 0 };
-            let reasoning = reasoning.min(most);
-            let thinking = thinking(request, &mut rng, most);
+            let (thinking, hidden) = thinking(request, model, &mut Rng::new(mix(seed ^ THINKING)), most);
             let shown = sum(&thinking);
-            let mut choice = choice(request, &mut rng, seed, tokens, most - reasoning - shown);
-            choice.thinking = thinking;
-            answer.reasoning_tokens += reasoning;
-            answer.completion_tokens += reasoning + choice.tokens();
+            let made = choice(request, faults, seed, most - hidden - shown);
+            let redacted = faults.redacted == Some(true) && !thinking.is_empty();
+            let choice = Choice { thinking, hidden, redacted, ..made };
+            answer.reasoning_tokens += hidden + shown;
+            answer.completion_tokens += hidden + choice.tokens();
             answer.choices.push(choice);
         }
         answer
@@ -90,7 +104,7 @@ impl Answer {
 }
 
 impl Choice {
-    /// Without the reasoning.
+    /// Without hidden reasoning.
     pub(crate) fn tokens(&self) -> u64 {
         let calls = self.tool_calls.iter().map(|call| call.name_tokens + sum(&call.arguments));
         sum(&self.thinking) + sum(&self.content) + calls.sum::<u64>()
@@ -102,41 +116,74 @@ impl Choice {
     }
 }
 
-fn sum(pieces: &[Piece]) -> u64 {
+pub(crate) fn sum(pieces: &[Piece]) -> u64 {
     pieces.iter().map(|piece| piece.tokens).sum()
 }
 
-fn choice(request: &Request<'_>, rng: &mut Rng, seed: u64, tokens: Option<u64>, most: u64) -> Choice {
-    let tools = called_tools(request);
+pub(crate) fn joined(pieces: &[Piece]) -> String {
+    pieces.iter().map(|piece| &*piece.text).collect()
+}
+
+fn choice(request: &Request<'_>, faults: &Faults, seed: u64, most: u64) -> Choice {
+    let mut rng = Rng::new(seed);
+    let own_text = faults.text.as_deref();
+    let refused = faults.refusal == Some(true);
+    let tools = if own_text.is_none() && !refused { called_tools(request) } else { Vec::new() };
     if !tools.is_empty() {
         // As OpenAI documents it, a call the client forced by name ends with `stop`.
         let forced = matches!(request.tool_choice, ToolChoice::Named(_));
-        return calls(&tools, seed, most, if forced { "stop" } else { "tool_calls" });
+        let mut content = match faults.preamble {
+            Some(true) => generate(&mut rng, &[], Length::About(PREAMBLE_TOKENS)),
+            _ => Vec::new(),
+        };
+        limit(&mut rng, &mut content, most);
+        let most = most - sum(&content);
+        return Choice { content, ..calls(&tools, seed, most, if forced { "stop" } else { "tool_calls" }) };
     }
-    let (content, cut, stopped) = match &request.format {
-        Format::Text => text(request, rng, tokens, most),
-        Format::Json => json(&json_answer(request, rng), most),
-        Format::Schema(schema) => json(&schema::written(&schema::minimal(schema)), most),
+    let (content, cut, stopped) = match (own_text, &request.format) {
+        (Some(own), _) => said(split(own), request, most),
+        (None, _) if refused => said(split(REFUSAL), request, most),
+        (None, Format::Text) => text(request, &mut rng, faults.tokens, most),
+        (None, Format::Json) if off_schema(request, faults) => json("no object, this", most),
+        (None, Format::Json) => json(&json_answer(request, &mut rng), most),
+        (None, Format::Schema(schema)) if off_schema(request, faults) => {
+            json(&schema::written(&schema::broken(schema)), most)
+        }
+        (None, Format::Schema(schema)) => json(&schema::written(&schema::minimal(schema)), most),
     };
     let finish = if cut { "length" } else { "stop" };
-    Choice {
-        thinking: Vec::new(),
-        content,
-        tool_calls: Vec::new(),
-        finish,
-        stopped: stopped.filter(|_| !cut),
-        seed,
+    let stopped = stopped.filter(|_| !cut);
+    Choice { content, finish, stopped, refused, seed, ..Choice::default() }
+}
+
+fn off_schema(request: &Request<'_>, faults: &Faults) -> bool {
+    match faults.off_schema {
+        None => false,
+        Some(Often::Always) => true,
+        Some(Often::Once) => !request.conversation.answered,
     }
 }
 
-/// Thoughts that are shown, within half of what there is room for.
-fn thinking(request: &Request<'_>, rng: &mut Rng, most: u64) -> Vec<Piece> {
-    let Some(budget) = request.thinking else { return Vec::new() };
-    let room = budget.min(most / 2);
-    let length = room.min(SHORTEST + rng.below(SPREAD));
-    let mut thoughts = generate(rng, &[], Length::Exact(length));
+/// Thoughts that are shown, and the tokens of those that are not. Shown whole they leave half of the room.
+fn thinking(request: &Request<'_>, model: &Model, rng: &mut Rng, most: u64) -> (Vec<Piece>, u64) {
+    let (effort, budget) = match request.thinking {
+        Thinking::Off => return (Vec::new(), 0),
+        Thinking::Usual if !model.reasons => return (Vec::new(), 0),
+        Thinking::Usual => (1, None),
+        Thinking::On { effort, budget } => (effort, budget),
+    };
+    let budget = budget.unwrap_or(u64::MAX);
+    let whole = request.thoughts == Thoughts::Whole;
+    let all = REASONING_BLOCK * effort * (1 + rng.below(4));
+    let all = all.min(budget).min(if whole { most / 2 } else { most });
+    let room = match request.thoughts {
+        Thoughts::Hidden => return (Vec::new(), all),
+        Thoughts::Summary | Thoughts::Whole => all.min(SHORTEST + rng.below(SPREAD)),
+    };
+    let mut thoughts = generate(rng, &[], Length::Exact(room));
     limit(rng, &mut thoughts, room);
-    thoughts
+    let hidden = if whole { 0 } else { all - sum(&thoughts) };
+    (thoughts, hidden)
 }
 
 type Said = (Vec<Piece>, bool, Option<String>);
@@ -156,6 +203,13 @@ fn text(request: &Request<'_>, rng: &mut Rng, tokens: Option<u64>, most: u64) ->
     (content, cut, stopped)
 }
 
+/// What was to be said word by word.
+fn said(mut content: Vec<Piece>, request: &Request<'_>, most: u64) -> Said {
+    let stopped = if request.stops.is_empty() { None } else { stop_at(&mut content, &request.stops) };
+    let cut = limit_within(&mut content, most);
+    (content, cut, stopped)
+}
+
 fn json(text: &str, most: u64) -> Said {
     let mut content = split(text);
     let cut = limit_within(&mut content, most);
@@ -168,46 +222,66 @@ fn json_answer(request: &Request<'_>, rng: &mut Rng) -> String {
     schema::written(&serde_json::json!({ "answer": text }))
 }
 
+/// A tool to call, with the arguments the user wants.
+type Called<'a> = (&'a Tool, Option<&'a str>);
+
 /// The tools to call: the forced one, or those the user names; of several all, unless parallel calls are off.
-fn called_tools<'a>(request: &'a Request<'_>) -> Vec<&'a Tool> {
+fn called_tools<'a>(request: &'a Request<'_>) -> Vec<Called<'a>> {
     let tools = &request.tools;
     let named = || named_tools(&request.conversation, tools);
-    let mut calls: Vec<&Tool> = match &request.tool_choice {
+    let mut calls: Vec<Called<'_>> = match &request.tool_choice {
         ToolChoice::None => Vec::new(),
-        ToolChoice::Named(name) => tools.iter().filter(|tool| tool.name == *name).collect(),
+        ToolChoice::Named(name) => {
+            let tool = tools.iter().find(|tool| tool.name == *name);
+            let mut calls: Vec<_> =
+                tool.into_iter().flat_map(|tool| calls_of(&request.conversation, tool)).collect();
+            if calls.is_empty() {
+                calls.extend(tool.map(|tool| (tool, None)));
+            }
+            calls
+        }
         ToolChoice::Auto => named(),
         ToolChoice::Required => match named() {
-            named if named.is_empty() => tools.iter().take(1).collect(),
+            named if named.is_empty() => tools.iter().take(1).map(|tool| (tool, None)).collect(),
             named => named,
         },
     };
     if !request.parallel_tool_calls {
         calls.truncate(1);
     }
+    calls.truncate(MOST_CALLS);
     calls
 }
 
-fn named_tools<'a>(conversation: &Conversation, tools: &'a [Tool]) -> Vec<&'a Tool> {
+fn named_tools<'a>(conversation: &'a Conversation, tools: &'a [Tool]) -> Vec<Called<'a>> {
     if !conversation.users_turn {
         return Vec::new();
     }
-    tools.iter().filter(|tool| mentions(&conversation.question, &tool.name)).collect()
+    tools.iter().flat_map(|tool| calls_of(conversation, tool)).collect()
+}
+
+/// One for each object of arguments, or one without.
+fn calls_of<'a>(conversation: &'a Conversation, tool: &'a Tool) -> Vec<Called<'a>> {
+    let mentions = mentioned(&conversation.question, &tool.name);
+    let with: Vec<_> = mentions.iter().flatten().map(|arguments| (tool, Some(*arguments))).collect();
+    if with.is_empty() { mentions.first().map(|_| (tool, None)).into_iter().collect() } else { with }
 }
 
 /// `end`: the finish reason of calls that have room.
-fn calls(tools: &[&Tool], seed: u64, most: u64, end: &'static str) -> Choice {
+fn calls(tools: &[Called<'_>], seed: u64, most: u64, end: &'static str) -> Choice {
     let mut left = most;
     let mut finish = end;
     let mut tool_calls = Vec::with_capacity(tools.len());
-    for (index, tool) in tools.iter().enumerate() {
+    for (index, (tool, arguments)) in tools.iter().enumerate() {
         let name_tokens = count_text(&tool.name);
         if name_tokens > left {
             finish = "length";
             break;
         }
-        let arguments = match tool.parameters.is_null() {
-            true => "{}".to_owned(),
-            false => schema::written(&schema::minimal(&tool.parameters)),
+        let arguments = match arguments {
+            Some(wanted) => (*wanted).to_owned(),
+            None if tool.parameters.is_null() => "{}".to_owned(),
+            None => schema::written(&schema::minimal(&tool.parameters)),
         };
         let mut arguments = split(&arguments);
         let cut = limit_within(&mut arguments, left - name_tokens);
@@ -219,7 +293,7 @@ fn calls(tools: &[&Tool], seed: u64, most: u64, end: &'static str) -> Choice {
             break;
         }
     }
-    Choice { thinking: Vec::new(), content: Vec::new(), tool_calls, finish, stopped: None, seed }
+    Choice { tool_calls, finish, seed, ..Choice::default() }
 }
 
 #[cfg(test)]
@@ -228,9 +302,13 @@ mod tests {
     use crate::models::Catalogue;
 
     fn compose(fields: &str, tokens: Option<u64>) -> Answer {
+        wished(fields, &Faults { tokens, ..Faults::default() })
+    }
+
+    fn wished(fields: &str, faults: &Faults) -> Answer {
         let body = format!(r#"{{"model":"gpt-4o",{fields}}}"#);
         let request = Request::parse(body.as_bytes()).unwrap();
-        Answer::compose(&request, Catalogue::new(&[]).get("gpt-4o").unwrap(), 10, tokens)
+        Answer::compose(&request, Catalogue::new(&[]).get("gpt-4o").unwrap(), 10, faults)
     }
 
     fn said(choice: &Choice) -> String {
@@ -320,7 +398,7 @@ mod tests {
         let compose = |more: &str| {
             let body = format!(r#"{{"model":"o3-mini",{HELLO}{more}}}"#);
             let request = Request::parse(body.as_bytes()).unwrap();
-            Answer::compose(&request, Catalogue::new(&[]).get("o3-mini").unwrap(), 10, None)
+            Answer::compose(&request, Catalogue::new(&[]).get("o3-mini").unwrap(), 10, &Faults::default())
         };
         let answer = compose("");
         assert!(answer.reasoning_tokens >= REASONING_BLOCK);

@@ -16,35 +16,11 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::{
     answer::Answer,
-    anthropic,
+    dialect::Form,
     error::ApiError,
     ledger::{Call, Outcome},
-    wire::{Chunks, Event, error_event, malformed_event},
+    wire::Event,
 };
-
-/// Writes an answer's events in a dialect.
-#[derive(Debug)]
-pub(crate) enum Writer {
-    OpenAi(Chunks),
-    Anthropic(anthropic::Events),
-}
-
-impl Writer {
-    /// The event's bytes, and the tokens in it.
-    fn write(&self, answer: &Answer, event: Event) -> (Bytes, u64) {
-        match self {
-            Self::OpenAi(chunks) => chunks.write(answer, event),
-            Self::Anthropic(events) => events.write(answer, event),
-        }
-    }
-
-    fn error_event(&self, error: &ApiError) -> Bytes {
-        match self {
-            Self::OpenAi(_) => error_event(error),
-            Self::Anthropic(_) => anthropic::Events::error_event(error),
-        }
-    }
-}
 
 /// Time to write what came before a cut.
 const FLUSH: Duration = Duration::from_millis(2);
@@ -135,21 +111,34 @@ pub(crate) enum Stop {
     Malformed,
 }
 
+/// How a stream is sent.
+#[derive(Debug, Default)]
+pub(crate) struct Manner {
+    /// Between rounds.
+    pub(crate) pace: Duration,
+    /// After so many tokens.
+    pub(crate) stop: Option<(u64, Stop)>,
+    /// After so many tokens, for so long.
+    pub(crate) pause: Option<(u64, Duration)>,
+    /// Pieces of so many bytes, not whole events.
+    pub(crate) chunk: Option<usize>,
+}
+
 /// An answer as an event stream.
 pub(crate) struct Stream {
     call: Call,
     answer: Answer,
-    chunks: Writer,
+    form: Box<dyn Form>,
     script: std::iter::Peekable<std::vec::IntoIter<(u64, Event)>>,
+    manner: Manner,
     start: Instant,
-    /// Between rounds.
-    pace: Duration,
     round: u64,
     timer: Option<Pin<Box<Sleep>>>,
     flush: Option<Pin<Box<Sleep>>>,
+    pausing: Option<Pin<Box<Sleep>>>,
     sent: u64,
-    /// After so many tokens.
-    stop: Option<(u64, Stop)>,
+    /// Written and not sent.
+    rest: Bytes,
     over: bool,
 }
 
@@ -157,23 +146,23 @@ impl Stream {
     pub(crate) fn new(
         call: Call,
         answer: Answer,
-        chunks: Writer,
+        form: Box<dyn Form>,
         script: Vec<(u64, Event)>,
-        pace: Duration,
-        stop: Option<(u64, Stop)>,
+        manner: Manner,
     ) -> Self {
         Self {
             call,
             answer,
-            chunks,
+            form,
             script: script.into_iter().peekable(),
+            manner,
             start: Instant::now(),
-            pace,
             round: 0,
             timer: None,
             flush: None,
+            pausing: None,
             sent: 0,
-            stop,
+            rest: Bytes::new(),
             over: false,
         }
     }
@@ -189,8 +178,9 @@ impl Stream {
     /// Waits for the round, on a schedule that does not drift.
     fn poll_round(&mut self, cx: &mut Context<'_>, round: u64) -> Poll<()> {
         if round > self.round {
-            if !self.pace.is_zero() {
-                let at = self.start + self.pace.saturating_mul(u32::try_from(round).unwrap_or(u32::MAX));
+            if !self.manner.pace.is_zero() {
+                let rounds = u32::try_from(round).unwrap_or(u32::MAX);
+                let at = self.start + self.manner.pace.saturating_mul(rounds);
                 ready!(self.poll_timer(cx, at));
             }
             self.round = round;
@@ -198,8 +188,19 @@ impl Stream {
         Poll::Ready(())
     }
 
+    /// Is silent once, where that was asked for. What follows is late by that much.
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((_, silence)) = self.manner.pause.filter(|(after, _)| self.sent >= *after) else {
+            return Poll::Ready(());
+        };
+        ready!(self.pausing.get_or_insert_with(|| Box::pin(sleep(silence))).as_mut().poll(cx));
+        self.manner.pause = None;
+        self.start += silence;
+        Poll::Ready(())
+    }
+
     fn poll_stop(&mut self, cx: &mut Context<'_>) -> Polled {
-        match &self.stop {
+        match &self.manner.stop {
             Some((_, Stop::Hang)) => return Poll::Pending,
             Some((_, Stop::Cut)) => {
                 ready!(self.flush.get_or_insert_with(|| Box::pin(sleep(FLUSH))).as_mut().poll(cx));
@@ -211,10 +212,18 @@ impl Stream {
         }
         self.over = true;
         self.call.end(Outcome::Failed);
-        match (&self.stop, self.script.next()) {
-            (Some((_, Stop::Error(error))), _) => frame(self.chunks.error_event(error)),
-            (_, Some((_, event))) => frame(malformed_event(&self.chunks.write(&self.answer, event).0)),
+        match (&self.manner.stop, self.script.next()) {
+            (Some((_, Stop::Error(error))), _) => frame(self.form.error_event(&self.answer, error)),
+            (_, Some((_, event))) => frame(self.form.malformed(&self.answer, event)),
             (_, None) => Poll::Ready(None),
+        }
+    }
+
+    /// The next event's bytes, or a piece of them.
+    fn piece(&mut self) -> Bytes {
+        match self.manner.chunk {
+            Some(most) if most < self.rest.len() => self.rest.split_to(most),
+            _ => std::mem::take(&mut self.rest),
         }
     }
 }
@@ -225,27 +234,37 @@ impl Body for Stream {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let this = &mut *self;
-        if this.over {
-            return Poll::Ready(None);
+        loop {
+            if !this.rest.is_empty() {
+                return frame(this.piece());
+            }
+            if this.over {
+                return Poll::Ready(None);
+            }
+            if this.manner.stop.as_ref().is_some_and(|(after, _)| this.sent >= *after) {
+                return this.poll_stop(cx);
+            }
+            ready!(this.poll_pause(cx));
+            let Some((round, event)) = this.script.peek().copied() else {
+                this.over = true;
+                this.call.end(Outcome::Cut);
+                return Poll::Ready(None);
+            };
+            ready!(this.poll_round(cx, round));
+            this.script.next();
+            let (bytes, tokens) = this.form.write(&this.answer, event);
+            this.rest = bytes;
+            this.sent += tokens;
+            this.call.sent(tokens);
+            if event == Event::Done {
+                this.over = true;
+                this.call.sent_all();
+                this.call.end(Outcome::Finished);
+            }
         }
-        if this.stop.as_ref().is_some_and(|(after, _)| this.sent >= *after) {
-            return this.poll_stop(cx);
-        }
-        let Some((round, event)) = this.script.peek().copied() else { return Poll::Ready(None) };
-        ready!(this.poll_round(cx, round));
-        this.script.next();
-        let (bytes, tokens) = this.chunks.write(&this.answer, event);
-        this.sent += tokens;
-        this.call.sent(tokens);
-        if event == Event::Done {
-            this.over = true;
-            this.call.sent_all();
-            this.call.end(Outcome::Finished);
-        }
-        frame(bytes)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.over
+        self.over && self.rest.is_empty()
     }
 }

@@ -1,100 +1,80 @@
-//! `POST /v1/chat/completions` and `POST /v1/messages`.
+//! A model call from its first byte to its answer's, in whichever dialect.
 
 use std::{borrow::Cow, future::pending, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{State, rejection::BytesRejection},
-    response::{IntoResponse as _, Response},
+    extract::rejection::BytesRejection,
+    response::Response,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, sleep};
-use weir_llm::tokens::count_prompt;
 
 use crate::{
     Faults, Simulator,
-    answer::Answer,
-    anthropic,
-    body::{Refusal, Stop, Stream, Then, Whole, Writer},
+    answer::{Answer, Cache},
+    body::{Manner, Refusal, Stop, Stream, Then, Whole},
+    dialect::{Asked, Dialect, Form, Head, JSON, Parsed, Told},
     error::ApiError,
     ledger::{Call, Outcome},
     models::Model,
     request::Request,
-    seed::{Rng, hash, id},
-    wire::{Chunks, Event, Head, plain, script},
+    seed::{Rng, hash},
+    wire::{Event, Plain, script},
 };
 
 /// No fault waits longer.
 const LONGEST_WAIT: u64 = 24 * 3600 * 1000;
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 
 /// What a call gets.
-enum Reply {
+pub(crate) enum Reply {
     Refuse,
-    Whole {
-        bytes: Bytes,
-        len: usize,
-        tokens: u64,
-        then: Then,
-    },
-    Stream {
-        answer: Answer,
-        chunks: Writer,
-        script: Vec<(u64, Event)>,
-        pace: Duration,
-        stop: Option<(u64, Stop)>,
-    },
+    Whole { content_type: HeaderValue, bytes: Bytes, len: usize, tokens: u64, then: Then },
+    Stream { answer: Answer, form: Box<dyn Form>, script: Vec<(u64, Event)>, manner: Manner },
 }
 
-/// How a call is asked and answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dialect {
-    OpenAi,
-    Anthropic,
-}
+pub(crate) type Posted = Result<Bytes, BytesRejection>;
 
-type Posted = Result<Bytes, BytesRejection>;
-
-pub(crate) async fn chat(State(sim): State<Simulator>, headers: HeaderMap, body: Posted) -> Response {
-    serve(sim, headers, body, Dialect::OpenAi).await
-}
-
-pub(crate) async fn messages(State(sim): State<Simulator>, headers: HeaderMap, body: Posted) -> Response {
-    serve(sim, headers, body, Dialect::Anthropic).await
-}
-
-async fn serve(sim: Simulator, headers: HeaderMap, body: Posted, dialect: Dialect) -> Response {
+pub(crate) async fn serve(
+    sim: &Simulator,
+    dialect: &dyn Dialect,
+    headers: &HeaderMap,
+    uri: &Uri,
+    body: Posted,
+) -> Response {
     let began = Instant::now();
     let number = sim.next_call();
     let client_id = headers.get("x-client-request-id").map(|id| String::from_utf8_lossy(id.as_bytes()));
     // Dropped with this future if the client hangs up while we wait.
     let mut call = sim.0.ledger.begin(client_id.map(Cow::into_owned).unwrap_or_default());
     let reply = match body {
-        Ok(body) => reply(&sim, &headers, &body, number, &mut call, dialect).await,
+        Ok(body) => reply(sim, &Asked { headers, uri, body: &body }, number, &mut call, dialect).await,
         Err(rejected) => Err(ApiError::new(rejected.status(), "invalid_request_error", rejected.body_text())),
     };
+    finish(sim, dialect, call, number, began, reply)
+}
+
+/// The response, with its headers, and the ledger's entry on its way.
+pub(crate) fn finish(
+    sim: &Simulator,
+    dialect: &dyn Dialect,
+    mut call: Call,
+    number: u64,
+    began: Instant,
+    reply: Result<Reply, ApiError>,
+) -> Response {
+    let request_id = request_id(sim, number);
     let (mut response, tokens) = match reply {
         Ok(reply) => respond(reply, call),
         Err(error) => {
             call.refused(error.status.as_u16());
-            let response = match dialect {
-                Dialect::OpenAi => error.into_response(),
-                Dialect::Anthropic => anthropic::error_response(&error, Some(&request_id(&sim, number))),
-            };
-            (response, 0)
+            (dialect.error(&error, &request_id), 0)
         }
     };
-    let headers = response.headers_mut();
-    sim.0.window.take(sim.0.clock.now_ms(), tokens, dialect == Dialect::Anthropic, headers);
-    match dialect {
-        Dialect::OpenAi => describe(&sim, number, began, headers),
-        Dialect::Anthropic => {
-            let id = HeaderValue::try_from(request_id(&sim, number));
-            headers.extend(id.ok().map(|id| (HeaderName::from_static("request-id"), id)));
-        }
-    }
+    let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let told = Told { sim, request_id: &request_id, elapsed_ms, tokens };
+    dialect.describe(&told, response.headers_mut());
     response
 }
 
@@ -106,14 +86,14 @@ fn respond(reply: Reply, mut call: Call) -> (Response, u64) {
             call.refused(0);
             (JSON, Body::new(Refusal))
         }
-        Reply::Whole { bytes, len, tokens, then } => {
+        Reply::Whole { content_type, bytes, len, tokens, then } => {
             call.answering();
             let bytes = Some(bytes);
-            (JSON, Body::new(Whole { call, bytes, len: len as u64, tokens, then, flush: None }))
+            (content_type, Body::new(Whole { call, bytes, len: len as u64, tokens, then, flush: None }))
         }
-        Reply::Stream { answer, chunks, script, pace, stop } => {
+        Reply::Stream { answer, form, script, manner } => {
             call.answering();
-            (EVENTS, Body::new(Stream::new(call, answer, chunks, script, pace, stop)))
+            (form.content_type(true), Body::new(Stream::new(call, answer, form, script, manner)))
         }
     };
     let mut response = Response::new(body);
@@ -126,23 +106,13 @@ fn request_id(sim: &Simulator, number: u64) -> String {
     format!("req_{:016x}{:016x}", rng.next(), rng.next())
 }
 
-/// Headers of OpenAI's every answer.
-fn describe(sim: &Simulator, number: u64, began: Instant, headers: &mut HeaderMap) {
-    if let Ok(request_id) = HeaderValue::try_from(request_id(sim, number)) {
-        headers.insert("x-request-id", request_id);
-    }
-    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    headers.insert("openai-processing-ms", ms.into());
-    headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
-    headers.insert("openai-organization", HeaderValue::from_static("weir-simulator"));
-}
-
 /// Refuses a wrong key, if there is a right one.
 pub(crate) fn authorize(sim: &Simulator, headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(key) = &sim.0.config.api_key else { return Ok(()) };
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let presented = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
     let presented = presented.or_else(|| text(HeaderName::from_static("x-api-key")));
+    let presented = presented.or_else(|| text(HeaderName::from_static("api-key")));
     if presented == Some(key.expose_secret()) { Ok(()) } else { Err(ApiError::unauthorized(presented)) }
 }
 
@@ -159,40 +129,24 @@ async fn pause(duration: Duration) {
 
 async fn reply(
     sim: &Simulator,
-    headers: &HeaderMap,
-    body: &[u8],
+    asked: &Asked<'_>,
     number: u64,
     call: &mut Call,
-    dialect: Dialect,
+    dialect: &dyn Dialect,
 ) -> Result<Reply, ApiError> {
-    authorize(sim, headers)?;
-    let (request, prompt_tokens) = match dialect {
-        Dialect::OpenAi => (Request::parse(body)?, count_prompt(body)),
-        Dialect::Anthropic => {
-            let version = anthropic::version(headers)?;
-            (anthropic::parse(body, version)?, weir_llm::anthropic::count_prompt(body))
-        }
-    };
-    let model = sim.0.catalogue.get(&request.model);
-    let model = match dialect {
-        Dialect::OpenAi => {
-            model.filter(|m| m.speaks_openai()).ok_or_else(|| ApiError::unknown_model(&request.model))?
-        }
-        Dialect::Anthropic => {
-            model.filter(|m| m.speaks_anthropic()).ok_or_else(|| anthropic::unknown_model(&request.model))?
-        }
-    };
+    dialect.authorize(sim, asked)?;
+    let Parsed { mut request, prompt_tokens, mut form } = dialect.parse(sim, asked)?;
+    let model = sim.0.catalogue.get(&request.model).filter(|model| dialect.speaks(model));
+    let model = model.ok_or_else(|| dialect.unknown_model(&request.model))?;
     call.asked(model.id.clone(), request.stream);
-    check_model(&request, model, prompt_tokens)?;
+    check_model(&request, model, prompt_tokens, dialect)?;
     call.prompt(prompt_tokens);
 
-    let faults = faults(sim, number, request.wish.as_ref());
-    pause(wait(faults.first_token_ms, 1)).await;
+    let wish = wish(&mut request, asked.headers)?;
+    let faults = faults(sim, number, wish);
+    begin(&faults).await;
     if faults.refuse == Some(true) {
         return Ok(Reply::Refuse);
-    }
-    if faults.hang == Some(true) && faults.cut_after.is_none() {
-        return pending().await;
     }
     let error = faults.error_status().map(|status| ApiError::fault(status, faults.retry_after));
     // A stream that is to break off with an error begins well.
@@ -201,59 +155,69 @@ async fn reply(
         error => error,
     };
 
-    let answer = Answer::compose(&request, model, prompt_tokens, faults.tokens);
+    let mut answer = Answer::compose(&request, model, prompt_tokens, &faults);
+    answer.cache = cached(sim, &request, &model.id, prompt_tokens);
     call.planned(answer.completion_tokens);
-    let seed = hash(sim.0.origin, &number.to_be_bytes());
-    let (openai, claude);
-    let head = match dialect {
-        Dialect::OpenAi => {
-            openai = id("chatcmpl-", 29, seed);
-            Heads::OpenAi(Head {
-                id: &openai,
-                created: sim.0.clock.now_ms().div_euclid(1000),
-                model: &model.id,
-                service_tier: request.service_tier,
-            })
-        }
-        Dialect::Anthropic => {
-            claude = anthropic::Head {
-                id: id("msg_01", 22, seed),
-                model: model.id.to_string(),
-                cached: request.cached,
-                usage: faults.no_usage != Some(true),
-            };
-            Heads::Anthropic(&claude)
-        }
+    let head = Head {
+        seed: hash(sim.0.origin, &number.to_be_bytes()),
+        now_ms: sim.0.clock.now_ms(),
+        model: model.id.clone(),
+        usage: faults.no_usage != Some(true),
     };
+    form.begin(head, &answer);
     if request.stream {
-        return Ok(streamed(&request, &faults, &head, answer, error));
+        return Ok(streamed(&faults, form, answer, error));
     }
+    pause(wait(faults.pause_ms, 1)).await;
     pause(wait(faults.token_ms, answer.rounds().saturating_sub(1))).await;
-    Ok(whole(&request, &faults, &head, &answer))
+    let plain = form.plain(&answer, faults.cut_after.unwrap_or(u64::MAX));
+    Ok(whole(&faults, form.content_type(false), plain, answer.completion_tokens))
 }
 
-/// What is the same all over an answer, in its dialect.
-enum Heads<'a> {
-    OpenAi(Head<'a>),
-    Anthropic(&'a anthropic::Head),
+/// What comes before an answer: waiting, perhaps for ever.
+pub(crate) async fn begin(faults: &Faults) {
+    pause(wait(faults.first_token_ms, 1)).await;
+    if faults.refuse != Some(true) && faults.hang == Some(true) && faults.cut_after.is_none() {
+        pending::<()>().await;
+    }
 }
 
-fn check_model(request: &Request<'_>, model: &Model, prompt_tokens: u64) -> Result<(), ApiError> {
+fn cached(sim: &Simulator, request: &Request<'_>, model: &str, prompt_tokens: u64) -> Cache {
+    let now_ms = sim.0.clock.now_ms();
+    match &request.marks {
+        Some((ends, least)) => sim.0.cache.explicit(ends, prompt_tokens, *least, now_ms),
+        None => sim.0.cache.implicit(&request.conversation, model, prompt_tokens, now_ms),
+    }
+}
+
+fn check_model(
+    request: &Request<'_>,
+    model: &Model,
+    prompt_tokens: u64,
+    dialect: &dyn Dialect,
+) -> Result<(), ApiError> {
     if model.reasons {
         request.check_reasoning()?;
     }
-    if prompt_tokens <= model.context {
-        return Ok(());
-    }
-    let message = format!(
-        "This model's maximum context length is {} tokens. However, your messages resulted in {prompt_tokens} \
-         tokens. Please reduce the length of the messages.",
-        model.context
-    );
-    Err(ApiError::invalid("messages", "context_length_exceeded", message))
+    if prompt_tokens <= model.context { Ok(()) } else { Err(dialect.too_long(model.context, prompt_tokens)) }
 }
 
-fn faults(sim: &Simulator, number: u64, wish: Option<&Faults>) -> Faults {
+/// The body's, or the header's, or what somebody said.
+fn wish(request: &mut Request<'_>, headers: &HeaderMap) -> Result<Option<Faults>, ApiError> {
+    if let Some(wish) = request.wish.take() {
+        return Ok(Some(wish));
+    }
+    wish_of(headers, request.conversation.wish.as_deref())
+}
+
+pub(crate) fn wish_of(headers: &HeaderMap, said: Option<&str>) -> Result<Option<Faults>, ApiError> {
+    let header = headers.get("x-sim").and_then(|value| value.to_str().ok());
+    let invalid =
+        |error: String| ApiError::invalid("x-sim", "invalid_value", format!("Invalid 'x-sim': {error}"));
+    header.or(said).map(|json| Faults::wish(json).map_err(invalid)).transpose()
+}
+
+pub(crate) fn faults(sim: &Simulator, number: u64, wish: Option<Faults>) -> Faults {
     let configured = {
         let configured = sim.0.faults.read();
         if configured.strikes(number) { configured.clone() } else { Faults::default() }
@@ -264,13 +228,7 @@ fn faults(sim: &Simulator, number: u64, wish: Option<&Faults>) -> Faults {
     }
 }
 
-fn streamed(
-    request: &Request<'_>,
-    faults: &Faults,
-    head: &Heads<'_>,
-    answer: Answer,
-    error: Option<ApiError>,
-) -> Reply {
+fn streamed(faults: &Faults, form: Box<dyn Form>, answer: Answer, error: Option<ApiError>) -> Reply {
     let visible: u64 = answer.choices.iter().map(|choice| choice.tokens()).sum();
     let how = match error {
         Some(error) => Stop::Error(Box::new(error)),
@@ -279,39 +237,36 @@ fn streamed(
         None => Stop::Cut,
     };
     let after = faults.cut_after.or((faults.malformed == Some(true)).then_some(visible / 2));
-    let usage = request.include_usage && faults.no_usage != Some(true);
-    Reply::Stream {
-        chunks: match head {
-            Heads::OpenAi(head) => Writer::OpenAi(Chunks::new(head, request.logprobs, usage)),
-            Heads::Anthropic(head) => Writer::Anthropic(anthropic::Events((*head).clone())),
-        },
-        script: script(&answer, usage && matches!(head, Heads::OpenAi(_))),
+    let mut script = script(&answer, form.usage_event());
+    if faults.no_end == Some(true) {
+        script.retain(|(_, event)| !matches!(event, Event::Finish { .. } | Event::Usage | Event::Done));
+    }
+    let silence = faults.pause_ms.map(|_| wait(faults.pause_ms, 1));
+    let manner = Manner {
         pace: wait(faults.token_ms, 1),
         stop: after.map(|after| (after, how)),
-        answer,
-    }
+        pause: silence.map(|silence| (faults.pause_after.unwrap_or(1), silence)),
+        chunk: faults.chunk_bytes,
+    };
+    Reply::Stream { script, manner, form, answer }
 }
 
-fn whole(request: &Request<'_>, faults: &Faults, head: &Heads<'_>, answer: &Answer) -> Reply {
-    let usage = faults.no_usage != Some(true);
-    let cut_after = faults.cut_after.unwrap_or(u64::MAX);
-    let made = match head {
-        Heads::OpenAi(head) => plain(head, answer, request.logprobs, usage, cut_after),
-        Heads::Anthropic(head) => anthropic::plain(head, answer, cut_after),
-    };
+pub(crate) fn whole(faults: &Faults, content_type: HeaderValue, made: Plain, all_tokens: u64) -> Reply {
     let bytes = Bytes::from(made.bytes);
     let len = bytes.len();
     if faults.malformed == Some(true) {
         let bytes = bytes.slice(..len / 2);
-        return Reply::Whole { len: bytes.len(), bytes, tokens: 0, then: Then::End(Outcome::Failed) };
+        let then = Then::End(Outcome::Failed);
+        return Reply::Whole { content_type, len: bytes.len(), bytes, tokens: 0, then };
     }
     match made.cut_at {
         Some(cut_at) if faults.cut_after.is_some() => {
             let then = if faults.hang == Some(true) { Then::Hang } else { Then::Cut };
-            Reply::Whole { bytes: bytes.slice(..cut_at), len, tokens: made.cut_tokens, then }
+            Reply::Whole { content_type, bytes: bytes.slice(..cut_at), len, tokens: made.cut_tokens, then }
         }
         _ => {
-            Reply::Whole { bytes, len, tokens: answer.completion_tokens, then: Then::End(Outcome::Finished) }
+            let then = Then::End(Outcome::Finished);
+            Reply::Whole { content_type, bytes, len, tokens: all_tokens, then }
         }
     }
 }

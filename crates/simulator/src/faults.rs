@@ -44,6 +44,42 @@ pub struct Faults {
     /// Never say the usage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_usage: Option<bool>,
+    /// End a stream in order, without its finish and its terminal event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_end: Option<bool>,
+    /// Milliseconds of silence within the answer, once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause_ms: Option<u64>,
+    /// Tokens before that silence; 1 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause_after: Option<u64>,
+    /// Send a stream in pieces of so many bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunk_bytes: Option<usize>,
+    /// What is answered, in place of what would be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Say something before calls of tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preamble: Option<bool>,
+    /// Redact the thoughts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redacted: Option<bool>,
+    /// Decline to answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<bool>,
+    /// Break the schema that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub off_schema: Option<Often>,
+}
+
+/// How often something goes wrong in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Often {
+    /// Until the conversation has an assistant's message.
+    Once,
+    Always,
 }
 
 impl Faults {
@@ -53,10 +89,26 @@ impl Faults {
         if self.rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
             return Err("rate must be between 0 and 1".into());
         }
+        if self.chunk_bytes == Some(0) {
+            return Err("chunk_bytes must be above 0".into());
+        }
         if self.status.is_some_and(|status| status != 200 && !(400..=599).contains(&status)) {
             return Err("status must be 200 or between 400 and 599".into());
         }
         Ok(())
+    }
+
+    /// What a call wishes for itself.
+    ///
+    /// # Errors
+    /// As a sentence.
+    pub(crate) fn wish(json: &str) -> Result<Self, String> {
+        let wish: Self = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        wish.check()?;
+        if wish.rate.is_some() || wish.seed.is_some() {
+            return Err("rate and seed belong to the configuration".into());
+        }
+        Ok(wish)
     }
 
     /// Whether the `call`th call has these faults.
@@ -68,7 +120,7 @@ impl Faults {
     }
 
     /// Field by field, `wish` before `self`.
-    pub(crate) fn overridden_by(self, wish: &Self) -> Self {
+    pub(crate) fn overridden_by(self, wish: Self) -> Self {
         Self {
             rate: None,
             seed: None,
@@ -82,6 +134,15 @@ impl Faults {
             tokens: wish.tokens.or(self.tokens),
             malformed: wish.malformed.or(self.malformed),
             no_usage: wish.no_usage.or(self.no_usage),
+            no_end: wish.no_end.or(self.no_end),
+            pause_ms: wish.pause_ms.or(self.pause_ms),
+            pause_after: wish.pause_after.or(self.pause_after),
+            chunk_bytes: wish.chunk_bytes.or(self.chunk_bytes),
+            text: wish.text.or(self.text),
+            preamble: wish.preamble.or(self.preamble),
+            redacted: wish.redacted.or(self.redacted),
+            refusal: wish.refusal.or(self.refusal),
+            off_schema: wish.off_schema.or(self.off_schema),
         }
     }
 
@@ -112,7 +173,7 @@ mod tests {
         let configured =
             Faults { status: Some(500), token_ms: Some(3), refuse: Some(true), ..Faults::default() };
         let wish = Faults { status: Some(200), refuse: Some(false), ..Faults::default() };
-        let faults = configured.overridden_by(&wish);
+        let faults = configured.overridden_by(wish);
         assert_eq!(faults.error_status(), None);
         assert_eq!((faults.refuse, faults.token_ms), (Some(false), Some(3)));
     }

@@ -7,17 +7,21 @@ mod admin;
 mod answer;
 mod anthropic;
 mod body;
+mod cache;
 mod chat;
 mod config;
+mod dialect;
 mod error;
 mod faults;
 mod ledger;
 mod limits;
 mod models;
+mod openai;
 mod request;
 mod schema;
 mod seed;
 mod text;
+mod tokens;
 mod wire;
 mod words;
 
@@ -35,9 +39,10 @@ use parking_lot::RwLock;
 use weir_types::{Clock, SystemClock};
 
 pub use config::Config;
-pub use faults::Faults;
+pub use faults::{Faults, Often};
 pub use ledger::{Entry, Ledger, Outcome, Summary, Sums};
 
+use cache::PromptCache;
 use limits::Window;
 use models::Catalogue;
 
@@ -53,6 +58,7 @@ struct Inner {
     faults: RwLock<Faults>,
     ledger: Arc<Ledger>,
     window: Window,
+    cache: PromptCache,
     /// Makes ids differ between processes; answers don't depend on it.
     origin: u64,
     calls: AtomicU64,
@@ -73,6 +79,7 @@ impl Simulator {
             faults: RwLock::new(config.faults.clone()),
             ledger: Arc::new(Ledger::new(config.ledger_entries, clock.clone())),
             window: Window::new(config.limit_requests, config.limit_tokens),
+            cache: PromptCache::default(),
             origin,
             calls: AtomicU64::new(0),
             clock,
@@ -83,8 +90,8 @@ impl Simulator {
     /// Its routes: the provider's under `/v1`, its own under `/_sim`.
     pub fn router(&self) -> Router {
         Router::new()
-            .route("/v1/chat/completions", post(chat::chat).fallback(error::method_not_allowed))
-            .route("/v1/messages", post(chat::messages).fallback(error::method_not_allowed))
+            .route("/v1/chat/completions", post(openai::chat).fallback(error::method_not_allowed))
+            .route("/v1/messages", post(anthropic::messages).fallback(error::method_not_allowed))
             .route(
                 "/v1/messages/count_tokens",
                 post(anthropic::count_tokens).fallback(error::method_not_allowed),

@@ -16,6 +16,21 @@ pub(crate) fn minimal(schema: &Value) -> Value {
     Builder { root: schema, left: MOST_VALUES }.value(schema, 0)
 }
 
+/// A value that does not fit the schema, if anything doesn't.
+pub(crate) fn broken(schema: &Value) -> Value {
+    match minimal(schema) {
+        Value::Object(mut members) => {
+            let required = first(schema.get("required")).and_then(Value::as_str);
+            if required.is_some_and(|name| members.remove(name).is_some()) {
+                return Value::Object(members);
+            }
+            Value::Array(Vec::new())
+        }
+        Value::String(_) => Value::from(0),
+        _ => Value::from("off"),
+    }
+}
+
 /// The value as a model writes JSON: with spaces, where the text is later cut into pieces.
 pub(crate) fn written(value: &Value) -> String {
     let mut out = Vec::new();

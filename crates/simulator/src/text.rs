@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use weir_llm::tokens::count_text;
+use crate::tokens::count_text;
 
 use crate::{
     request::Conversation,

@@ -2,6 +2,8 @@
 //!
 //! Written by hand, in OpenAI's order of fields: it is what the simulator does most.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{
@@ -15,13 +17,15 @@ use crate::{
 pub(crate) const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
 /// What is the same in every chunk of an answer.
-#[derive(Debug)]
-pub(crate) struct Head<'a> {
-    pub(crate) id: &'a str,
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    pub(crate) id: String,
     /// Unix seconds.
     pub(crate) created: i64,
-    pub(crate) model: &'a str,
-    pub(crate) service_tier: &'a str,
+    pub(crate) model: Arc<str>,
+    pub(crate) service_tier: &'static str,
+    /// Thoughts are shown.
+    pub(crate) aloud: bool,
 }
 
 /// Log probabilities: how many alternatives each token has.
@@ -56,16 +60,16 @@ pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-impl Head<'_> {
+impl Head {
     fn push(&self, out: &mut Vec<u8>, object: &str) {
         push(out, r#"{"id":"#);
-        push_string(out, self.id);
+        push_string(out, &self.id);
         push(out, r#","object":""#);
         push(out, object);
         push(out, r#"","created":"#);
         push_number(out, self.created);
         push(out, r#","model":"#);
-        push_string(out, self.model);
+        push_string(out, &self.model);
     }
 
     fn push_service(&self, out: &mut Vec<u8>) {
@@ -113,13 +117,7 @@ impl Meter {
     }
 }
 
-pub(crate) fn plain(
-    head: &Head<'_>,
-    answer: &Answer,
-    logprobs: Logprobs,
-    usage: bool,
-    cut_after: u64,
-) -> Plain {
+pub(crate) fn plain(head: &Head, answer: &Answer, logprobs: Logprobs, usage: bool, cut_after: u64) -> Plain {
     let mut out = Vec::with_capacity(640 + 8 * usize::try_from(answer.completion_tokens).unwrap_or(0));
     let mut meter = Meter::new(cut_after);
     head.push(&mut out, "chat.completion");
@@ -127,9 +125,8 @@ pub(crate) fn plain(
     for (index, choice) in answer.choices.iter().enumerate() {
         push(&mut out, if index == 0 { r#"{"index":"# } else { r#",{"index":"# });
         push_number(&mut out, index);
-        push(&mut out, r#","message":{"role":"assistant","content":"#);
-        meter.pass(&out, 0);
-        message(&mut out, choice, &mut meter);
+        push(&mut out, r#","message":{"role":"assistant""#);
+        message(&mut out, head, choice, &mut meter);
         push(&mut out, r#","logprobs":"#);
         whole_logprobs(&mut out, choice, logprobs);
         push(&mut out, r#","finish_reason":""#);
@@ -146,19 +143,20 @@ pub(crate) fn plain(
     meter.plain(out)
 }
 
-fn message(out: &mut Vec<u8>, choice: &Choice, meter: &mut Meter) {
-    if choice.tool_calls.is_empty() {
-        out.push(b'"');
-        for piece in &choice.content {
-            push_escaped(out, &piece.text);
-            meter.pass(out, piece.tokens);
-        }
-        push(out, r#"","refusal":null,"annotations":[]}"#);
-        return;
+fn message(out: &mut Vec<u8>, head: &Head, choice: &Choice, meter: &mut Meter) {
+    if head.aloud && !choice.thinking.is_empty() {
+        push(out, r#","reasoning_content":"#);
+        quoted(out, &choice.thinking, meter);
     }
-    push(out, r#"null,"tool_calls":["#);
+    push(out, r#","content":"#);
+    meter.pass(out, 0);
+    if choice.refused || choice.content.is_empty() && !choice.tool_calls.is_empty() {
+        push(out, "null");
+    } else {
+        quoted(out, &choice.content, meter);
+    }
     for (index, call) in choice.tool_calls.iter().enumerate() {
-        push(out, if index == 0 { "{" } else { ",{" });
+        push(out, if index == 0 { r#","tool_calls":[{"# } else { ",{" });
         call_head(out, call);
         meter.pass(out, call.name_tokens);
         for piece in &call.arguments {
@@ -167,7 +165,22 @@ fn message(out: &mut Vec<u8>, choice: &Choice, meter: &mut Meter) {
         }
         push(out, r#""}}"#);
     }
-    push(out, r#"],"refusal":null,"annotations":[]}"#);
+    push(out, if choice.tool_calls.is_empty() { r#","refusal":"# } else { r#"],"refusal":"# });
+    if choice.refused {
+        quoted(out, &choice.content, meter);
+    } else {
+        push(out, "null");
+    }
+    push(out, r#","annotations":[]}"#);
+}
+
+fn quoted(out: &mut Vec<u8>, pieces: &[Piece], meter: &mut Meter) {
+    out.push(b'"');
+    for piece in pieces {
+        push_escaped(out, &piece.text);
+        meter.pass(out, piece.tokens);
+    }
+    out.push(b'"');
 }
 
 /// Up to within the quotes of the arguments.
@@ -186,10 +199,9 @@ fn push_usage(out: &mut Vec<u8>, answer: &Answer) {
     push_number(out, answer.completion_tokens);
     push(out, r#","total_tokens":"#);
     push_number(out, answer.prompt_tokens + answer.completion_tokens);
-    push(
-        out,
-        r#","prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":"#,
-    );
+    push(out, r#","prompt_tokens_details":{"cached_tokens":"#);
+    push_number(out, answer.cache.read);
+    push(out, r#","audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":"#);
     push_number(out, answer.reasoning_tokens);
     push(out, r#","audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}"#);
 }
@@ -279,22 +291,23 @@ fn track(choice: usize, said: &Choice) -> impl Iterator<Item = Event> {
 }
 
 /// Writes the events of one answer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Chunks {
     /// `data: {"id":…,"choices":[`
     before: Vec<u8>,
     logprobs: Logprobs,
     /// Every chunk says `"usage":null` when the client asked for usage.
     usage: bool,
+    aloud: bool,
 }
 
 impl Chunks {
-    pub(crate) fn new(head: &Head<'_>, logprobs: Logprobs, usage: bool) -> Self {
+    pub(crate) fn new(head: &Head, logprobs: Logprobs, usage: bool) -> Self {
         let mut before = b"data: ".to_vec();
         head.push(&mut before, "chat.completion.chunk");
         head.push_service(&mut before);
         push(&mut before, r#","choices":["#);
-        Self { before, logprobs, usage }
+        Self { before, logprobs, usage, aloud: head.aloud }
     }
 
     /// The event's bytes, and the tokens in it.
@@ -324,7 +337,7 @@ impl Chunks {
         push(out, r#"{"index":"#);
         push_number(out, index);
         push(out, r#","delta":"#);
-        let tokens = delta(out, choice, event);
+        let tokens = delta(out, choice, event, self.aloud);
         push(out, r#","logprobs":"#);
         match (event, self.logprobs) {
             (Event::Word { piece, .. }, Some(top)) => {
@@ -344,10 +357,11 @@ impl Chunks {
     }
 }
 
-fn delta(out: &mut Vec<u8>, choice: &Choice, event: Event) -> u64 {
+fn delta(out: &mut Vec<u8>, choice: &Choice, event: Event, aloud: bool) -> u64 {
     match event {
         Event::Role { .. } => {
-            let content = if choice.tool_calls.is_empty() { r#""""# } else { "null" };
+            let spoken = choice.tool_calls.is_empty() && !choice.refused || !choice.content.is_empty();
+            let content = if spoken { r#""""# } else { "null" };
             push(out, r#"{"role":"assistant","content":"#);
             push(out, content);
             push(out, r#","refusal":null}"#);
@@ -355,7 +369,14 @@ fn delta(out: &mut Vec<u8>, choice: &Choice, event: Event) -> u64 {
         }
         Event::Word { piece, .. } => {
             let piece = &choice.content[piece];
-            push(out, r#"{"content":"#);
+            push(out, if choice.refused { r#"{"refusal":"# } else { r#"{"content":"# });
+            push_string(out, &piece.text);
+            out.push(b'}');
+            piece.tokens
+        }
+        Event::Thought { piece, .. } if aloud => {
+            let piece = &choice.thinking[piece];
+            push(out, r#"{"reasoning_content":"#);
             push_string(out, &piece.text);
             out.push(b'}');
             piece.tokens
@@ -393,7 +414,8 @@ pub(crate) fn error_event(error: &ApiError) -> Bytes {
 /// An event that says it is JSON and is not.
 pub(crate) fn malformed_event(whole: &[u8]) -> Bytes {
     let json = whole.strip_suffix(b"\n\n").unwrap_or(whole);
-    let half = b"data: ".len().max(json.len() / 2).min(json.len());
+    let from = json.windows(6).rposition(|window| window == b"data: ").map_or(0, |at| at + 6);
+    let half = from.max(usize::midpoint(from, json.len()));
     [&json[..half], b"\n\n"].concat().into()
 }
 

@@ -174,7 +174,7 @@ pub(crate) const SENTENCES: &[&[Slot]] = &[
 
 #[cfg(test)]
 mod tests {
-    use weir_llm::tokens::count_text;
+    use crate::tokens::count_text;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{request::invalid, signature};
+use super::{is_redacted, request::invalid, signature};
 use crate::{error::ApiError, request::Conversation};
 
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
@@ -30,7 +30,7 @@ impl Reader {
             said.push_str(text(&block, "system")?);
             said.push(' ');
         }
-        self.conversation.digest("system", &said);
+        self.conversation.instructed(said);
         Ok(())
     }
 
@@ -134,7 +134,12 @@ impl Reader {
                         return Err(invalid(&at, "Invalid `signature` in `thinking` block"));
                     }
                 }
-                "redacted_thinking" => thoughts = true,
+                "redacted_thinking" => {
+                    thoughts = true;
+                    if !member("data").is_some_and(is_redacted) {
+                        return Err(invalid(&at, "Invalid `data` in `redacted_thinking` block"));
+                    }
+                }
                 other => {
                     return Err(invalid(&at, &format!("unexpected block '{other}' in an assistant message")));
                 }
@@ -143,9 +148,7 @@ impl Reader {
         if self.thinks && !thoughts && !self.waiting.is_empty() {
             self.thoughtless = Some(at.to_owned());
         }
-        self.conversation.digest("assistant", &said);
-        self.conversation.results.clear();
-        self.conversation.users_turn = false;
+        self.conversation.spoke(&said);
         Ok(())
     }
 

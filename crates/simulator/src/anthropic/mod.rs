@@ -1,6 +1,7 @@
 //! Anthropic's Messages: the same answers as on OpenAI's side, asked for and written another way.
 
 mod blocks;
+mod count;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -12,26 +13,84 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use serde::Serialize;
 use serde_json::json;
 
-pub(crate) use request::parse;
-pub(crate) use wire::{Events, Head, plain};
+use request::parse;
+use wire::Events;
 
 use crate::{
     Simulator,
-    chat::authorize,
+    chat::{Posted, authorize, serve},
+    dialect::{Asked, Dialect, Parsed, Told},
     error::ApiError,
+    models::Model,
     seed::{hash, id},
 };
 
 /// What thoughts are signed with.
 const KEY: u64 = 0x5eed_0f51_6e61_7475;
+const SIGNATURE: usize = 62;
 
 /// Opaque to everybody; checked when it comes back.
 pub(crate) fn signature(thinking: &str) -> String {
-    format!("{}==", id("", 62, hash(KEY, thinking.as_bytes())))
+    format!("{}==", id("", SIGNATURE, hash(KEY, thinking.as_bytes())))
+}
+
+/// Thoughts that are not to be read: a name for them, and its signature.
+pub(crate) fn redacted(thinking: &str) -> String {
+    let name = id("Er", 30, hash(!KEY, thinking.as_bytes()));
+    let signature = signature(&name);
+    format!("{name}{signature}")
+}
+
+pub(crate) fn is_redacted(data: &str) -> bool {
+    data.split_at_checked(32).is_some_and(|(name, rest)| rest == signature(name))
+}
+
+pub(crate) async fn messages(
+    State(sim): State<Simulator>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Posted,
+) -> Response {
+    serve(&sim, &Anthropic, &headers, &uri, body).await
+}
+
+#[derive(Debug)]
+pub(crate) struct Anthropic;
+
+impl Dialect for Anthropic {
+    fn parse<'a>(&self, _: &Simulator, asked: &Asked<'a>) -> Result<Parsed<'a>, ApiError> {
+        let version = version(asked.headers)?;
+        let (request, prompt_tokens) = parse(asked.body, version)?;
+        Ok(Parsed { request, prompt_tokens, form: Box::new(Events::default()) })
+    }
+
+    fn speaks(&self, model: &Model) -> bool {
+        model.speaks_anthropic()
+    }
+
+    fn unknown_model(&self, model: &str) -> ApiError {
+        unknown_model(model)
+    }
+
+    fn too_long(&self, limit: u64, tokens: u64) -> ApiError {
+        let text = format!("prompt is too long: {tokens} tokens > {limit} maximum");
+        ApiError::invalid("messages", "", text)
+    }
+
+    fn error(&self, error: &ApiError, request_id: &str) -> Response {
+        error_response(error, Some(request_id))
+    }
+
+    fn describe(&self, told: &Told<'_>, headers: &mut HeaderMap) {
+        told.sim.0.window.take(told.sim.0.clock.now_ms(), told.tokens, true, headers);
+        let id = HeaderValue::try_from(told.request_id);
+        headers.extend(id.ok().map(|id| (HeaderName::from_static("request-id"), id)));
+        headers.insert("anthropic-organization-id", HeaderValue::from_static("weir-simulator"));
+    }
 }
 
 /// An error in Anthropic's shape.
@@ -90,13 +149,13 @@ struct Counted {
 pub(crate) async fn count_tokens(State(sim): State<Simulator>, headers: HeaderMap, body: Bytes) -> Response {
     let counted = || {
         authorize(&sim, &headers)?;
-        let request = request::parse_for_count(&body, version(&headers)?)?;
+        let (request, input_tokens) = request::parse_for_count(&body, version(&headers)?)?;
         sim.0
             .catalogue
             .get(&request.model)
             .filter(|m| m.speaks_anthropic())
             .ok_or_else(|| unknown_model(&request.model))?;
-        Ok(weir_llm::anthropic::count_prompt(&body))
+        Ok(input_tokens)
     };
     match counted() {
         Ok(input_tokens) => Json(Counted { input_tokens }).into_response(),

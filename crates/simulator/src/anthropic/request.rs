@@ -4,11 +4,13 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::{Version, blocks::Reader};
+use super::{Version, blocks::Reader, count::prompt_tokens};
 use crate::{
+    cache::{End, FIVE_MINUTES_MS, HOUR_MS},
     error::ApiError,
     faults::Faults,
-    request::{Choice, Format, Request, Tool},
+    request::{Choice, Format, Request, Thinking, Thoughts, Tool},
+    seed::hash,
 };
 
 const KNOWN: &[&str] = &[
@@ -43,15 +45,18 @@ pub(super) fn invalid(at: &str, what: &str) -> ApiError {
     ApiError::invalid(at, "", format!("{at}: {what}"))
 }
 
-pub(crate) fn parse(body: &[u8], version: Version) -> Result<Request<'_>, ApiError> {
+/// The request, and its tokens.
+type Read<'a> = (Request<'a>, u64);
+
+pub(super) fn parse(body: &[u8], version: Version) -> Result<Read<'_>, ApiError> {
     read(body, version, true)
 }
 
-pub(super) fn parse_for_count(body: &[u8], version: Version) -> Result<Request<'_>, ApiError> {
+pub(super) fn parse_for_count(body: &[u8], version: Version) -> Result<Read<'_>, ApiError> {
     read(body, version, false)
 }
 
-fn read(body: &[u8], version: Version, answered: bool) -> Result<Request<'_>, ApiError> {
+fn read(body: &[u8], version: Version, answered: bool) -> Result<Read<'_>, ApiError> {
     let Ok(Value::Object(from)) = serde_json::from_slice(body) else {
         return Err(ApiError::invalid("", "", "The request body is not valid JSON"));
     };
@@ -73,7 +78,8 @@ fn read(body: &[u8], version: Version, answered: bool) -> Result<Request<'_>, Ap
     let tools = tools(&from)?;
     let (tool_choice, parallel_tool_calls) = tool_choice(&from, &tools)?;
     let thinking = thinking(&from, max_tokens, &tool_choice)?;
-    let mut reader = Reader::new(thinking.is_some() && !tools.is_empty());
+    let thinks = matches!(thinking, Thinking::On { .. });
+    let mut reader = Reader::new(thinks && !tools.is_empty());
     if let Some(system) = from.get("system") {
         reader.system(system)?;
     }
@@ -85,8 +91,8 @@ fn read(body: &[u8], version: Version, answered: bool) -> Result<Request<'_>, Ap
     for (at, message) in messages.iter().enumerate() {
         reader.message(message, &format!("messages.{at}"))?;
     }
-    Ok(Request {
-        model: Cow::Owned(model),
+    let prompt_tokens = prompt_tokens(&from);
+    let request = Request {
         conversation: reader.finish()?,
         stream: from.get("stream").and_then(Value::as_bool).unwrap_or(false),
         include_usage: true,
@@ -102,9 +108,12 @@ fn read(body: &[u8], version: Version, answered: bool) -> Result<Request<'_>, Ap
         service_tier: "standard",
         wish: wish(&from)?,
         thinking,
-        cached: from.values().any(|value| marks(value) > 0),
+        thoughts: Thoughts::Whole,
+        marks: Some((ends(&from, messages), least_cached(&model))),
+        model: Cow::Owned(model),
         legacy_max_tokens: false,
-    })
+    };
+    Ok((request, prompt_tokens))
 }
 
 fn marks(value: &Value) -> usize {
@@ -126,6 +135,53 @@ fn check_cache_marks(from: &Map<String, Value>) -> Result<(), ApiError> {
     let text =
         format!("A maximum of {MOST_CACHE_MARKS} blocks with cache_control may be provided. Found {marks}.");
     Err(ApiError::invalid("cache_control", "", text))
+}
+
+/// Tokens there must be at least for the cache: <https://platform.claude.com/docs/en/build-with-claude/prompt-caching>.
+fn least_cached(model: &str) -> u64 {
+    match model {
+        "claude-opus-4-5" | "claude-haiku-4-5" => 4_096,
+        "claude-3-5-haiku-latest" => 2_048,
+        _ => 1_024,
+    }
+}
+
+/// Where the blocks of a prompt end, in the order that the cache knows: tools, system, messages.
+fn ends(from: &Map<String, Value>, messages: &[Value]) -> Vec<End> {
+    let list = |value: Option<&Value>| match value {
+        Some(Value::Array(blocks)) => blocks.clone(),
+        Some(text @ Value::String(_)) => vec![text.clone()],
+        _ => Vec::new(),
+    };
+    let mut blocks = list(from.get("tools"));
+    blocks.extend(list(from.get("system")));
+    for message in messages {
+        blocks.extend(list(message.get("content")));
+    }
+    let model = from.get("model").and_then(Value::as_str).unwrap_or_default();
+    let (mut digest, mut bytes) = (hash(0, model.as_bytes()), 0);
+    let mut ends = Vec::with_capacity(blocks.len());
+    for mut block in blocks {
+        let mark = block.as_object_mut().and_then(|block| block.remove("cache_control"));
+        let ttl_ms = mark
+            .filter(Value::is_object)
+            .map(|mark| if mark["ttl"] == "1h" { HOUR_MS } else { FIVE_MINUTES_MS });
+        let text = match &block {
+            // However it is written.
+            Value::String(text) => text.clone(),
+            _ if block["type"] == "text" => block["text"].as_str().unwrap_or_default().to_owned(),
+            _ => block.to_string(),
+        };
+        (digest, bytes) = (hash(digest, text.as_bytes()), bytes + text.len());
+        ends.push(End { digest, bytes, ttl_ms });
+    }
+    if from.get("cache_control").is_some_and(Value::is_object)
+        && let Some(last) = ends.last_mut()
+    {
+        let hour = from["cache_control"]["ttl"] == "1h";
+        last.ttl_ms = Some(if hour { HOUR_MS } else { FIVE_MINUTES_MS });
+    }
+    ends
 }
 
 fn tools(from: &Map<String, Value>) -> Result<Vec<Tool>, ApiError> {
@@ -170,15 +226,15 @@ fn thinking(
     from: &Map<String, Value>,
     max_tokens: Option<u64>,
     choice: &Choice,
-) -> Result<Option<u64>, ApiError> {
-    let Some(thinking) = from.get("thinking") else { return Ok(None) };
+) -> Result<Thinking, ApiError> {
+    let Some(thinking) = from.get("thinking") else { return Ok(Thinking::Off) };
     let budget = match thinking.get("type").and_then(Value::as_str) {
         Some("enabled") => {
             let budget = thinking.get("budget_tokens").and_then(Value::as_u64);
             budget.ok_or_else(|| invalid("thinking.enabled.budget_tokens", "Field required"))?
         }
         Some("adaptive") => LEAST_BUDGET,
-        Some("disabled" | "between_tools") => return Ok(None),
+        Some("disabled" | "between_tools") => return Ok(Thinking::Off),
         _ => return Err(invalid("thinking.type", "Input tag is not one of the expected tags")),
     };
     if budget < LEAST_BUDGET {
@@ -196,7 +252,7 @@ fn thinking(
     if temperature.is_some_and(|t| (t - 1.0).abs() > f64::EPSILON) {
         return Err(invalid("temperature", "`temperature` may only be set to 1 when thinking is enabled"));
     }
-    Ok(Some(budget))
+    Ok(Thinking::On { effort: 1, budget: Some(budget) })
 }
 
 fn stops(from: &Map<String, Value>) -> Result<Vec<Cow<'static, str>>, ApiError> {
@@ -234,8 +290,5 @@ fn format(from: &Map<String, Value>) -> Result<Format, ApiError> {
 
 fn wish(from: &Map<String, Value>) -> Result<Option<Faults>, ApiError> {
     let Some(wish) = from.get("x_sim") else { return Ok(None) };
-    let wish: Faults =
-        serde_json::from_value(wish.clone()).map_err(|error| invalid("x_sim", &error.to_string()))?;
-    wish.check().map_err(|error| invalid("x_sim", &error))?;
-    Ok(Some(wish))
+    Faults::wish(&wish.to_string()).map(Some).map_err(|error| invalid("x_sim", &error))
 }

@@ -5,9 +5,8 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
-use weir_llm::tokens::count_text;
 
-use crate::{Config, Outcome, Simulator};
+use crate::{Config, Outcome, Simulator, tokens::count_text};
 
 fn ask(more: &Value) -> Value {
     let mut body = json!({"model": "claude-haiku-4-5", "max_tokens": 3000,
@@ -144,17 +143,68 @@ async fn what_anthropic_refuses_is_refused() {
 }
 
 #[tokio::test]
-async fn the_prompt_s_cache_and_its_count_add_up() {
+async fn the_prompt_s_cache_is_written_then_read_and_adds_up() {
     let router = Simulator::new(Config::default()).router();
-    let marked =
-        json!([{"type": "text", "text": "A system prompt.", "cache_control": {"type": "ephemeral"}}]);
-    let body = ask(&json!({"system": marked}));
-    let usage = whole(&router, &body).await["usage"].clone();
-    let sum: u64 = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]
-        .iter()
-        .map(|name| usage[name].as_u64().unwrap())
-        .sum();
+    let marked = |ttl: &str| {
+        let text = "A long system prompt. ".repeat(400);
+        json!([{"type": "text", "text": text, "cache_control": {"type": "ephemeral", "ttl": ttl}}])
+    };
+    let body = ask(&json!({"model": "claude-sonnet-4-5", "system": marked("5m")}));
     let (_, counted) = send(&router, "/v1/messages/count_tokens", "2023-06-01", &body).await;
-    assert_eq!(serde_json::from_str::<Value>(&counted).unwrap(), json!({"input_tokens": sum}));
-    assert!(usage["cache_creation_input_tokens"].as_u64() > usage["cache_read_input_tokens"].as_u64());
+    let counted = serde_json::from_str::<Value>(&counted).unwrap()["input_tokens"].as_u64().unwrap();
+    let mut usages = Vec::new();
+    for _ in 0..2 {
+        let usage = whole(&router, &body).await["usage"].clone();
+        let number = |name: &str| usage[name].as_u64().unwrap();
+        let (input, written, read) = (
+            number("input_tokens"),
+            number("cache_creation_input_tokens"),
+            number("cache_read_input_tokens"),
+        );
+        assert_eq!(input + written + read, counted);
+        usages.push((written, read));
+    }
+    assert!(usages[0].0 > 1_024 && usages[0].1 == 0, "{usages:?}");
+    assert_eq!(usages[1], (0, usages[0].0));
+    let hour = ask(&json!({"model": "claude-opus-4-5", "system": marked("1h")}));
+    assert_eq!(whole(&router, &hour).await["usage"]["cache_creation_input_tokens"], 0, "too short for Opus");
+    let hour = ask(&json!({"model": "sim-large", "system": marked("1h")}));
+    let usage = whole(&router, &hour).await["usage"]["cache_creation"].clone();
+    assert_eq!(usage, json!({"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": usages[0].0}));
+}
+
+#[tokio::test]
+async fn thoughts_come_back_as_they_went_in_every_turn_of_a_loop() {
+    let router = Simulator::new(Config::default()).router();
+    let tools = json!([{"name": "look", "input_schema": {"type": "object"}}]);
+    for (thinking, wish) in [
+        (json!({"type": "adaptive"}), json!({})),
+        (json!({"type": "enabled", "budget_tokens": 1024}), json!({"redacted": true, "preamble": true})),
+    ] {
+        let question =
+            json!({"role": "user", "content": r#"Please look({"at": "x"}) and look({"at": "y"})"#});
+        let ask = |messages: Value| {
+            ask(&json!({"messages": messages, "tools": tools, "thinking": thinking, "x_sim": wish}))
+        };
+        let first = whole(&router, &ask(json!([question]))).await;
+        let events = streamed(&router, &ask(json!([question]))).await;
+        let starts = events.iter().filter(|event| event["type"] == "content_block_start").count();
+        let content = first["content"].as_array().unwrap();
+        assert_eq!((first["stop_reason"].as_str(), starts), (Some("tool_use"), content.len()));
+        let calls: Vec<_> = content.iter().filter(|block| block["type"] == "tool_use").collect();
+        assert_eq!([&calls[0]["input"]["at"], &calls[1]["input"]["at"]], ["x", "y"]);
+        let result =
+            |call: &Value| json!({"type": "tool_result", "tool_use_id": call["id"], "content": "seen"});
+        let results = json!({"role": "user", "content": [result(calls[0]), result(calls[1])]});
+        let mut said = json!({"role": "assistant", "content": content});
+        let second = whole(&router, &ask(json!([question, said, results]))).await;
+        let last = &second["content"].as_array().unwrap().last().unwrap()["text"];
+        assert!(last.as_str().unwrap().starts_with("The result says seen seen"), "{second}");
+        let opaque = if content[0]["type"] == "thinking" { "signature" } else { "data" };
+        let forged = content[0][opaque].as_str().unwrap().replace(['a', 'b', 'c'], "d");
+        said["content"][0][opaque] = json!(forged);
+        let body = ask(json!([question, said, results]));
+        let (status, text) = send(&router, "/v1/messages", "2023-06-01", &body).await;
+        assert!(status == StatusCode::BAD_REQUEST && text.contains("Invalid `"), "{text}");
+    }
 }

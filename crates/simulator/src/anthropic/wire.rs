@@ -1,33 +1,32 @@
 //! Answers as bytes: messages, and events of a stream. Written by hand, as on OpenAI's side.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use super::{error_json, signature};
+use super::{error_json, redacted, signature};
 use crate::{
-    answer::{Answer, Choice},
+    answer::{Answer, Cache, Choice, ToolCall, joined},
+    dialect::{Form, Head},
     error::ApiError,
+    seed::id,
     text::Piece,
     wire::{Event, Meter, Plain, push, push_escaped, push_number, push_string},
 };
 
-/// What is the same all over an answer.
-#[derive(Debug, Clone)]
-pub(crate) struct Head {
-    pub(crate) id: String,
-    pub(crate) model: String,
-    /// With parts that were cached.
-    pub(crate) cached: bool,
+/// Writes one message.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    id: String,
+    model: Arc<str>,
     /// Whether usage is told.
-    pub(crate) usage: bool,
-}
-
-fn texts(pieces: &[Piece]) -> String {
-    pieces.iter().map(|piece| &*piece.text).collect()
+    usage: bool,
 }
 
 fn stop_reason(choice: &Choice) -> &'static str {
     match choice.finish {
         "length" => "max_tokens",
+        _ if choice.refused => "refusal",
         _ if !choice.tool_calls.is_empty() => "tool_use",
         _ if choice.stopped.is_some() => "stop_sequence",
         _ => "end_turn",
@@ -44,41 +43,20 @@ fn push_stop(out: &mut Vec<u8>, choice: &Choice) {
     }
 }
 
-/// Half of a prompt with cache marks was written, a quarter read.
-fn push_usage(out: &mut Vec<u8>, head: &Head, answer: &Answer, output_tokens: u64) {
-    let (write, read) =
-        if head.cached { (answer.prompt_tokens / 2, answer.prompt_tokens / 4) } else { (0, 0) };
-    let input = answer.prompt_tokens - write - read;
+fn push_usage(out: &mut Vec<u8>, answer: &Answer, output_tokens: u64) {
+    let Cache { read, written, written_1h } = answer.cache;
+    let all = written + written_1h;
+    let input = answer.prompt_tokens.saturating_sub(all + read);
     push_number(
         out,
         format_args!(
-            "{{\"input_tokens\":{input},\"cache_creation_input_tokens\":{write},\"cache_read_input_tokens\":{read},\
-             \"cache_creation\":{{\"ephemeral_5m_input_tokens\":{write},\"ephemeral_1h_input_tokens\":0}},\
-             \"output_tokens\":{output_tokens},\"service_tier\":\"standard\"}}"
+            "{{\"input_tokens\":{input},\"cache_creation_input_tokens\":{all},\"cache_read_input_tokens\":{read},\
+             \"cache_creation\":{{\"ephemeral_5m_input_tokens\":{written},\"ephemeral_1h_input_tokens\":{written_1h}}},\
+             \"output_tokens\":{output_tokens},\"output_tokens_details\":{{\"thinking_tokens\":{}}},\
+             \"service_tier\":\"standard\"}}",
+            answer.reasoning_tokens.min(output_tokens)
         ),
     );
-}
-
-pub(crate) fn plain(head: &Head, answer: &Answer, cut_after: u64) -> Plain {
-    let mut out = Vec::with_capacity(640 + 8 * usize::try_from(answer.completion_tokens).unwrap_or(0));
-    let mut meter = Meter::new(cut_after);
-    push(&mut out, r#"{"id":"#);
-    push_string(&mut out, &head.id);
-    push(&mut out, r#","type":"message","role":"assistant","model":"#);
-    push_string(&mut out, &head.model);
-    push(&mut out, r#","content":["#);
-    meter.pass(&out, 0);
-    if let Some(choice) = answer.choices.first() {
-        content(&mut out, choice, &mut meter);
-        push(&mut out, "],");
-        push_stop(&mut out, choice);
-    }
-    if head.usage {
-        push(&mut out, r#","usage":"#);
-        push_usage(&mut out, head, answer, answer.completion_tokens);
-    }
-    out.push(b'}');
-    meter.plain(out)
 }
 
 fn content(out: &mut Vec<u8>, choice: &Choice, meter: &mut Meter) {
@@ -93,11 +71,16 @@ fn content(out: &mut Vec<u8>, choice: &Choice, meter: &mut Meter) {
             meter.pass(out, piece.tokens);
         }
     };
-    if !choice.thinking.is_empty() {
+    if choice.redacted {
+        push(out, r#"{"type":"redacted_thinking","data":""#);
+        push(out, &redacted(&joined(&choice.thinking)));
+        push(out, r#""}"#);
+        before = ",";
+    } else if !choice.thinking.is_empty() {
         push(out, r#"{"type":"thinking","thinking":""#);
         pieces(out, &choice.thinking, true);
         push(out, r#"","signature":""#);
-        push(out, &signature(&texts(&choice.thinking)));
+        push(out, &signature(&joined(&choice.thinking)));
         push(out, r#""}"#);
         before = ",";
     }
@@ -118,7 +101,7 @@ fn content(out: &mut Vec<u8>, choice: &Choice, meter: &mut Meter) {
         let name = Piece { text: "".into(), tokens: call.name_tokens };
         pieces(out, &[name], false);
         // What was cut short is no object any more; the real one gives none then.
-        let whole = serde_json::from_str::<serde_json::Value>(&texts(&call.arguments)).is_ok();
+        let whole = serde_json::from_str::<serde_json::Value>(&joined(&call.arguments)).is_ok();
         if whole {
             pieces(out, &call.arguments, false);
         } else {
@@ -129,36 +112,44 @@ fn content(out: &mut Vec<u8>, choice: &Choice, meter: &mut Meter) {
     }
 }
 
-/// Writes the events of one answer.
-#[derive(Debug)]
-pub(crate) struct Events(pub(crate) Head);
+impl Form for Events {
+    fn begin(&mut self, head: Head, _: &Answer) {
+        *self = Self { id: id("msg_01", 22, head.seed), model: head.model, usage: head.usage };
+    }
 
-impl Events {
-    /// The event's bytes, and the tokens in it.
-    pub(crate) fn write(&self, answer: &Answer, event: Event) -> (Bytes, u64) {
+    fn plain(&self, answer: &Answer, cut_after: u64) -> Plain {
+        let mut out = Vec::with_capacity(640 + 8 * usize::try_from(answer.completion_tokens).unwrap_or(0));
+        let mut meter = Meter::new(cut_after);
+        push(&mut out, r#"{"id":"#);
+        push_string(&mut out, &self.id);
+        push(&mut out, r#","type":"message","role":"assistant","model":"#);
+        push_string(&mut out, &self.model);
+        push(&mut out, r#","content":["#);
+        meter.pass(&out, 0);
+        if let Some(choice) = answer.choices.first() {
+            content(&mut out, choice, &mut meter);
+            push(&mut out, "],");
+            push_stop(&mut out, choice);
+        }
+        if self.usage {
+            push(&mut out, r#","usage":"#);
+            push_usage(&mut out, answer, answer.completion_tokens);
+        }
+        out.push(b'}');
+        meter.plain(out)
+    }
+
+    fn write(&mut self, answer: &Answer, event: Event) -> (Bytes, u64) {
         let mut out = Vec::with_capacity(256);
         let Some(choice) = answer.choices.first() else { return (Bytes::new(), 0) };
         let thoughts = usize::from(!choice.thinking.is_empty());
+        let calls = thoughts + usize::from(!choice.content.is_empty());
         let tokens = match event {
             Event::Role { .. } => {
                 self.start(&mut out, answer);
                 0
             }
-            Event::Thought { piece, .. } => {
-                let open = r#"{"type":"thinking","thinking":"","signature":""}"#;
-                let last = piece + 1 == choice.thinking.len();
-                let said = &choice.thinking[piece];
-                if piece == 0 {
-                    block_start(&mut out, 0, open);
-                }
-                delta(&mut out, 0, r#"{"type":"thinking_delta","thinking":"#, &said.text);
-                if last {
-                    let signature = signature(&texts(&choice.thinking));
-                    delta(&mut out, 0, r#"{"type":"signature_delta","signature":"#, &signature);
-                    block_stop(&mut out, 0);
-                }
-                said.tokens
-            }
+            Event::Thought { piece, .. } => thought(&mut out, choice, piece),
             Event::Word { piece, .. } => {
                 let said = &choice.content[piece];
                 if piece == 0 {
@@ -172,23 +163,15 @@ impl Events {
             }
             Event::Call { call, .. } => {
                 let made = &choice.tool_calls[call];
-                let mut block = br#"{"type":"tool_use","id":"#.to_vec();
-                push_string(&mut block, &made.id);
-                push(&mut block, r#","name":"#);
-                push_string(&mut block, &made.name);
-                push(&mut block, r#","input":{}}"#);
-                block_start(&mut out, thoughts + call, &String::from_utf8_lossy(&block));
-                if made.arguments.is_empty() {
-                    block_stop(&mut out, thoughts + call);
-                }
+                call_start(&mut out, calls + call, made);
                 made.name_tokens
             }
             Event::Argument { call, piece, .. } => {
                 let made = &choice.tool_calls[call];
                 let said = &made.arguments[piece];
-                delta(&mut out, thoughts + call, r#"{"type":"input_json_delta","partial_json":"#, &said.text);
+                delta(&mut out, calls + call, r#"{"type":"input_json_delta","partial_json":"#, &said.text);
                 if piece + 1 == made.arguments.len() {
-                    block_stop(&mut out, thoughts + call);
+                    block_stop(&mut out, calls + call);
                 }
                 said.tokens
             }
@@ -204,15 +187,56 @@ impl Events {
         (out.into(), tokens)
     }
 
+    fn error_event(&mut self, _: &Answer, error: &ApiError) -> Bytes {
+        [&b"event: error\ndata: "[..], &error_json(error, None), b"\n\n"].concat().into()
+    }
+}
+
+fn thought(out: &mut Vec<u8>, choice: &Choice, piece: usize) -> u64 {
+    let said = &choice.thinking[piece];
+    let last = piece + 1 == choice.thinking.len();
+    if choice.redacted {
+        if last {
+            let data = redacted(&joined(&choice.thinking));
+            block_start(out, 0, &format!(r#"{{"type":"redacted_thinking","data":"{data}"}}"#));
+            block_stop(out, 0);
+        }
+        return said.tokens;
+    }
+    if piece == 0 {
+        block_start(out, 0, r#"{"type":"thinking","thinking":"","signature":""}"#);
+    }
+    delta(out, 0, r#"{"type":"thinking_delta","thinking":"#, &said.text);
+    if last {
+        let signature = signature(&joined(&choice.thinking));
+        delta(out, 0, r#"{"type":"signature_delta","signature":"#, &signature);
+        block_stop(out, 0);
+    }
+    said.tokens
+}
+
+fn call_start(out: &mut Vec<u8>, index: usize, made: &ToolCall) {
+    let mut block = br#"{"type":"tool_use","id":"#.to_vec();
+    push_string(&mut block, &made.id);
+    push(&mut block, r#","name":"#);
+    push_string(&mut block, &made.name);
+    push(&mut block, r#","input":{}}"#);
+    block_start(out, index, &String::from_utf8_lossy(&block));
+    if made.arguments.is_empty() {
+        block_stop(out, index);
+    }
+}
+
+impl Events {
     fn start(&self, out: &mut Vec<u8>, answer: &Answer) {
         push(out, "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":");
-        push_string(out, &self.0.id);
+        push_string(out, &self.id);
         push(out, r#","type":"message","role":"assistant","model":"#);
-        push_string(out, &self.0.model);
+        push_string(out, &self.model);
         push(out, r#","content":[],"stop_reason":null,"stop_sequence":null"#);
-        if self.0.usage {
+        if self.usage {
             push(out, r#","usage":"#);
-            push_usage(out, &self.0, answer, 1);
+            push_usage(out, answer, 1);
         }
         push(out, "}}\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\n");
     }
@@ -221,15 +245,11 @@ impl Events {
         push(out, "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{");
         push_stop(out, choice);
         push(out, "}");
-        if self.0.usage {
+        if self.usage {
             push(out, r#","usage":"#);
-            push_usage(out, &self.0, answer, answer.completion_tokens);
+            push_usage(out, answer, answer.completion_tokens);
         }
         push(out, "}\n\n");
-    }
-
-    pub(crate) fn error_event(error: &ApiError) -> Bytes {
-        [&b"event: error\ndata: "[..], &error_json(error, None), b"\n\n"].concat().into()
     }
 }
 

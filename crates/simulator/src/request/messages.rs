@@ -22,6 +22,12 @@ pub(crate) struct Conversation {
     pub(crate) digest: u64,
     /// The conversation ends with the user's message, so tools it names are to be called.
     pub(crate) users_turn: bool,
+    /// An assistant has spoken.
+    pub(crate) answered: bool,
+    /// Where messages end: the digest so far, and how long the texts are.
+    pub(crate) ends: Vec<(u64, usize)>,
+    /// A wish somebody said in words.
+    pub(crate) wish: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -94,6 +100,7 @@ impl Conversation {
             self.results.clear();
         }
         self.users_turn = role == "user";
+        self.answered |= role == "assistant";
         let mut said = String::new();
         match &*role {
             "user" => {
@@ -114,11 +121,11 @@ impl Conversation {
                     return Ok(());
                 }
                 content(message.content, &param("content"), &mut said)?;
-                self.digest("assistant", &said);
+                self.spoke(&said);
             }
             "system" | "developer" => {
                 content(message.content, &param("content"), &mut said)?;
-                self.digest("system", &said);
+                self.instructed(said);
             }
             "function" => {}
             other => return Err(wrong_value(&param("role"), other, ROLES)),
@@ -128,6 +135,7 @@ impl Conversation {
 
     /// The user says something.
     pub(crate) fn asked(&mut self, question: String) {
+        let question = self.without_wish(question);
         self.digest("user", &question);
         self.question = question;
         self.results.clear();
@@ -141,12 +149,44 @@ impl Conversation {
         self.users_turn = false;
     }
 
+    /// Somebody gives instructions.
+    pub(crate) fn instructed(&mut self, said: String) {
+        let said = self.without_wish(said);
+        self.digest("system", &said);
+    }
+
+    /// The assistant has said something, or called tools.
+    pub(crate) fn spoke(&mut self, said: &str) {
+        self.digest("assistant", said);
+        self.results.clear();
+        self.users_turn = false;
+        self.answered = true;
+    }
+
     /// Takes note of what anybody says.
-    pub(crate) fn digest(&mut self, role: &str, said: &str) {
+    fn digest(&mut self, role: &str, said: &str) {
         let said = said.trim_end();
         if !said.is_empty() {
             self.digest = hash(hash(self.digest, role.as_bytes()), said.as_bytes());
+            let before = self.ends.last().map_or(0, |(_, len)| *len);
+            self.ends.push((self.digest, before + said.len()));
         }
+    }
+
+    /// Takes `[x_sim {…}]` out of a text.
+    fn without_wish(&mut self, mut said: String) -> String {
+        const MARK: &str = "[x_sim ";
+        let Some(from) = said.find(MARK) else { return said };
+        let rest = &said[from + MARK.len()..];
+        let read = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>().next();
+        if let Some(Ok(json)) = read {
+            let to = rest.find(json.get()).map_or(0, |at| at + json.get().len());
+            if rest[to..].starts_with(']') {
+                self.wish = Some(json.get().to_owned());
+                said.replace_range(from..=from + MARK.len() + to, "");
+            }
+        }
+        said
     }
 }
 

@@ -1,6 +1,6 @@
 //! A chat body, checked as OpenAI checks it.
 
-mod fields;
+pub(crate) mod fields;
 mod messages;
 mod tools;
 
@@ -9,10 +9,10 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{error::ApiError, faults::Faults};
+use crate::{cache::End, error::ApiError, faults::Faults};
 use fields::{Raw, boolean, decimal, integer, items, object, text, wrong_type, wrong_value};
 pub(crate) use messages::Conversation;
-pub(crate) use tools::{Choice, Tool, mentions};
+pub(crate) use tools::{Choice, Tool, mentioned};
 
 const MOST_CHOICES: i64 = 128;
 const MOST_STOPS: usize = 4;
@@ -43,13 +43,37 @@ pub(crate) struct Request<'a> {
     pub(crate) logprobs: Option<usize>,
     pub(crate) seed: Option<i64>,
     pub(crate) service_tier: &'static str,
-    /// The field `x_sim`, which nothing but the faults depends on.
+    /// The field `x_sim`.
     pub(crate) wish: Option<Faults>,
-    /// Tokens to think with, where thoughts are shown.
-    pub(crate) thinking: Option<u64>,
-    /// Parts of the prompt are marked for the cache.
-    pub(crate) cached: bool,
+    pub(crate) thinking: Thinking,
+    pub(crate) thoughts: Thoughts,
+    /// Blocks of a prompt that says what to cache, and the least there is to cache; else the cache is implicit.
+    pub(crate) marks: Option<(Vec<End>, u64)>,
     pub(crate) legacy_max_tokens: bool,
+}
+
+/// Whether and how much to think before the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Thinking {
+    /// As the model does by itself.
+    #[default]
+    Usual,
+    Off,
+    On {
+        /// 1 is usual.
+        effort: u64,
+        /// At most so many tokens.
+        budget: Option<u64>,
+    },
+}
+
+/// How much of the thoughts is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Thoughts {
+    #[default]
+    Hidden,
+    Summary,
+    Whole,
 }
 
 #[derive(Deserialize)]
@@ -98,6 +122,8 @@ struct Body<'a> {
     logit_bias: Raw<'a>,
     #[serde(borrow, default)]
     x_sim: Raw<'a>,
+    #[serde(borrow, default)]
+    reasoning_effort: Raw<'a>,
 }
 
 impl<'a> Request<'a> {
@@ -114,7 +140,6 @@ impl<'a> Request<'a> {
         let tools = tools::tools(body.tools)?;
         let tool_choice = tools::choice(body.tool_choice, &tools, body.tools.is_some())?;
         Ok(Self {
-            model,
             conversation,
             stream,
             include_usage: include_usage(body.stream_options, stream)?,
@@ -129,8 +154,10 @@ impl<'a> Request<'a> {
             seed: integer(body.seed, "seed", i64::MIN, i64::MAX)?,
             service_tier: service_tier(body.service_tier)?,
             wish: wish(body.x_sim)?,
-            thinking: None,
-            cached: false,
+            thinking: effort(body.reasoning_effort)?,
+            thoughts: if model.starts_with("sim-think") { Thoughts::Summary } else { Thoughts::Hidden },
+            model,
+            marks: None,
             legacy_max_tokens: body.max_tokens.is_some(),
         })
     }
@@ -269,15 +296,32 @@ fn service_tier(raw: Raw<'_>) -> Result<&'static str, ApiError> {
 }
 
 fn wish(raw: Raw<'_>) -> Result<Option<Faults>, ApiError> {
-    let Some(raw) = raw else { return Ok(None) };
     let invalid =
-        |message: String| ApiError::invalid("x_sim", "invalid_value", format!("Invalid 'x_sim': {message}"));
-    let wish: Faults = serde_json::from_str(raw.get()).map_err(|error| invalid(error.to_string()))?;
-    wish.check().map_err(invalid)?;
-    if wish.rate.is_some() || wish.seed.is_some() {
-        return Err(invalid("rate and seed belong to the configuration".into()));
+        |error: String| ApiError::invalid("x_sim", "invalid_value", format!("Invalid 'x_sim': {error}"));
+    raw.map(|raw| Faults::wish(raw.get()).map_err(invalid)).transpose()
+}
+
+const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+
+fn effort(raw: Raw<'_>) -> Result<Thinking, ApiError> {
+    let Some(raw) = raw else { return Ok(Thinking::Usual) };
+    let word = text(raw, "reasoning_effort")?;
+    Thinking::at(&word).ok_or_else(|| wrong_value("reasoning_effort", &word, EFFORTS))
+}
+
+impl Thinking {
+    /// As OpenAI names efforts.
+    pub(crate) fn at(effort: &str) -> Option<Self> {
+        let effort = match effort {
+            "none" | "minimal" => return Some(Self::Off),
+            "low" | "medium" => 1,
+            "high" => 2,
+            "xhigh" => 3,
+            "max" => 4,
+            _ => return None,
+        };
+        Some(Self::On { effort, budget: None })
     }
-    Ok(Some(wish))
 }
 
 #[cfg(test)]

@@ -135,13 +135,22 @@ pub(crate) fn choice(raw: Raw<'_>, tools: &[Tool], any_declared: bool) -> Result
     Ok(Choice::Named(name))
 }
 
-/// Whether a text has the name as a word of its own.
-pub(crate) fn mentions(text: &str, name: &str) -> bool {
-    text.match_indices(name).any(|(at, _)| {
+/// Where a text has the name as a word of its own: with the object that follows it, if one does.
+pub(crate) fn mentioned<'a>(text: &'a str, name: &str) -> Vec<Option<&'a str>> {
+    let found = text.match_indices(name).filter_map(|(at, _)| {
         let before = text[..at].bytes().next_back();
-        let after = text[at + name.len()..].bytes().next();
-        !before.is_some_and(in_name) && !after.is_some_and(in_name)
-    })
+        let rest = &text[at + name.len()..];
+        let whole = !before.is_some_and(in_name) && !rest.bytes().next().is_some_and(in_name);
+        whole.then(|| object_after(rest))
+    });
+    found.collect()
+}
+
+/// The object of `({…})`, `: {…}` or `{…}`.
+fn object_after(rest: &str) -> Option<&str> {
+    let rest = rest.trim_start().trim_start_matches(['(', ':']).trim_start();
+    let read = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>().next();
+    Some(read?.ok()?.get()).filter(|json| json.starts_with('{'))
 }
 
 #[cfg(test)]
@@ -184,9 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_a_word_of_its_own() {
-        assert!(mentions("please use get_weather.", "get_weather"));
-        assert!(!mentions("please use get_weather_now", "get_weather"));
-        assert!(mentions("forget_weather, get_weather", "get_weather"));
+    fn a_name_is_a_word_of_its_own_and_may_bring_arguments() {
+        let mentions = |text| mentioned(text, "get_weather");
+        assert_eq!(mentions("please use get_weather."), [None]);
+        assert!(mentions("please use get_weather_now").is_empty());
+        assert_eq!(mentions("forget_weather, get_weather"), [None]);
+        let two = r#"get_weather({"city": "Köln", "x": "}"}) and get_weather : {}, not get_weather [1]"#;
+        assert_eq!(mentions(two), [Some(r#"{"city": "Köln", "x": "}"}"#), Some("{}"), None]);
     }
 }

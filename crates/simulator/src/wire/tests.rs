@@ -8,7 +8,7 @@ fn piece(text: &'static str, tokens: u64) -> Piece {
 
 fn words(said: &[&'static str]) -> Choice {
     let content = said.iter().map(|text| piece(text, 1)).collect();
-    Choice { thinking: Vec::new(), content, tool_calls: Vec::new(), finish: "stop", stopped: None, seed: 3 }
+    Choice { content, finish: "stop", seed: 3, ..Choice::default() }
 }
 
 fn calls() -> Choice {
@@ -18,26 +18,27 @@ fn calls() -> Choice {
         name_tokens: 2,
         arguments: vec![piece("{\"a\":", 3), piece(" \"b\"}", 2)],
     };
-    Choice {
-        thinking: Vec::new(),
-        stopped: None,
-        content: Vec::new(),
-        tool_calls: vec![call("1", "f"), call("2", "g")],
-        finish: "tool_calls",
-        seed: 3,
-    }
+    let tool_calls = vec![call("1", "f"), call("2", "g")];
+    Choice { tool_calls, finish: "tool_calls", seed: 3, ..Choice::default() }
 }
 
 fn answer(choices: Vec<Choice>) -> Answer {
     let completion_tokens = choices.iter().map(Choice::tokens).sum();
-    Answer { choices, prompt_tokens: 7, completion_tokens, reasoning_tokens: 0 }
+    Answer { choices, prompt_tokens: 7, completion_tokens, ..Answer::default() }
 }
 
-const HEAD: Head<'static> =
-    Head { id: "chatcmpl-1", created: 5, model: "a \"model\"", service_tier: "default" };
+fn head() -> Head {
+    Head {
+        id: "chatcmpl-1".into(),
+        created: 5,
+        model: "a \"model\"".into(),
+        service_tier: "default",
+        aloud: false,
+    }
+}
 
 fn events(answer: &Answer, logprobs: Logprobs, usage: bool) -> Vec<String> {
-    let chunks = Chunks::new(&HEAD, logprobs, usage);
+    let chunks = Chunks::new(&head(), logprobs, usage);
     let write = |(_, event)| String::from_utf8(chunks.write(answer, event).0.to_vec()).unwrap();
     script(answer, usage).into_iter().map(write).collect()
 }
@@ -55,7 +56,7 @@ fn parsed(events: &[String]) -> Vec<Value> {
 #[test]
 fn a_whole_answer_has_every_field() {
     let answer = answer(vec![words(&["Say", " \"hi\"", "\n."]), calls()]);
-    let json: Value = serde_json::from_slice(&plain(&HEAD, &answer, None, true, u64::MAX).bytes).unwrap();
+    let json: Value = serde_json::from_slice(&plain(&head(), &answer, None, true, u64::MAX).bytes).unwrap();
     assert_eq!(json["object"], "chat.completion");
     assert_eq!(json["model"], "a \"model\"");
     assert!(json["system_fingerprint"].as_str().unwrap().starts_with("fp_"));
@@ -72,7 +73,8 @@ fn a_whole_answer_has_every_field() {
     assert_eq!(json["usage"]["completion_tokens"], 3 + 14);
     assert_eq!(json["usage"]["total_tokens"], 7 + 3 + 14);
     assert_eq!(json["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
-    let without: Value = serde_json::from_slice(&plain(&HEAD, &answer, None, false, u64::MAX).bytes).unwrap();
+    let without: Value =
+        serde_json::from_slice(&plain(&head(), &answer, None, false, u64::MAX).bytes).unwrap();
     assert!(without.get("usage").is_none());
 }
 
@@ -80,12 +82,12 @@ fn a_whole_answer_has_every_field() {
 fn a_cut_is_found_to_the_token() {
     let answer = answer(vec![words(&["One", " two", " three"])]);
     for (after, end, tokens) in [(0, r#""content":"#, 0), (2, "One two", 2), (3, "One two three", 3)] {
-        let plain = plain(&HEAD, &answer, None, true, after);
+        let plain = plain(&head(), &answer, None, true, after);
         let before = String::from_utf8(plain.bytes[..plain.cut_at.unwrap()].to_vec()).unwrap();
         assert!(before.ends_with(end), "{before}");
         assert_eq!(plain.cut_tokens, tokens);
     }
-    assert!(plain(&HEAD, &answer, None, true, 4).cut_at.is_none());
+    assert!(plain(&head(), &answer, None, true, 4).cut_at.is_none());
 }
 
 #[test]
@@ -150,7 +152,8 @@ fn tool_calls_follow_the_rules_of_deltas() {
 #[test]
 fn log_probabilities_have_a_token_each_and_fall() {
     let answer = answer(vec![words(&["One", " two"])]);
-    let json: Value = serde_json::from_slice(&plain(&HEAD, &answer, Some(3), true, u64::MAX).bytes).unwrap();
+    let json: Value =
+        serde_json::from_slice(&plain(&head(), &answer, Some(3), true, u64::MAX).bytes).unwrap();
     let tokens = json["choices"][0]["logprobs"]["content"].as_array().unwrap();
     assert_eq!(tokens.len(), 2);
     let top = tokens[1]["top_logprobs"].as_array().unwrap();
