@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest
 import urllib.error
 import urllib.request
 
@@ -84,6 +85,12 @@ class House:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.loads(error.read())
+
+    def needs(self, path):
+        """Skips the test when this house answers that the path is not there yet."""
+        status, answer = self.call("POST", path, {})
+        if status in (404, 501):
+            raise unittest.SkipTest(f"{path} is not there yet: {answer}")
 
     def limited_key(self, requests_per_minute):
         """A key of a new tenant that may make so many requests a minute."""
