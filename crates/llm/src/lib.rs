@@ -14,6 +14,7 @@ mod members;
 pub mod openai;
 pub mod prices;
 pub mod platform;
+pub mod schema;
 pub mod sse;
 mod tap;
 #[cfg(test)]

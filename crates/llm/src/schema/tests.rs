@@ -1,0 +1,196 @@
+//! What becomes of schemas, and of answers.
+
+use serde_json::{Value, json, value::to_raw_value};
+
+use super::{Check, Compiled, Flavor, Invalid, compile};
+use crate::canonical::Format;
+
+fn compiled(schema: &Value, flavor: Flavor) -> (Value, bool, bool) {
+    let Compiled { schema, altered, supported } = compile(&to_raw_value(schema).unwrap(), flavor);
+    (serde_json::from_str(schema.get()).unwrap(), altered, supported)
+}
+
+const ALL: [Flavor; 7] = [
+    Flavor::OpenAi,
+    Flavor::Anthropic,
+    Flavor::Gemini,
+    Flavor::GeminiOpenApi,
+    Flavor::Mistral,
+    Flavor::Ollama,
+    Flavor::Bedrock,
+];
+
+#[test]
+fn what_every_provider_takes_stays_the_bytes_it_was() {
+    let text = r#"{"type":"object",  "properties":{"z":{"type":"string","enum":["b","a"]},"a":{"type":"array","items":{"type":"boolean"}}},"required":["z","a"],"additionalProperties":false}"#;
+    let raw = serde_json::value::RawValue::from_string(text.to_owned()).unwrap();
+    for flavor in ALL.into_iter().filter(|f| *f != Flavor::GeminiOpenApi) {
+        let Compiled { schema, altered, supported } = compile(&raw, flavor);
+        assert_eq!((schema.get(), altered, supported), (text, false, true), "{flavor:?}");
+    }
+}
+
+#[test]
+fn order_of_members_is_kept() {
+    let text = r#"{"type":"object","properties":{"z":{"type":"string"},"a":{"type":"string"}}}"#;
+    let raw = serde_json::value::RawValue::from_string(text.to_owned()).unwrap();
+    let got = compile(&raw, Flavor::Anthropic).schema;
+    assert!(got.get().find("\"z\"").unwrap() < got.get().find("\"a\"").unwrap(), "{got}");
+}
+
+#[test]
+fn each_provider_gets_what_it_takes() {
+    let loose = json!({"$schema": "x", "type": "object", "required": ["a"], "properties": {
+        "a": {"type": "string", "minLength": 3, "description": "A."}, "n": {"type": "integer", "minimum": 1}}});
+    for (flavor, schema, expected, altered, supported) in [
+        (
+            Flavor::OpenAi,
+            &loose,
+            json!({"type": "object", "required": ["a", "n"], "additionalProperties": false, "properties": {
+                "a": {"type": "string", "description": "A.\n\n{minLength: 3}"}, "n": {"type": ["integer", "null"], "minimum": 1}}}),
+            true,
+            true,
+        ),
+        (
+            Flavor::Anthropic,
+            &loose,
+            json!({"type": "object", "required": ["a"], "additionalProperties": false, "properties": {
+                "a": {"type": "string", "description": "A.\n\n{minLength: 3}"},
+                "n": {"type": "integer", "description": "{minimum: 1}"}}}),
+            true,
+            true,
+        ),
+        (
+            Flavor::GeminiOpenApi,
+            &loose,
+            json!({"type": "OBJECT", "required": ["a"], "properties": {
+                "a": {"type": "STRING", "minLength": 3, "description": "A."}, "n": {"type": "INTEGER", "minimum": 1}}}),
+            false,
+            true,
+        ),
+        // Closed objects mean less, not other: nothing is lost.
+        (
+            Flavor::Anthropic,
+            &json!({"type": "object", "properties": {"a": {"type": "null"}}}),
+            json!({"type": "object", "properties": {"a": {"type": "null"}}, "additionalProperties": false}),
+            false,
+            true,
+        ),
+        (
+            Flavor::OpenAi,
+            &json!({"type": "array", "items": {"type": "string"}}),
+            json!({"type": "object", "properties": {"value": {"type": "array", "items": {"type": "string"}}},
+                "required": ["value"], "additionalProperties": false}),
+            true,
+            true,
+        ),
+        (
+            Flavor::GeminiOpenApi,
+            &json!({"type": "object", "additionalProperties": false, "properties": {
+                "e": {"$ref": "#/$defs/E"}, "o": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                "c": {"const": "x"}, "t": {"type": ["string", "null"]}, "i": {"type": "integer", "enum": [1, 2]}},
+                "$defs": {"E": {"enum": ["a", "b"]}}}),
+            json!({"type": "OBJECT", "properties": {
+                "e": {"type": "STRING", "enum": ["a", "b"]}, "o": {"nullable": true, "type": "STRING"},
+                "c": {"type": "STRING", "enum": ["x"]}, "t": {"type": "STRING", "nullable": true},
+                "i": {"type": "INTEGER", "description": "{enum: [1,2]}"}}}),
+            true,
+            true,
+        ),
+        (
+            Flavor::Gemini,
+            &json!({"type": "object", "properties": {"c": {"const": 1}, "p": {"type": "string", "pattern": "^a$"}}}),
+            json!({"type": "object", "properties": {"c": {"enum": [1]},
+                "p": {"type": "string", "description": "{pattern: \"^a$\"}"}}}),
+            true,
+            true,
+        ),
+        (
+            Flavor::Ollama,
+            &json!({"type": "array", "uniqueItems": true, "items": {"type": "string"}}),
+            json!({"type": "array", "items": {"type": "string"}, "description": "{uniqueItems: true}"}),
+            true,
+            true,
+        ),
+        (
+            Flavor::OpenAi,
+            &json!({"allOf": [{"$ref": "#/$defs/B"}, {"properties": {"x": {"type": "string"}}, "required": ["x"]}],
+                "$defs": {"B": {"type": "object", "properties": {"b": {"type": "string"}}, "required": ["b"]}}}),
+            json!({"type": "object", "properties": {"b": {"type": "string"}, "x": {"type": "string"}},
+                "required": ["b", "x"], "additionalProperties": false, "$defs": {"B": {"type": "object",
+                    "properties": {"b": {"type": "string"}}, "required": ["b"], "additionalProperties": false}}}),
+            false,
+            true,
+        ),
+    ] {
+        assert_eq!(compiled(schema, flavor), (expected, altered, supported), "{flavor:?} {schema}");
+    }
+}
+
+#[test]
+fn what_a_provider_can_t_enforce_is_known() {
+    let map = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    let tree = json!({"$ref": "#/$defs/N", "$defs": {"N": {"type": "object", "required": ["next"],
+        "properties": {"next": {"anyOf": [{"$ref": "#/$defs/N"}, {"type": "null"}]}}}}});
+    let supported = |schema: &Value, flavor| compiled(schema, flavor).2;
+    assert!(!supported(&map, Flavor::OpenAi) && !supported(&map, Flavor::Anthropic));
+    assert!(supported(&map, Flavor::Gemini) && supported(&map, Flavor::Ollama));
+    assert!(supported(&tree, Flavor::OpenAi) && supported(&tree, Flavor::Ollama));
+    assert!(!supported(&tree, Flavor::Anthropic) && !supported(&tree, Flavor::GeminiOpenApi));
+    let far = json!({"type": "object", "properties": {"x": {"$ref": "https://evil/x.json"}}});
+    assert!(ALL[..4].iter().all(|f| !supported(&far, *f)));
+}
+
+#[test]
+fn no_schema_takes_long_or_overflows() {
+    // Each definition twice the last: exponential when followed.
+    let mut definitions = serde_json::Map::new();
+    for n in 0..40 {
+        let next = json!({"$ref": format!("#/$defs/d{}", n + 1)});
+        definitions.insert(format!("d{n}"), json!({"type": "object", "properties": {"a": next, "b": next}}));
+    }
+    definitions.insert("d40".to_owned(), json!({"type": "string"}));
+    let bomb = json!({"$ref": "#/$defs/d0", "$defs": definitions});
+    let around = json!({"allOf": [{"$ref": "#"}]});
+    let deep = (0..100).fold(json!({"type": "string"}), |inner, _| json!({"type": "array", "items": inner}));
+    let odd = json!({"properties": 3, "items": [1, {"$ref": 4}], "anyOf": {}, "required": "x", "enum": 1, "type": {}});
+    for schema in [bomb, around, deep, odd, json!(true), json!([]), json!("x")] {
+        for flavor in ALL {
+            compiled(&schema, flavor);
+        }
+    }
+}
+
+fn check(schema: &Value) -> Check {
+    Check::new(&Format::Schema { name: None, schema: to_raw_value(schema).unwrap(), strict: None })
+}
+
+#[test]
+fn answers_are_held_against_the_original() {
+    let schema = json!({"type": "object", "required": ["a"], "properties": {
+        "a": {"type": "string", "minLength": 3}, "n": {"type": "integer"}, "o": {"type": ["string", "null"]},
+        "deep": {"type": "array", "items": {"$ref": "#/$defs/D"}}},
+        "$defs": {"D": {"type": "object", "properties": {"x": {"type": "string"}}}}});
+    let check = check(&schema);
+    assert_eq!(check.answer(r#" {"a":"abc"} "#), Ok(None));
+    assert_eq!(check.answer("```json\n{\"a\":\"abc\"}\n```"), Ok(Some(r#"{"a":"abc"}"#.to_owned())));
+    assert_eq!(
+        check.answer(r#"{"n":null,"a":"abc","o":null,"deep":[{"x":null}]}"#),
+        Ok(Some(r#"{"a":"abc","o":null,"deep":[{}]}"#.to_owned()))
+    );
+    let Err(Invalid(errors)) = check.answer(r#"{"a":"ab","n":"x"}"#) else { panic!("it fits") };
+    assert_eq!(errors.len(), 2);
+    assert!(errors.iter().any(|e| e.starts_with("at `/a`:")), "{errors:?}");
+    assert!(check.answer("Sure! Here it is:").is_err());
+}
+
+#[test]
+fn a_wrapped_root_is_unwrapped_and_nothing_is_fetched() {
+    let list = check(&json!({"type": "array", "items": {"type": "string"}}));
+    assert_eq!(list.answer(r#"{"value":["a"]}"#), Ok(Some(r#"["a"]"#.to_owned())));
+    assert!(list.answer(r#"{"value":[1]}"#).is_err());
+    assert_eq!(check(&json!({"$ref": "https://example.invalid/x.json"})).answer("1"), Ok(None));
+    assert_eq!(check(&json!({"type": 7})).answer("1"), Ok(None));
+    let object = Check::new(&Format::Json);
+    assert!(object.answer("[]").is_err() && object.answer("{}").is_ok());
+}
