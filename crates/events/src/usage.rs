@@ -12,6 +12,8 @@ use crate::{
 
 /// No event has more tokens, or lasts more microseconds (twelve days): 500 of them cannot overflow a sum.
 const ABSURD: u64 = 1 << 40;
+/// No call costs ten million dollars: 500 of them cannot overflow a sum.
+const ABSURD_COST: i64 = 10_000_000 * 1_000_000_000;
 /// 2020 and 2100: times outside are a broken clock's.
 const TIMES_MS: std::ops::Range<i64> = 1_577_836_800_000..4_102_444_800_000;
 const HOUR_MS: i64 = 3_600_000;
@@ -43,6 +45,8 @@ pub struct Usage {
     pub hour_ms: i64,
     pub outcome: proto::Outcome,
     pub tokens: Tokens,
+    /// `None`: nobody knows.
+    pub cost_nano_usd: Option<i64>,
 }
 
 /// Inclusive counts.
@@ -52,6 +56,7 @@ pub struct Tokens {
     pub output: i64,
     pub cache_read: i64,
     pub reasoning: i64,
+    pub cache_write: i64,
 }
 
 impl Usage {
@@ -78,7 +83,10 @@ impl UsageEvent {
 fn attempt(received: &Received) -> Result<Usage, String> {
     let event = proto::AttemptClosed::decode(received.payload.clone()).map_err(|e| e.to_string())?;
     same_id(received, "attempt_id", &event.attempt_id)?;
-    usage(received, event.caller.as_ref(), event.model, event.closed_at_ms, event.outcome, event.tokens)
+    let cost = event.cost_nano_usd.map(cost).transpose()?;
+    let usage =
+        usage(received, event.caller.as_ref(), event.model, event.closed_at_ms, event.outcome, event.tokens)?;
+    Ok(Usage { cost_nano_usd: cost, ..usage })
 }
 
 fn request(received: &Received) -> Result<UsageEvent, String> {
@@ -89,14 +97,17 @@ fn request(received: &Received) -> Result<UsageEvent, String> {
     Ok(UsageEvent::Request {
         first_token_us: micros("first_token_us", event.first_token_us)?,
         total_us: micros("total_us", event.total_us)?,
-        usage: usage(
-            received,
-            event.caller.as_ref(),
-            model,
-            event.finished_at_ms,
-            event.outcome,
-            event.tokens,
-        )?,
+        usage: Usage {
+            cost_nano_usd: event.cost_nano_usd.map(cost).transpose()?,
+            ..usage(
+                received,
+                event.caller.as_ref(),
+                model,
+                event.finished_at_ms,
+                event.outcome,
+                event.tokens,
+            )?
+        },
     })
 }
 
@@ -139,7 +150,9 @@ fn usage(
             output: number("tokens.output", tokens.output)?,
             cache_read: number("tokens.cache_read", tokens.cache_read)?,
             reasoning: number("tokens.reasoning", tokens.reasoning)?,
+            cache_write: number("tokens.cache_write", tokens.cache_write)?,
         },
+        cost_nano_usd: None,
     })
 }
 
@@ -148,6 +161,13 @@ fn same_id(received: &Received, field: &str, text: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("{field} is not the id the event was published with"))
+    }
+}
+
+fn cost(nano_usd: u64) -> Result<i64, String> {
+    match i64::try_from(nano_usd) {
+        Ok(nano_usd) if nano_usd < ABSURD_COST => Ok(nano_usd),
+        _ => Err(format!("cost_nano_usd is {nano_usd}, which is absurd")),
     }
 }
 
@@ -216,7 +236,8 @@ mod tests {
     #[test]
     fn nonsense_is_refused_with_its_reason() {
         type Spoil = fn(&mut proto::RequestFinished);
-        let cases: [(&str, Spoil); 6] = [
+        let cases: [(&str, Spoil); 7] = [
+            ("cost_nano_usd", |e| e.cost_nano_usd = Some(u64::MAX)),
             ("caller.key_id", |e| e.caller.as_mut().unwrap().key_id = "k".into()),
             ("caller.user_id", |e| e.caller.as_mut().unwrap().user_id = "u".into()),
             ("clock", |e| e.finished_at_ms = 0),

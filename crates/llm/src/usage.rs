@@ -1,5 +1,7 @@
 //! Token counts of one call, the same whoever counted.
 
+use crate::prices::Tier;
+
 /// More tokens than this in one call are not believed.
 const ABSURD: u64 = 1 << 32;
 
@@ -19,6 +21,8 @@ pub struct Usage {
     pub input_audio_tokens: u64,
     pub input_image_tokens: u64,
     pub output_audio_tokens: u64,
+    /// The service that was given, which has its own price.
+    pub tier: Tier,
 }
 
 impl Usage {

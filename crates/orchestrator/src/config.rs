@@ -42,6 +42,8 @@ pub struct Config {
     pub durability: Durability,
     /// Whether providers are sent the `traceparent` of their attempt: a random id, and nothing of the caller's.
     pub send_traceparent: bool,
+    /// A file of prices, in the form of `crates/llm/data/prices.toml`: a model that has rows in it is priced by these.
+    pub prices_file: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -65,6 +67,7 @@ impl Default for Config {
             spool_dir: PathBuf::from("spool"),
             durability: Durability::Process,
             send_traceparent: true,
+            prices_file: None,
         }
     }
 }
@@ -102,6 +105,9 @@ pub struct ProviderConfig {
     /// What it serves; empty: ask its `/models`.
     #[serde(default)]
     pub models: Vec<String>,
+    /// The `vendor` of the prices that hold for it; else known by its address, else its own name.
+    #[serde(default)]
+    pub prices: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +128,8 @@ pub struct Endpoint {
     pub api_key: Option<SecretString>,
     pub dialect: ProviderDialect,
     pub models: Vec<String>,
+    /// The vendor whose prices hold for it.
+    pub prices: String,
 }
 
 impl Config {
@@ -191,12 +199,25 @@ fn endpoint(name: String, provider: ProviderConfig) -> Result<Endpoint, ConfigEr
         return Err(ConfigError::BaseUrl { name });
     }
     Ok(Endpoint {
+        prices: provider.prices.unwrap_or_else(|| vendor(&url, &name).to_owned()),
         name,
         base_url: url,
         api_key: provider.api_key,
         dialect: provider.dialect,
         models: provider.models,
     })
+}
+
+/// Whose prices hold where a provider's address is a vendor's own. Others, clouds too, have prices of their own.
+fn vendor<'a>(url: &http::Uri, name: &'a str) -> &'a str {
+    match url.host().unwrap_or_default() {
+        "api.openai.com" => "openai",
+        "api.anthropic.com" => "anthropic",
+        "generativelanguage.googleapis.com" => "google",
+        "api.mistral.ai" => "mistral",
+        host if host.starts_with("bedrock-runtime.") && host.ends_with(".amazonaws.com") => "bedrock",
+        _ => name,
+    }
 }
 
 #[cfg(test)]

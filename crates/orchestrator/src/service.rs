@@ -1,6 +1,6 @@
 //! Puts the orchestrator together.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
 use tonic::service::Routes;
@@ -8,6 +8,7 @@ use weir_error::Error;
 use weir_events::{Bus, Spool, SpoolConfig};
 use weir_llm::{
     auth::Auth,
+    prices::Prices,
     upstream::{Upstream, UpstreamConfig},
 };
 use weir_proto::{chat::chat_server::ChatServer, router::router_client::RouterClient};
@@ -18,7 +19,7 @@ use weir_types::Clock;
 
 use crate::{
     Config,
-    app::{self, Catalog, Chat, Meter, recover},
+    app::{self, Catalog, Chat, Meter, Pricing, recover},
     config::{Endpoint, ProviderDialect},
     grpc::Handler,
     metrics::Metrics,
@@ -63,6 +64,7 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
         .map_err(Error::internal)?;
         endpoints.push((endpoint, upstream));
     }
+    let vendors = endpoints.iter().map(|(e, _)| (e.name.clone(), e.prices.clone())).collect();
     let spool_config = SpoolConfig { durability: config.durability, ..SpoolConfig::default() };
     let (spool, open) =
         Spool::open(&config.spool_dir, spool_config, deps.bus.metrics().clone()).map_err(Error::internal)?;
@@ -71,6 +73,7 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
         clock: deps.clock,
         metrics: Metrics::new(&deps.metrics),
         send_traceparent: config.send_traceparent,
+        pricing: Pricing::new(prices(config)?, vendors),
     };
     recover(&meter, &open);
     let chat = Chat {
@@ -81,6 +84,17 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
         fallback_model: config.fallback_model.clone(),
     };
     Ok(Service { chat, bus: deps.bus, models_ttl: config.models_ttl() })
+}
+
+/// The prices that come with Weir, and the operator's.
+fn prices(config: &Config) -> Result<Prices, Error> {
+    let wrong = |path: &Path, error: &dyn std::error::Error| {
+        let text = format!("orchestrator.prices_file: {}: {error}", path.display());
+        Error::internal(std::io::Error::other(text))
+    };
+    let Some(path) = &config.prices_file else { return Prices::built_in().map_err(Error::internal) };
+    let own = std::fs::read_to_string(path).map_err(|e| wrong(path, &e))?;
+    Prices::with(Some(&own)).map_err(|e| wrong(path, &e))
 }
 
 /// How a provider's dialect carries its key: a bearer token, or a header of its own.

@@ -28,6 +28,18 @@ use weir_types::{KeyId, Principal, RequestContext, SystemClock, TenantId, scope}
 
 use crate::{Config, Deps, ProviderConfig, ProviderDialect, build};
 
+mod costs;
+
+/// What the provider `priced` asks for its one model.
+const PRICES: &str = r#"
+[[price]]
+vendor = "priced"
+models = ["m"]
+from = "2026-01-01"
+usd_per_million = { input = "1", output = "4" }
+source = "https://example.com/prices"
+reviewed = "2026-11-21"
+"#;
 const PATIENCE: Duration = Duration::from_secs(20);
 const CHUNK: &str = r#"data: {"id":"x","choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}],"usage":null}"#;
 const LAST: &str =
@@ -115,6 +127,8 @@ impl House {
     async fn listing(providers: &[(&str, SocketAddr)], router: Transport, models: &[&str]) -> Self {
         let nats = Nats::start().await.unwrap();
         let spool = tempfile::tempdir().unwrap();
+        let prices = spool.path().join("prices.toml");
+        std::fs::write(&prices, PRICES).unwrap();
         let provider = |name: &str, address: &SocketAddr| ProviderConfig {
             base_url: format!("http://{address}/v1"),
             api_key: Some("sk-own".into()),
@@ -124,6 +138,7 @@ impl House {
                 ProviderDialect::OpenAi
             },
             models: models.iter().map(|m| (*m).to_owned()).collect(),
+            ..ProviderConfig::default()
         };
         let config = Config {
             providers: providers
@@ -132,6 +147,7 @@ impl House {
                 .collect::<BTreeMap<_, _>>(),
             spool_dir: spool.path().join("spool"),
             fallback_model: Some("m".to_owned()),
+            prices_file: Some(prices),
             ..Config::default()
         };
         let (metrics, tasks) = (Metrics::new(), Tasks::new());

@@ -223,7 +223,7 @@ impl Chat for Relay {
         });
         let frames = stream::iter([frame(Frame::Head(head))])
             .chain(data)
-            .chain(stream::iter([frame(Frame::End(End { usage: None }))]));
+            .chain(stream::iter([frame(Frame::End(End { usage: None, cost_nano_usd: None }))]));
         Ok(tonic::Response::new(Box::pin(frames)))
     }
 }

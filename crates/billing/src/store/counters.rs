@@ -9,19 +9,21 @@ use weir_events::usage::{Usage, UsageEvent};
 use weir_proto::events::Outcome;
 use weir_types::TenantId;
 
-const COLUMNS: usize = 15;
+const COLUMNS: usize = 19;
 
 const ADD: &str = "\
 INSERT INTO billing.usage_counters AS c (
     tenant_id, hour, user_id, key_id, model,
     requests, errors, input_tokens, output_tokens, cache_read_tokens, reasoning_tokens,
     attempts, attempts_failed, attempts_cut, attempts_cancelled, attempts_interrupted,
-    provider_input_tokens, provider_output_tokens, provider_cache_read_tokens, provider_reasoning_tokens)
-SELECT $1, to_timestamp(hour_ms / 1000), user_id, key_id, model, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o
+    provider_input_tokens, provider_output_tokens, provider_cache_read_tokens, provider_reasoning_tokens,
+    cache_write_tokens, provider_cache_write_tokens, provider_cost_nano_usd, attempts_unpriced)
+SELECT $1, to_timestamp(hour_ms / 1000), user_id, key_id, model, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s
 FROM unnest($2::bigint[], $3::uuid[], $4::uuid[], $5::text[],
     $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
-    $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[])
-    AS u (hour_ms, user_id, key_id, model, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o)
+    $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[],
+    $22::bigint[], $23::bigint[], $24::bigint[])
+    AS u (hour_ms, user_id, key_id, model, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s)
 ON CONFLICT (tenant_id, hour, user_id, key_id, model) DO UPDATE SET
     requests = c.requests + excluded.requests,
     errors = c.errors + excluded.errors,
@@ -37,7 +39,11 @@ ON CONFLICT (tenant_id, hour, user_id, key_id, model) DO UPDATE SET
     provider_input_tokens = c.provider_input_tokens + excluded.provider_input_tokens,
     provider_output_tokens = c.provider_output_tokens + excluded.provider_output_tokens,
     provider_cache_read_tokens = c.provider_cache_read_tokens + excluded.provider_cache_read_tokens,
-    provider_reasoning_tokens = c.provider_reasoning_tokens + excluded.provider_reasoning_tokens";
+    provider_reasoning_tokens = c.provider_reasoning_tokens + excluded.provider_reasoning_tokens,
+    cache_write_tokens = c.cache_write_tokens + excluded.cache_write_tokens,
+    provider_cache_write_tokens = c.provider_cache_write_tokens + excluded.provider_cache_write_tokens,
+    provider_cost_nano_usd = c.provider_cost_nano_usd + excluded.provider_cost_nano_usd,
+    attempts_unpriced = c.attempts_unpriced + excluded.attempts_unpriced";
 
 /// A row's key but for the tenant. Ordered, so that everyone locks rows in the same order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +103,11 @@ fn sum_up<'a>(events: &[&'a UsageEvent]) -> BTreeMap<RowKey<'a>, Sums> {
 
 fn request(usage: &Usage) -> Sums {
     let t = usage.tokens;
-    [1, i64::from(usage.is_error()), t.input, t.output, t.cache_read, t.reasoning, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    let errors = i64::from(usage.is_error());
+    let mut sums = [0; COLUMNS];
+    sums[..6].copy_from_slice(&[1, errors, t.input, t.output, t.cache_read, t.reasoning]);
+    sums[15] = t.cache_write;
+    sums
 }
 
 fn attempt(usage: &Usage) -> Sums {
@@ -119,5 +129,9 @@ fn attempt(usage: &Usage) -> Sums {
         t.output,
         t.cache_read,
         t.reasoning,
+        0,
+        t.cache_write,
+        usage.cost_nano_usd.unwrap_or(0),
+        i64::from(usage.cost_nano_usd.is_none()),
     ]
 }

@@ -21,7 +21,10 @@ fn sql(whose: Whose) -> String {
              model, (extract(epoch FROM hour) * 1000)::bigint AS hour_ms, \
              sum(requests)::bigint AS requests, sum(errors)::bigint AS errors, \
              sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens, \
-             sum(cache_read_tokens)::bigint AS cache_read_tokens, sum(reasoning_tokens)::bigint AS reasoning_tokens \
+             sum(cache_read_tokens)::bigint AS cache_read_tokens, sum(reasoning_tokens)::bigint AS reasoning_tokens, \
+             sum(cache_write_tokens)::bigint AS cache_write_tokens, \
+             sum(provider_cost_nano_usd)::bigint AS provider_cost_nano_usd, \
+             sum(attempts_unpriced)::bigint AS attempts_unpriced \
          FROM billing.usage_counters \
          WHERE hour >= to_timestamp($1::double precision / 1000) AND hour < to_timestamp($2::double precision / 1000) {filter} \
          GROUP BY GROUPING SETS ((), (model), (hour)) \
@@ -76,5 +79,8 @@ fn totals(row: &PgRow) -> Result<Totals, sqlx::Error> {
         output_tokens: sum("output_tokens")?,
         cache_read_tokens: sum("cache_read_tokens")?,
         reasoning_tokens: sum("reasoning_tokens")?,
+        cache_write_tokens: sum("cache_write_tokens")?,
+        provider_cost_nano_usd: row.try_get::<Option<i64>, _>("provider_cost_nano_usd")?.unwrap_or(0),
+        unpriced_calls: sum("attempts_unpriced")?,
     })
 }

@@ -166,6 +166,7 @@ impl Someone {
             outcome: outcome.into(),
             tokens: Some(Tokens { input: 11, output: 6, cache_read: 3, reasoning: 2, ..Default::default() }),
             closed_at_ms: NOW,
+            cost_nano_usd: Some(0),
             ..AttemptClosed::default()
         }
     }
@@ -188,5 +189,6 @@ pub(crate) fn successes(n: u64) -> Totals {
         output_tokens: 5 * n,
         cache_read_tokens: 2 * n,
         reasoning_tokens: n,
+        ..Totals::default()
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Instant};
 use futures_util::{StreamExt as _, stream};
 use sqlx::{Connection as _, PgConnection, Row as _};
 use weir_events::{Event, USAGE};
-use weir_proto::events::Outcome;
+use weir_proto::events::{AttemptClosed, Outcome, RequestFinished, Tokens};
 
 use crate::house::{House, NOW, Someone, successes};
 
@@ -44,6 +44,24 @@ async fn requests_are_the_charge_and_attempts_the_cost() {
     for (column, value) in expected {
         assert_eq!(row.get::<i64, _>(column), value, "{column}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn costs_add_up_and_unknown_ones_are_told() {
+    let house = House::new().await;
+    let someone = Someone::new();
+    for cost in [Some(1_500), Some(2_000_000_000), None] {
+        let tokens = Some(Tokens { input: 10, cache_write: 4, ..Tokens::default() });
+        let closed = AttemptClosed { cost_nano_usd: cost, tokens, ..someone.closed(Outcome::Succeeded, "m") };
+        house.publish(&Event::attempt_closed(&closed).unwrap()).await;
+        let finished =
+            RequestFinished { cost_nano_usd: cost, tokens, ..someone.finished(Outcome::Succeeded, "m", NOW) };
+        house.publish(&Event::request_finished(&finished).unwrap()).await;
+    }
+    house.settled().await;
+    let totals = house.totals(someone.tenant).await;
+    assert_eq!((totals.provider_cost_nano_usd, totals.unpriced_calls), (2_000_001_500, 1));
+    assert_eq!((totals.requests, totals.cache_write_tokens), (3, 12));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,26 +4,34 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use weir_access::Permit;
 use weir_error::{Code, Error};
+use weir_llm::prices;
 use weir_proto::chat::{Head, Usage, complete_frame::Frame};
 
 use super::{Frames, Held};
 use crate::{edge::Answer, reply};
 
 const PROVIDER: HeaderName = HeaderName::from_static("x-weir-provider");
+/// In US dollars.
+const COST: HeaderName = HeaderName::from_static("x-weir-cost-usd");
 const MODEL: HeaderName = HeaderName::from_static("x-weir-model");
 
 /// Collects the answer, settles, and only then says where the tenant stands.
 pub(super) async fn whole(head: &Head, mut frames: Frames, mut held: Held, max: usize) -> Answer {
     let mut body = Collected::default();
+    let mut cost = None;
     while let Some(frame) = frames.message().await? {
         match frame.frame {
             Some(Frame::Data(data)) => body.push(data.bytes, max)?,
-            Some(Frame::End(end)) => settle(&mut held.permit, end.usage),
+            Some(Frame::End(end)) => {
+                settle(&mut held.permit, end.usage);
+                cost = end.cost_nano_usd;
+            }
             Some(Frame::Head(_)) | None => {}
         }
     }
     let mut response = reply::bytes(status(head), content_type(head, reply::JSON), body.into_bytes());
     head_headers(head, response.headers_mut());
+    cost_header(response.headers_mut(), cost);
     reply::rate_headers(response.headers_mut(), &held.permit.headers());
     Ok(response)
 }
@@ -97,6 +105,14 @@ pub(super) fn head_headers(head: &Head, headers: &mut HeaderMap) {
         {
             headers.insert(name, value);
         }
+    }
+}
+
+/// What the answer cost; nothing where that is not known.
+pub(crate) fn cost_header(headers: &mut HeaderMap, cost_nano_usd: Option<u64>) {
+    let cost = cost_nano_usd.and_then(|cost| HeaderValue::from_str(&prices::usd(cost)).ok());
+    if let Some(cost) = cost {
+        headers.insert(COST, cost);
     }
 }
 

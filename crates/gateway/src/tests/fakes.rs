@@ -129,7 +129,7 @@ fn data(bytes: &'static str) -> Frame {
 
 fn end() -> Frame {
     let usage = chat::Usage { input_tokens: 10, output_tokens: 5, ..Default::default() };
-    frame(chat::complete_frame::Frame::End(chat::End { usage: Some(usage) }))
+    frame(chat::complete_frame::Frame::End(chat::End { usage: Some(usage), cost_nano_usd: Some(1_500) }))
 }
 
 pub(super) const EVENTS: [&str; 3] =

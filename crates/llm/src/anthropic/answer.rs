@@ -10,6 +10,7 @@ use crate::{
     Usage,
     canonical::{Answer, Choice, Content, Finish, Opaque, Part, ToolUse, Vendor},
     ids,
+    prices::Tier,
 };
 
 /// As Anthropic tells it: input without what came from or went into a cache.
@@ -27,6 +28,11 @@ pub(super) struct WireUsage {
     cache_creation: Option<CacheCreation>,
     #[serde(default)]
     output_tokens_details: Option<OutputDetails>,
+    #[serde(default)]
+    service_tier: Option<String>,
+    /// `fast` is a service of its own, with its own price.
+    #[serde(default)]
+    speed: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +56,7 @@ pub(super) struct Counted {
     cache_write_1h: u64,
     cache_read: u64,
     thinking: u64,
+    tier: Tier,
 }
 
 impl Counted {
@@ -61,6 +68,11 @@ impl Counted {
         self.cache_read = told.cache_read_input_tokens.unwrap_or(self.cache_read);
         self.cache_write_1h =
             told.cache_creation.map_or(self.cache_write_1h, |c| c.ephemeral_1h_input_tokens);
+        self.tier = match (told.speed.as_deref(), told.service_tier.as_deref()) {
+            (Some("fast"), _) => Tier::Fast,
+            (_, Some(tier)) => Tier::named(tier),
+            _ => self.tier,
+        };
         self.thinking = told.output_tokens_details.map_or(self.thinking, |d| d.thinking_tokens);
     }
 
@@ -74,6 +86,7 @@ impl Counted {
             cache_write_tokens: self.cache_write,
             cache_write_1h_tokens: self.cache_write_1h,
             reasoning_tokens: self.thinking,
+            tier: self.tier,
             ..Usage::default()
         };
         usage.believable()
@@ -288,7 +301,7 @@ pub(super) fn encode_answer(answer: &Answer, usage: Usage) -> Bytes {
 }
 
 /// A tool's arguments as the object that Anthropic wants. What isn't one (cut short, say) goes into one, as text.
-pub(super) fn object(arguments: &str) -> Cow<'_, RawValue> {
+pub(crate) fn object(arguments: &str) -> Cow<'_, RawValue> {
     let text = arguments.trim();
     match serde_json::from_str::<&RawValue>(text) {
         Ok(raw) if text.starts_with('{') => Cow::Borrowed(raw),

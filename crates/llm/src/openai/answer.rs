@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Usage, tokens::count_text};
+use crate::{Usage, prices::Tier, tokens::count_text};
 
 #[derive(Deserialize)]
 pub(super) struct WireUsage {
@@ -24,25 +24,34 @@ struct PromptDetails {
     cached_tokens: Option<u64>,
     #[serde(default)]
     cache_write_tokens: Option<u64>,
+    #[serde(default)]
+    audio_tokens: Option<u64>,
+    #[serde(default)]
+    image_tokens: Option<u64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct CompletionDetails {
     #[serde(default)]
     reasoning_tokens: Option<u64>,
+    #[serde(default)]
+    audio_tokens: Option<u64>,
 }
 
 impl WireUsage {
     /// `None` for numbers that can't be: they are counted here instead.
     pub(super) fn believable(self) -> Option<Usage> {
         let prompt = self.prompt_tokens_details.unwrap_or_default();
-        let reasoning = self.completion_tokens_details.and_then(|d| d.reasoning_tokens).unwrap_or_default();
+        let completion = self.completion_tokens_details.unwrap_or_default();
         let usage = Usage {
             input_tokens: self.prompt_tokens,
             output_tokens: self.completion_tokens,
             cache_read_tokens: prompt.cached_tokens.unwrap_or_default(),
             cache_write_tokens: prompt.cache_write_tokens.unwrap_or_default(),
-            reasoning_tokens: reasoning,
+            reasoning_tokens: completion.reasoning_tokens.unwrap_or_default(),
+            input_audio_tokens: prompt.audio_tokens.unwrap_or_default(),
+            input_image_tokens: prompt.image_tokens.unwrap_or_default(),
+            output_audio_tokens: completion.audio_tokens.unwrap_or_default(),
             ..Usage::default()
         };
         usage.believable()
@@ -138,10 +147,14 @@ impl Said<'_> {
 /// The provider's own numbers, when a whole answer carries them.
 pub(super) fn usage_of_answer(body: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct Answer<'a> {
         usage: Option<WireUsage>,
+        #[serde(borrow, default)]
+        service_tier: Option<Cow<'a, str>>,
     }
-    serde_json::from_slice::<Answer>(body).ok()?.usage.and_then(WireUsage::believable)
+    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
+    let tier = answer.service_tier.map_or(Tier::Standard, |tier| Tier::named(&tier));
+    answer.usage.and_then(WireUsage::believable).map(|usage| Usage { tier, ..usage })
 }
 
 /// Tokens of a whole answer's text, counted here.

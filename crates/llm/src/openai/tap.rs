@@ -13,15 +13,18 @@ use super::answer::{Said, WireUsage};
 use crate::{
     FrameKind, Usage,
     kept::{FIND_DELTA, Kept},
+    prices::Tier,
     sse,
 };
 
 const USAGE: &[u8] = b"\"usage\":";
+const TIER: &[u8] = b"\"service_tier\":";
 const FINISH: &[u8] = b"\"finish_reason\":";
 
 /// Searchers are prepared once: preparing one costs more than searching an event with it.
 struct Markers {
     usage: FinderRev<'static>,
+    tier: FinderRev<'static>,
     finish: Finder<'static>,
     /// Fields of a delta whose non-empty string is a piece of the answer.
     said: [Finder<'static>; 4],
@@ -30,6 +33,7 @@ struct Markers {
 
 static MARKERS: LazyLock<Markers> = LazyLock::new(|| Markers {
     usage: FinderRev::new(USAGE),
+    tier: FinderRev::new(TIER),
     finish: Finder::new(FINISH),
     said: [
         Finder::new(b"\"content\":"),
@@ -76,7 +80,8 @@ impl StreamTap {
         if let Some(usage) = usage.filter(|v| v.starts_with(b"{")) {
             let mut values = serde_json::Deserializer::from_slice(usage).into_iter::<WireUsage>();
             if let Some(Ok(usage)) = values.next() {
-                self.usage = usage.believable().or(self.usage);
+                let tier = tier(&data);
+                self.usage = usage.believable().map(|usage| Usage { tier, ..usage }).or(self.usage);
             }
         }
         let Some(at) = FIND_DELTA.find(&data) else { return self.without_delta(&data) };
@@ -153,6 +158,13 @@ fn says_something(deltas: &[u8]) -> bool {
         })
     };
     markers.said.iter().any(said) || markers.tool_calls.find(deltas).is_some()
+}
+
+/// The service that the chunk with the usage names.
+fn tier(data: &[u8]) -> Tier {
+    let named = MARKERS.tier.rfind(data).map(|at| value_at(data, at + TIER.len()));
+    let named = named.and_then(|value| value.strip_prefix(b"\"")?.split(|b| *b == b'"').next());
+    named.and_then(|name| std::str::from_utf8(name).ok()).map_or(Tier::Standard, Tier::named)
 }
 
 /// The value that begins here, or after some space.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde::Deserialize;
 
 use super::{
-    Row, Tier,
+    Models, Row, Tier,
     date::day_ms,
     rate::{Rate, Rates, decimal, rate},
 };
@@ -69,8 +69,6 @@ struct WrittenRates {
     input_image: Option<String>,
     reasoning: Option<String>,
 }
-
-type Models = HashMap<String, Vec<Arc<Row>>>;
 
 pub(super) fn load(text: &str) -> Result<HashMap<String, Models>, PriceError> {
     let file: File = toml::from_str(text).map_err(PriceError::Form)?;

@@ -7,6 +7,7 @@
 mod date;
 mod load;
 mod rate;
+mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use std::{collections::HashMap, sync::Arc};
 
 pub use load::PriceError;
 pub use rate::usd;
+pub use tell::tell;
 
 use serde::Deserialize;
 
@@ -104,9 +106,12 @@ struct Row {
     tiers: Vec<(Tier, u64)>,
 }
 
-/// Cheap to clone.
+/// Rows by the models' names, for each by its days.
+type Models = HashMap<String, Vec<Arc<Row>>>;
+
+/// By who bills. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Prices(Arc<HashMap<String, HashMap<String, Vec<Arc<Row>>>>>);
+pub struct Prices(Arc<HashMap<String, Models>>);
 
 impl Prices {
     /// The rows that come with Weir.
@@ -134,13 +139,13 @@ impl Prices {
 
     /// What a call cost, by who bills it. `None` when any part of it has no known price.
     #[must_use]
-    pub fn cost(&self, vendor: &str, model: &str, at_ms: i64, usage: &Usage, tier: Tier) -> Option<Cost> {
+    pub fn cost(&self, vendor: &str, model: &str, at_ms: i64, usage: &Usage) -> Option<Cost> {
         let row = self.row(vendor, model, at_ms)?;
         let rates = match &row.long {
             Some((above, long)) if usage.input_tokens > *above => long.as_ref()?,
             _ => &row.rates,
         };
-        let times = match tier {
+        let times = match usage.tier {
             Tier::Standard => TIMES,
             tier => row.tiers.iter().find(|(t, _)| *t == tier)?.1,
         };
@@ -173,6 +178,9 @@ fn parts(usage: &Usage, rates: &Rates) -> Option<[(Class, u64); 9]> {
     let cached = usage.cache_read_tokens.checked_add(usage.cache_write_tokens)?;
     let fresh = usage.input_tokens.checked_sub(cached)?;
     let audio = usage.input_audio_tokens;
+    if audio > 0 && cached > 0 {
+        return None;
+    }
     // Where images have no rate of their own they are input like any other; audio never is.
     let image = if rates.input_image.is_some() { usage.input_image_tokens } else { 0 };
     let text = fresh.checked_sub(audio.checked_add(image)?)?;

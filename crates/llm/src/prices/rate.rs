@@ -64,6 +64,6 @@ pub fn usd(nano_usd: u64) -> String {
     if fraction == 0 {
         return whole.to_string();
     }
-    let digits = format!("{fraction:0width$}", width = NANO_DIGITS);
+    let digits = format!("{fraction:0NANO_DIGITS$}");
     format!("{whole}.{}", digits.trim_end_matches('0'))
 }

@@ -67,9 +67,9 @@ fn an_operator_s_rows_replace_a_model_s() {
     let own = one("").replace("\"v\"", "\"openai\"").replace("\"m\"", "\"gpt-4o-mini\"");
     let prices = Prices::with(Some(&own)).unwrap();
     let usage = Usage { input_tokens: 1_000, ..Usage::default() };
-    let cost = prices.cost("openai", "gpt-4o-mini", NOW_MS, &usage, Tier::Standard).unwrap();
+    let cost = prices.cost("openai", "gpt-4o-mini", NOW_MS, &usage).unwrap();
     assert_eq!((cost.nano_usd, &*cost.row), (1_000_000, "openai/gpt-4o-mini@2026-01-01"));
-    assert_eq!(prices.cost("openai", "gpt-4o-mini", 1_767_225_599_999, &usage, Tier::Standard), None);
+    assert_eq!(prices.cost("openai", "gpt-4o-mini", 1_767_225_599_999, &usage), None);
     assert!(prices.knows("openai", "gpt-4o", NOW_MS));
 }
 
@@ -79,7 +79,7 @@ fn a_row_holds_from_its_first_day_to_the_day_before_its_last() {
     let usage = Usage { input_tokens: 1_000_000, ..Usage::default() };
     let at = |day: &str, ms: i64| {
         let at_ms = date::day_ms(day).unwrap() + ms;
-        prices.cost("anthropic", "claude-sonnet-5-5", at_ms, &Usage { cache_read_tokens: 1_000_000, ..usage }, Tier::Standard)
+        prices.cost("anthropic", "claude-sonnet-5-5", at_ms, &Usage { cache_read_tokens: 1_000_000, ..usage })
     };
     assert_eq!(at("2026-10-07", -1).unwrap().nano_usd, 200_000_000);
     assert_eq!(at("2026-10-07", 0).unwrap().nano_usd, 100_000_000);
@@ -91,7 +91,7 @@ fn the_whole_of_a_long_request_costs_more() {
     let prices = Prices::built_in().unwrap();
     let cost = |input_tokens, cache_read_tokens| {
         let usage = Usage { input_tokens, cache_read_tokens, output_tokens: 1_000, ..Usage::default() };
-        prices.cost("google", "gemini-2.5-pro", NOW_MS, &usage, Tier::Standard).unwrap().nano_usd
+        prices.cost("google", "gemini-2.5-pro", NOW_MS, &usage).unwrap().nano_usd
     };
     assert_eq!(cost(200_000, 0), 250_000_000 + 10_000_000);
     assert_eq!(cost(200_001, 0), 500_002_500 + 15_000_000);
@@ -101,7 +101,7 @@ fn the_whole_of_a_long_request_costs_more() {
 #[test]
 fn what_has_no_price_makes_the_whole_unknown() {
     let prices = Prices::built_in().unwrap();
-    let cost = |model: &str, usage: Usage, tier| prices.cost("openai", model, NOW_MS, &usage, tier);
+    let cost = |model: &str, usage: Usage, tier| prices.cost("openai", model, NOW_MS, &Usage { tier, ..usage });
     let usage = Usage { input_tokens: 10, output_tokens: 10, ..Usage::default() };
     assert!(cost("gpt-4o-mini", usage, Tier::Standard).is_some());
     assert_eq!(cost("gpt-4o-mini", usage, Tier::Other), None);
@@ -121,7 +121,7 @@ fn what_has_no_price_makes_the_whole_unknown() {
 fn a_tier_is_a_multiple() {
     let prices = Prices::built_in().unwrap();
     let usage = Usage { input_tokens: 1_001, cache_read_tokens: 500, output_tokens: 3, ..Usage::default() };
-    let cost = |tier| prices.cost("openai", "gpt-5.4", NOW_MS, &usage, tier).unwrap().nano_usd;
+    let cost = |tier| prices.cost("openai", "gpt-5.4", NOW_MS, &Usage { tier, ..usage }).unwrap().nano_usd;
     // 501 × 2.5 + 500 × 0.25 + 3 × 15, in millionths of a dollar.
     assert_eq!(cost(Tier::Standard), 1_252_500 + 125_000 + 45_000);
     assert_eq!(cost(Tier::Flex), 711_250);
@@ -135,7 +135,7 @@ fn halves_are_rounded_up_once() {
     let prices = Prices::with(Some(&own)).unwrap();
     let cost = |input_tokens, output_tokens| {
         let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
-        prices.cost("v", "m", NOW_MS, &usage, Tier::Standard).unwrap().nano_usd
+        prices.cost("v", "m", NOW_MS, &usage).unwrap().nano_usd
     };
     assert_eq!([cost(1, 0), cost(2, 0), cost(1, 1), cost(0, 1), cost(3, 3)], [2, 3, 2, 1, 6]);
 }
@@ -176,7 +176,7 @@ proptest! {
     #[test]
     fn lines_add_up_and_more_never_costs_less(usage in usages(), more in 0..1_000_000u64) {
         let prices = Prices::built_in().unwrap();
-        let cost = |usage: &Usage| prices.cost("anthropic", "claude-haiku-5-5", NOW_MS, usage, Tier::Batch).unwrap();
+        let cost = |usage: &Usage| prices.cost("anthropic", "claude-haiku-5-5", NOW_MS, &Usage { tier: Tier::Batch, ..*usage }).unwrap();
         let whole = cost(&usage);
         prop_assert_eq!(whole.lines.iter().map(|l| l.nano_usd).sum::<u64>(), whole.nano_usd);
         prop_assert_eq!(
@@ -203,7 +203,7 @@ proptest! {
             reasoning_tokens: f,
             ..Usage::default()
         };
-        drop(prices.cost("anthropic", "claude-haiku-5-5", NOW_MS, &usage, Tier::Fast));
-        drop(prices.cost("anthropic", "claude-opus-5-5", NOW_MS, &usage, Tier::Fast));
+        drop(prices.cost("anthropic", "claude-haiku-5-5", NOW_MS, &Usage { tier: Tier::Fast, ..usage }));
+        drop(prices.cost("anthropic", "claude-opus-5-5", NOW_MS, &Usage { tier: Tier::Fast, ..usage }));
     }
 }

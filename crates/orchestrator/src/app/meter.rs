@@ -13,14 +13,12 @@ use http::HeaderValue;
 use uuid::Uuid;
 use weir_error::{Error, require_tenant};
 use weir_events::{Commit, Event, Spool};
-use weir_llm::{Dialect, Tap, tokens};
-use weir_proto::{
-    chat::Usage,
-    events::{AttemptClosed, Caller, OpenAttempt, Outcome, RequestFinished, TokenSource, Tokens},
-};
+use weir_llm::{Dialect, Tap, prices, tokens};
+use weir_proto::events::{AttemptClosed, Caller, OpenAttempt, Outcome, RequestFinished, TokenSource, Tokens};
 use weir_telemetry::{Span, SpanKind};
 use weir_types::{AttemptId, Clock, RequestContext, TraceContext};
 
+use super::pricing::{Pricing, llm_usage, usage_tokens};
 use crate::metrics::Metrics;
 
 /// Longest wait for the configured durability. The record is in the spool by then, whatever happens.
@@ -34,6 +32,7 @@ pub(crate) struct Meter {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
     pub(crate) send_traceparent: bool,
+    pub(crate) pricing: Pricing,
 }
 
 /// How an attempt ended.
@@ -46,6 +45,13 @@ pub(crate) struct Ending {
     pub(crate) status: u16,
     pub(crate) tokens: Tokens,
     pub(crate) source: TokenSource,
+}
+
+/// What an attempt cost, and by which row.
+#[derive(Default)]
+struct Priced {
+    nano_usd: u64,
+    row: String,
 }
 
 struct Attempt {
@@ -75,6 +81,8 @@ pub(crate) struct Metered {
     started_at_ms: i64,
     first_token_us: Option<u64>,
     attempts: u32,
+    /// What the attempts before the current one cost.
+    spent: Option<u64>,
     current: Option<Attempt>,
     /// Where the request stands in its caller's trace.
     trace: Option<TraceContext>,
@@ -111,6 +119,7 @@ impl Meter {
             started_at_ms: self.clock.now_ms(),
             first_token_us: None,
             attempts: 0,
+            spent: Some(0),
             current: None,
             trace: ctx.trace,
         })
@@ -147,8 +156,10 @@ impl Metered {
             return Err(Error::unavailable("usage can't be recorded right now").with_source(error));
         }
         if let (Some(mut previous), Some(ending)) = (self.current.take(), failed) {
-            self.tell(&mut previous, ending);
-            let events: Vec<_> = self.attempt_event(&previous, ending).into_iter().collect();
+            self.ended(&mut previous, ending);
+            let cost = self.cost(&previous, ending);
+            self.spent = self.with(cost.as_ref());
+            let events: Vec<_> = self.attempt_event(&previous, ending, cost).into_iter().collect();
             drop(self.meter.spool.attempt_closed(previous.id, &events));
         }
         self.attempts += 1;
@@ -264,22 +275,58 @@ impl Metered {
         (Tokens { input, output, ..Tokens::default() }, TokenSource::Counted)
     }
 
-    /// Closes the request and its last attempt in one append. The answer may end once this returns.
-    pub(crate) async fn finish(mut self, ending: Ending) {
-        let Some(commit) = self.close(ending) else { return };
+    /// Closes the request and its last attempt in one append, and tells what it cost. The answer may end once this
+    /// returns.
+    pub(crate) async fn finish(mut self, ending: Ending) -> Option<u64> {
+        let (commit, cost) = self.close(ending)?;
         if commit.is_done() {
-            return;
+            return cost;
         }
         let durable = tokio::time::timeout(COMMIT_WAIT, commit.wait()).await;
         if !matches!(durable, Ok(Ok(()))) {
             self.meter.metrics.commits_late.inc();
             tracing::error!("usage is recorded, but not yet as durably as configured");
         }
+        cost
     }
 
-    fn close(&mut self, ending: Ending) -> Option<Commit> {
+    /// The chunk with the usage, and in it what the request costs so far, if that is known.
+    pub(crate) fn tell(&self, events: &Bytes) -> Bytes {
+        let (Some(attempt), Some(usage)) = (&self.current, self.tap.as_ref().and_then(Tap::usage)) else {
+            return events.clone();
+        };
+        let OpenAttempt { provider, model, opened_at_ms, .. } = &attempt.open;
+        let cost = self.meter.pricing.of(provider, model, *opened_at_ms, &usage);
+        match cost.and_then(|cost| self.spent?.checked_add(cost.nano_usd)) {
+            Some(total) => prices::tell(events, total, provider, model),
+            None => events.clone(),
+        }
+    }
+
+    /// An attempt's cost. A refusal costs nothing; what is known to have begun, and not what it used, nobody knows.
+    fn cost(&self, attempt: &Attempt, ending: Ending) -> Option<Priced> {
+        let Ending { outcome, tokens, .. } = ending;
+        if outcome == Outcome::Failed {
+            return Some(Priced::default());
+        }
+        if outcome != Outcome::Succeeded && (tokens.input, tokens.output) == (0, 0) {
+            return None;
+        }
+        let open = &attempt.open;
+        let usage = llm_usage(tokens);
+        let cost = self.meter.pricing.of(&open.provider, &open.model, open.opened_at_ms, &usage)?;
+        Some(Priced { nano_usd: cost.nano_usd, row: cost.row.to_string() })
+    }
+
+    fn with(&self, cost: Option<&Priced>) -> Option<u64> {
+        self.spent?.checked_add(cost?.nano_usd)
+    }
+
+    fn close(&mut self, ending: Ending) -> Option<(Commit, Option<u64>)> {
         let mut attempt = self.current.take()?;
-        self.tell(&mut attempt, ending);
+        self.ended(&mut attempt, ending);
+        let cost = self.cost(&attempt, ending);
+        let total = self.with(cost.as_ref());
         let finished_at_ms = self.meter.clock.now_ms();
         let request = RequestFinished {
             id: self.id.to_string(),
@@ -298,15 +345,19 @@ impl Metered {
             finished_at_ms,
             first_token_us: self.first_token_us,
             total_us: Some(micros(self.started)),
+            cost_nano_usd: total,
+            price_row: cost.as_ref().map(|c| c.row.clone()).unwrap_or_default(),
         };
         self.meter.metrics.finished(&request, ending);
-        let events =
-            self.attempt_event(&attempt, ending).into_iter().chain(Event::request_finished(&request).ok());
-        Some(self.meter.spool.closed(attempt.id, &events.collect::<Vec<_>>()))
+        let events = self
+            .attempt_event(&attempt, ending, cost)
+            .into_iter()
+            .chain(Event::request_finished(&request).ok());
+        Some((self.meter.spool.closed(attempt.id, &events.collect::<Vec<_>>()), total))
     }
 
     /// Counts the attempt that ended, and ends its span.
-    fn tell(&self, attempt: &mut Attempt, ending: Ending) {
+    fn ended(&self, attempt: &mut Attempt, ending: Ending) {
         let open = &attempt.open;
         self.meter.metrics.attempted(&open.provider, ending, attempt.began.elapsed());
         let mut span = std::mem::replace(&mut attempt.span, Span::none(None));
@@ -330,7 +381,7 @@ impl Metered {
     }
 
     /// `None` for an attempt that cannot have reached its provider: it cost nothing.
-    fn attempt_event(&self, attempt: &Attempt, ending: Ending) -> Option<Event> {
+    fn attempt_event(&self, attempt: &Attempt, ending: Ending, cost: Option<Priced>) -> Option<Event> {
         if !attempt.reached && ending.outcome == Outcome::Failed && ending.provider_status == 0 {
             return None;
         }
@@ -348,6 +399,8 @@ impl Metered {
             token_source: ending.source.into(),
             opened_at_ms: open.opened_at_ms,
             closed_at_ms: self.meter.clock.now_ms(),
+            cost_nano_usd: cost.as_ref().map(|c| c.nano_usd),
+            price_row: cost.map(|c| c.row).unwrap_or_default(),
         };
         Event::attempt_closed(&closed).ok()
     }
@@ -385,40 +438,6 @@ impl Drop for Metered {
             let ending = moved.cancelled();
             drop(moved.close(ending));
         }));
-    }
-}
-
-fn usage_tokens(usage: weir_llm::Usage) -> Tokens {
-    Tokens {
-        input: usage.input_tokens,
-        output: usage.output_tokens,
-        cache_read: usage.cache_read_tokens,
-        reasoning: usage.reasoning_tokens,
-        cache_write: usage.cache_write_tokens,
-        cache_write_1h: usage.cache_write_1h_tokens,
-    }
-}
-
-pub(crate) fn llm_usage(tokens: Tokens) -> weir_llm::Usage {
-    weir_llm::Usage {
-        input_tokens: tokens.input,
-        output_tokens: tokens.output,
-        cache_read_tokens: tokens.cache_read,
-        cache_write_tokens: tokens.cache_write,
-        cache_write_1h_tokens: tokens.cache_write_1h,
-        reasoning_tokens: tokens.reasoning,
-        ..weir_llm::Usage::default()
-    }
-}
-
-pub(crate) fn wire_usage(tokens: Tokens) -> Usage {
-    Usage {
-        input_tokens: tokens.input,
-        output_tokens: tokens.output,
-        cache_read_tokens: tokens.cache_read,
-        reasoning_tokens: tokens.reasoning,
-        cache_write_tokens: tokens.cache_write,
-        cache_write_1h_tokens: tokens.cache_write_1h,
     }
 }
 

@@ -10,7 +10,8 @@ use weir_proto::{
 
 use super::{
     chat::{Relaying, head, upstream_error},
-    meter::{Ending, Metered, llm_usage, wire_usage},
+    meter::{Ending, Metered},
+    pricing::{llm_usage, wire_usage},
 };
 
 const JSON: &str = "application/json";
@@ -50,11 +51,11 @@ pub(crate) async fn relay(
             return Err(error);
         }
     };
-    metered.finish(ending).await;
+    let cost_nano_usd = metered.finish(ending).await;
     Ok([
         CompleteFrame { frame: Some(Frame::Head(head)) },
         CompleteFrame { frame: Some(Frame::Data(Data { bytes: body })) },
-        CompleteFrame { frame: Some(Frame::End(End { usage })) },
+        CompleteFrame { frame: Some(Frame::End(End { usage, cost_nano_usd })) },
     ])
 }
 

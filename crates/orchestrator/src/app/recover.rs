@@ -33,6 +33,9 @@ pub(crate) fn recover(meter: &Meter, open: &[Open]) {
             token_source: TokenSource::Counted.into(),
             opened_at_ms: attempt.opened_at_ms,
             closed_at_ms: now_ms,
+            // Nobody knows what reached the provider.
+            cost_nano_usd: None,
+            price_row: String::new(),
         };
         let mut events = Vec::new();
         if !left.attempt_closed {
@@ -58,6 +61,8 @@ pub(crate) fn recover(meter: &Meter, open: &[Open]) {
                 finished_at_ms: now_ms,
                 first_token_us: None,
                 total_us: None,
+                cost_nano_usd: None,
+                price_row: String::new(),
             };
             events.push(Event::request_finished(&finished));
         }

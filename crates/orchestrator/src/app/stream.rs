@@ -9,17 +9,19 @@ use weir_error::{Code, Error};
 use weir_llm::{
     Dialect, Follower, FrameKind, Tap, Translator,
     openai::usage_chunk,
+    prices,
     sse::Splitter,
     upstream::{Answer, AnswerBody},
 };
 use weir_proto::{
     chat::{CompleteFrame, Data, End, complete_frame::Frame},
-    events::Outcome,
+    events::{Outcome, Tokens},
 };
 
 use super::{
     chat::{Relaying, head, upstream_error},
-    meter::{Ending, Metered, llm_usage, wire_usage},
+    meter::{Ending, Metered},
+    pricing::{llm_usage, wire_usage},
 };
 
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
@@ -39,6 +41,8 @@ struct Relay {
     /// None when there is a translator, which knows, or nothing to know.
     follower: Option<Follower>,
     include_usage: bool,
+    /// Provider and model.
+    served: (String, String),
     /// The first event with data: where a usage chunk of our own takes its id from.
     sample: Option<Bytes>,
     queue: VecDeque<CompleteFrame>,
@@ -65,6 +69,7 @@ pub(crate) fn relay(
         include_usage: include_usage && translator.is_none(),
         follower: translator.is_none().then(|| Follower::new(client)),
         translator,
+        served: (relaying.provider.name.clone(), relaying.call.model.clone()),
         sample: None,
         queue: VecDeque::from([head]),
     };
@@ -132,6 +137,7 @@ impl Relay {
                     return self.done(event).await;
                 }
                 Some(FrameKind::Usage) if !self.include_usage => {}
+                Some(FrameKind::Usage) if self.client == Dialect::OpenAi => out.push(metered.tell(&event)),
                 // OpenAI's own streams go on to `[DONE]`; Anthropic's end here.
                 Some(FrameKind::Error) if self.client == Dialect::Anthropic => {
                     self.queue.extend(out.frame());
@@ -155,13 +161,19 @@ impl Relay {
         let failed = metered.tap_ref().is_some_and(Tap::failed);
         let told = metered.tap_ref().is_some_and(|tap| tap.usage().is_some());
         let outcome = if failed { Outcome::Cut } else { Outcome::Succeeded };
-        metered.finish(Ending { outcome, provider_status: 200, status: 200, tokens, source }).await;
+        let cost =
+            metered.finish(Ending { outcome, provider_status: 200, status: 200, tokens, source }).await;
         let usage = llm_usage(tokens);
         if let Some(sample) = self.sample.take().filter(|_| !told && !failed) {
-            self.push(usage_chunk(&sample, usage));
+            self.push(self.tell(usage_chunk(&sample, usage), cost));
         }
-        let terminal = self.translator.as_mut().map_or(terminal, |translator| translator.end(usage));
-        self.push_end(terminal, tokens);
+        let end = self.translator.as_mut().map(|translator| translator.end(usage));
+        let terminal = match end {
+            Some(end) if self.client == Dialect::OpenAi => self.tell(end, cost),
+            Some(end) => end,
+            None => terminal,
+        };
+        self.push_end(terminal, tokens, cost);
     }
 
     /// The provider's own error ends a stream of Anthropic's dialect: its open blocks are closed before it, and what
@@ -169,11 +181,10 @@ impl Relay {
     async fn broke_off(&mut self, event: Bytes) {
         let Some(metered) = self.metered.take() else { return };
         let (tokens, source) = metered.tokens().await;
-        metered
-            .finish(Ending { outcome: Outcome::Cut, provider_status: 200, status: 200, tokens, source })
-            .await;
+        let ending = Ending { outcome: Outcome::Cut, provider_status: 200, status: 200, tokens, source };
+        let cost = metered.finish(ending).await;
         let end = self.follower.as_ref().map_or(event.clone(), |follower| follower.end_with(&event));
-        self.push_end(end, tokens);
+        self.push_end(end, tokens, cost);
     }
 
     /// The body ended without its terminal event: complete if every choice had finished, else cut.
@@ -193,25 +204,29 @@ impl Relay {
         let Some(metered) = self.metered.take() else { return };
         tracing::warn!(error = %error.chain(), "stream cut");
         let (tokens, source) = metered.tokens().await;
-        metered
-            .finish(Ending { outcome: Outcome::Cut, provider_status: 200, status: 200, tokens, source })
-            .await;
+        let ending = Ending { outcome: Outcome::Cut, provider_status: 200, status: 200, tokens, source };
+        let cost = metered.finish(ending).await;
         let end = match (&mut self.translator, &self.follower) {
             (Some(translator), _) => translator.fail(error),
             (None, Some(follower)) => follower.fail(error),
             (None, None) => self.client.error_frames(error),
         };
-        self.push_end(end, tokens);
+        self.push_end(end, tokens, cost);
+    }
+
+    /// The chunk with the usage, and in it what the request cost, if that is known.
+    fn tell(&self, events: Bytes, cost: Option<u64>) -> Bytes {
+        cost.map_or(events.clone(), |cost| prices::tell(&events, cost, &self.served.0, &self.served.1))
     }
 
     fn push(&mut self, bytes: Bytes) {
         self.queue.push_back(CompleteFrame { frame: Some(Frame::Data(Data { bytes })) });
     }
 
-    fn push_end(&mut self, terminal: Bytes, tokens: weir_proto::events::Tokens) {
+    fn push_end(&mut self, terminal: Bytes, tokens: Tokens, cost_nano_usd: Option<u64>) {
         self.push(terminal);
         let usage = Some(wire_usage(tokens));
-        self.queue.push_back(CompleteFrame { frame: Some(Frame::End(End { usage })) });
+        self.queue.push_back(CompleteFrame { frame: Some(Frame::End(End { usage, cost_nano_usd })) });
     }
 }
 

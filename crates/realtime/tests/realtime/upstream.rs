@@ -75,7 +75,7 @@ fn data(bytes: impl Into<Bytes>) -> CompleteFrame {
 
 fn end(input_tokens: u64, output_tokens: u64) -> CompleteFrame {
     let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
-    CompleteFrame { frame: Some(Frame::End(End { usage: Some(usage) })) }
+    CompleteFrame { frame: Some(Frame::End(End { usage: Some(usage), ..End::default() })) }
 }
 
 fn frames(frames: Vec<CompleteFrame>) -> Frames {
