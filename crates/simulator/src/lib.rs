@@ -18,6 +18,7 @@ mod limits;
 mod models;
 mod openai;
 mod request;
+mod responses;
 mod schema;
 mod seed;
 mod text;
@@ -91,6 +92,12 @@ impl Simulator {
     pub fn router(&self) -> Router {
         Router::new()
             .route("/v1/chat/completions", post(openai::chat).fallback(error::method_not_allowed))
+            .route("/v1/responses", post(responses::create).fallback(error::method_not_allowed))
+            .route("/v1/responses/input_tokens", post(responses::input_tokens))
+            .route(
+                "/v1/responses/{*id}",
+                get(responses::stored).delete(responses::stored).post(responses::stored),
+            )
             .route("/v1/messages", post(anthropic::messages).fallback(error::method_not_allowed))
             .route(
                 "/v1/messages/count_tokens",

@@ -37,8 +37,11 @@ const OPENAI: &[(&str, u64, i64)] = &[
     ("gpt-4-turbo", 128_000, 1_712_361_441),
     ("gpt-3.5-turbo", 16_385, 1_677_610_602),
     ("o3-mini", 200_000, 1_737_146_383),
+    ("gpt-5-mini", 400_000, 1_754_425_928),
 ];
-const OWN: &[(&str, u64)] = &[("sim-small", 8_192), ("sim-large", MILLION)];
+const OWN: &[(&str, u64)] = &[("sim-small", 8_192), ("sim-large", MILLION), ("sim-think", MILLION)];
+/// What the names of models begin with that reason of their own accord.
+const REASONING: &[&str] = &["o3", "gpt-5", "sim-think"];
 /// Anthropic's, with the most they answer.
 const ANTHROPIC: &[(&str, u64, i64)] = &[
     ("claude-opus-4-5", 64_000, 1_763_942_400),
@@ -57,7 +60,7 @@ impl Catalogue {
         let model = |id: &str, context, created, owned_by| Model {
             id: id.into(),
             context,
-            reasons: id.starts_with("o3"),
+            reasons: REASONING.iter().any(|prefix| id.starts_with(prefix)),
             created,
             owned_by,
         };

@@ -218,7 +218,7 @@ fn whole_logprobs(out: &mut Vec<u8>, choice: &Choice, logprobs: Logprobs) {
     push(out, r#"],"refusal":null}"#);
 }
 
-fn token_logprob(out: &mut Vec<u8>, piece: &Piece, seed: u64, top: usize) {
+pub(crate) fn token_logprob(out: &mut Vec<u8>, piece: &Piece, seed: u64, top: usize) {
     let mut rng = Rng::new(seed);
     // The token that was chosen is the likeliest; the others follow in order.
     let mut logprob = -0.4 * rng.unit();
