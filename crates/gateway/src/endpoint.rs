@@ -16,8 +16,9 @@ pub(crate) enum Dialect {
 impl From<weir_llm::Dialect> for Dialect {
     fn from(dialect: weir_llm::Dialect) -> Self {
         match dialect {
-            weir_llm::Dialect::OpenAi => Self::OpenAi,
             weir_llm::Dialect::Anthropic => Self::Anthropic,
+            // Clients speak no others.
+            _ => Self::OpenAi,
         }
     }
 }

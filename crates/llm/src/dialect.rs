@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 use weir_error::{Code, Error};
 
 use crate::{
-    Call, Usage, anthropic,
+    Call, Usage, anthropic, bedrock,
     canonical::{Event, Failure, Losses, Raw, Request},
-    openai,
+    mistral, ollama, openai,
     wire::{Client, Decode, Encode, Provider},
 };
 
@@ -18,6 +18,10 @@ use crate::{
 pub enum Dialect {
     OpenAi,
     Anthropic,
+    /// Spoken by providers only, like all that follow.
+    Mistral,
+    Ollama,
+    Bedrock,
 }
 
 /// Whom a translated request goes to.
@@ -59,6 +63,9 @@ impl View {
         match dialect {
             Dialect::OpenAi => openai::ChatView::scan(body).map(Self::OpenAi),
             Dialect::Anthropic => anthropic::MessagesView::scan(body).map(Self::Anthropic),
+            Dialect::Mistral | Dialect::Ollama | Dialect::Bedrock => {
+                Err(Error::invalid("dialect", "this dialect is not spoken here"))
+            }
         }
     }
 
@@ -128,6 +135,9 @@ impl Dialect {
         match self {
             Self::OpenAi => &openai::Chat,
             Self::Anthropic => &anthropic::Messages,
+            Self::Mistral => &mistral::Chat,
+            Self::Ollama => &ollama::Chat,
+            Self::Bedrock => &bedrock::Converse,
         }
     }
 
@@ -135,7 +145,7 @@ impl Dialect {
     #[must_use]
     pub fn client(self) -> &'static dyn Client {
         match self {
-            Self::OpenAi => &openai::Chat,
+            Self::OpenAi | Self::Mistral | Self::Ollama | Self::Bedrock => &openai::Chat,
             Self::Anthropic => &anthropic::Messages,
         }
     }

@@ -22,7 +22,7 @@ impl Follower {
     pub fn new(dialect: Dialect) -> Self {
         match dialect {
             Dialect::Anthropic => Self::Anthropic(OpenBlocks::default()),
-            Dialect::OpenAi => Self::Stateless(dialect),
+            other => Self::Stateless(other),
         }
     }
 

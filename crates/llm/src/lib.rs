@@ -4,13 +4,17 @@
 pub mod anthropic;
 pub mod auth;
 pub mod aws_frames;
+pub mod bedrock;
 pub mod canonical;
+mod counting;
 mod dialect;
 mod follow;
 pub mod framing;
 mod ids;
 mod kept;
 mod members;
+pub mod mistral;
+pub mod ollama;
 pub mod openai;
 pub mod prices;
 pub mod platform;

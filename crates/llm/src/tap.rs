@@ -41,7 +41,6 @@ impl Tap {
         match dialect {
             Dialect::OpenAi => Self::OpenAi(openai::StreamTap::new(choices)),
             Dialect::Anthropic => Self::Anthropic(anthropic::StreamTap::default()),
-            #[expect(unreachable_patterns, reason = "until there is another")]
             other => Self::Decoding(DecodingTap::new(other, choices)),
         }
     }

@@ -117,6 +117,7 @@ fn wire_dialect(dialect: Dialect) -> WireDialect {
     match dialect {
         Dialect::OpenAi => WireDialect::OpenaiChat,
         Dialect::Anthropic => WireDialect::AnthropicMessages,
+        Dialect::Mistral | Dialect::Ollama | Dialect::Bedrock => WireDialect::Unspecified,
     }
 }
 

@@ -21,8 +21,10 @@ mod splice;
 mod tap;
 mod view;
 
+pub(crate) use answer::object;
 pub use error::{end_with_error, error_body, error_frames};
 pub use open::OpenBlocks;
+pub(crate) use request_out::{JSON_ONLY, calls_without_thoughts};
 pub use splice::upstream_body;
 pub use tap::StreamTap;
 pub use view::MessagesView;

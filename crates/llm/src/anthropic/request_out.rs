@@ -21,7 +21,7 @@ const DEFAULT_MAX_TOKENS: u64 = 4_096;
 /// Anthropic takes no less: <https://platform.claude.com/docs/en/build-with-claude/extended-thinking>.
 const MIN_BUDGET: u64 = 1_024;
 /// How `json_object` is asked for, which Anthropic has no field for.
-const JSON_ONLY: &str =
+pub(crate) const JSON_ONLY: &str =
     "Answer with a single JSON object and nothing else: no text around it, no code fence.";
 
 #[derive(Serialize, Default)]
@@ -316,7 +316,7 @@ fn reasoning(request: &Request, target: &Target<'_>, body: &mut Body<'_>, losses
 }
 
 /// Whether the turn that goes on made calls whose thoughts the client lost: Anthropic wants them back when it thinks.
-fn calls_without_thoughts(messages: &[Message]) -> bool {
+pub(crate) fn calls_without_thoughts(messages: &[Message]) -> bool {
     let Some([.., Message { role: Role::Assistant, parts }]) =
         messages.iter().rposition(|m| m.role == Role::Assistant).and_then(|at| messages.get(..=at))
     else {

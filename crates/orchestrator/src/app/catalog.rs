@@ -235,7 +235,7 @@ async fn discover(provider: &Provider) -> Result<Vec<Model>, Error> {
         data: Vec<Model>,
     }
     let path = match provider.dialect {
-        Dialect::OpenAi => "/models",
+        Dialect::OpenAi | Dialect::Mistral | Dialect::Ollama | Dialect::Bedrock => "/models",
         // Anthropic's lists have pages, of which this is the largest.
         Dialect::Anthropic => "/models?limit=1000",
     };

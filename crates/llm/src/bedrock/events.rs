@@ -1,0 +1,186 @@
+//! Streams of AWS's messages, read as the steps they mean.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    answer::{ServiceTier, WireUsage, finish},
+    error::exception,
+};
+use crate::{
+    aws_frames::Message,
+    canonical::{Delta, Event, Failure, Opaque, PartStart, Vendor},
+    wire::Decode,
+};
+
+/// The members of all events.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Step<'a> {
+    content_block_index: u64,
+    start: Option<Start>,
+    delta: Option<Said>,
+    stop_reason: Option<String>,
+    #[serde(borrow)]
+    additional_model_response_fields: Option<&'a RawValue>,
+    usage: Option<WireUsage>,
+    service_tier: Option<ServiceTier>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Start {
+    tool_use: Option<Call>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Call {
+    tool_use_id: String,
+    name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Said {
+    text: Option<String>,
+    tool_use: Option<Input>,
+    reasoning_content: Option<Thought>,
+}
+
+#[derive(Deserialize)]
+struct Input {
+    #[serde(default)]
+    input: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Thought {
+    text: Option<String>,
+    signature: Option<String>,
+    redacted_content: Option<String>,
+}
+
+/// A block that has begun, and the part it became.
+#[derive(Debug)]
+struct Open {
+    block: u64,
+    index: usize,
+    /// A call of which no argument has come: without any its object is empty.
+    bare: bool,
+}
+
+/// Reads messages.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    parts: Vec<Open>,
+    begun: usize,
+    finished: bool,
+    ended: bool,
+}
+
+impl Decode for Decoder {
+    fn decode(&mut self, event: &[u8], out: &mut Vec<Event>) {
+        let Some(message) = Message::read(event) else { return };
+        match message.header(":message-type") {
+            Some("exception") => {
+                let name = message.header(":exception-type").unwrap_or_default();
+                return out.push(Event::Error(exception(name, message.payload)));
+            }
+            Some("error") => {
+                let text = message.header(":error-message").unwrap_or_default().to_owned();
+                let code = message.header(":error-code").map(str::to_owned);
+                return out.push(Event::Error(Failure { status: 500, message: text, code, param: None }));
+            }
+            _ => {}
+        }
+        let Ok(step) = serde_json::from_slice::<Step<'_>>(message.payload) else { return };
+        let block = step.content_block_index;
+        match message.header(":event-type").unwrap_or_default() {
+            "messageStart" => {
+                let (id, model) = (String::new(), String::new());
+                out.push(Event::Start { id, model, created: 0, usage: None });
+            }
+            "contentBlockStart" => {
+                if let Some(call) = step.start.and_then(|start| start.tool_use) {
+                    self.start(block, PartStart::ToolUse { id: call.tool_use_id, name: call.name }, out);
+                }
+            }
+            "contentBlockDelta" => {
+                if let Some(said) = step.delta {
+                    self.delta(block, said, out);
+                }
+            }
+            "contentBlockStop" => {
+                if let Some(at) = self.parts.iter().position(|open| open.block == block) {
+                    let Open { index, bare, .. } = self.parts.swap_remove(at);
+                    let empty = bare.then(|| Delta::Arguments("{}".to_owned()));
+                    out.extend(empty.map(|delta| Event::PartDelta { index, delta }));
+                    out.push(Event::PartStop { index });
+                }
+            }
+            "messageStop" if !self.finished => {
+                self.finished = true;
+                let reason = step.stop_reason.as_deref().unwrap_or("end_turn");
+                let finish = finish(reason, step.additional_model_response_fields);
+                out.push(Event::Finish { choice: 0, finish });
+            }
+            "metadata" => {
+                // The last of all.
+                self.ended = self.finished;
+                let usage = step.usage.and_then(|usage| usage.inclusive(step.service_tier));
+                out.extend(usage.map(Event::Usage));
+            }
+            _ => {}
+        }
+    }
+
+    fn ended(&self) -> bool {
+        self.ended
+    }
+}
+
+impl Decoder {
+    fn start(&mut self, block: u64, part: PartStart, out: &mut Vec<Event>) -> usize {
+        let index = self.begun;
+        self.begun += 1;
+        self.parts.push(Open { block, index, bare: matches!(part, PartStart::ToolUse { .. }) });
+        out.push(Event::PartStart { index, choice: 0, part });
+        index
+    }
+
+    /// Texts and thoughts begin with their first delta.
+    fn part(&mut self, block: u64, part: PartStart, out: &mut Vec<Event>) -> usize {
+        let known = self.parts.iter().find(|open| open.block == block).map(|open| open.index);
+        known.unwrap_or_else(|| self.start(block, part, out))
+    }
+
+    fn delta(&mut self, block: u64, said: Said, out: &mut Vec<Event>) {
+        if let Some(text) = said.text {
+            let index = self.part(block, PartStart::Text, out);
+            if !text.is_empty() {
+                out.push(Event::PartDelta { index, delta: Delta::Text(text) });
+            }
+        }
+        if let Some(Input { input }) = said.tool_use.filter(|said| !said.input.is_empty())
+            && let Some(open) = self.parts.iter_mut().find(|open| open.block == block)
+        {
+            open.bare = false;
+            out.push(Event::PartDelta { index: open.index, delta: Delta::Arguments(input) });
+        }
+        let Some(thought) = said.reasoning_content else { return };
+        if let Some(data) = thought.redacted_content {
+            self.part(block, PartStart::RedactedThinking(Opaque::new(Vendor::Anthropic, data)), out);
+            return;
+        }
+        let index = self.part(block, PartStart::Thinking, out);
+        if let Some(text) = thought.text.filter(|text| !text.is_empty()) {
+            out.push(Event::PartDelta { index, delta: Delta::Thinking(text) });
+        }
+        if let Some(signature) = thought.signature.filter(|signature| !signature.is_empty()) {
+            let delta = Delta::Opaque(Opaque::new(Vendor::Anthropic, signature));
+            out.push(Event::PartDelta { index, delta });
+        }
+    }
+}
