@@ -107,7 +107,10 @@ pub(crate) fn error_json(error: &ApiError, request_id: Option<&str>) -> Vec<u8> 
         400..=499 => "invalid_request_error",
         _ => "api_error",
     };
-    let inner = json!({"type": kind, "message": error.message});
+    let mut inner = json!({"type": kind, "message": error.message});
+    if error.code == Some(request::THREADS) {
+        inner["details"] = json!({"error_code": request::THREADS, "unsupported": ["thread"]});
+    }
     json!({"type": "error", "error": inner, "request_id": request_id}).to_string().into_bytes()
 }
 

@@ -35,8 +35,11 @@ const KNOWN: &[&str] = &[
     "mcp_servers",
     "inference_geo",
     "speed",
+    "thread",
     "x_sim",
 ];
+/// The code of the refusal after which clients send the whole conversation.
+pub(super) const THREADS: &str = "thread_unsupported_request";
 const SAMPLING: [&str; 3] = ["temperature", "top_p", "top_k"];
 const MOST_CACHE_MARKS: usize = 4;
 const LEAST_BUDGET: u64 = 1_024;
@@ -60,6 +63,10 @@ fn read(body: &[u8], version: Version, answered: bool) -> Result<Read<'_>, ApiEr
     let Ok(Value::Object(from)) = serde_json::from_slice(body) else {
         return Err(ApiError::invalid("", "", "The request body is not valid JSON"));
     };
+    if from.get("thread").is_some_and(|thread| !thread.is_null()) {
+        let message = "thread: this server holds no conversations";
+        return Err(ApiError::invalid("thread", THREADS, message));
+    }
     if let Some(unknown) = from.keys().find(|name| !KNOWN.contains(&name.as_str())) {
         return Err(invalid(unknown, "Extra inputs are not permitted"));
     }

@@ -44,6 +44,19 @@ fn push_stop(out: &mut Vec<u8>, choice: &Choice) {
 }
 
 fn push_usage(out: &mut Vec<u8>, answer: &Answer, output_tokens: u64) {
+    push_counts(out, answer, output_tokens);
+    let Cache { written, written_1h, .. } = answer.cache;
+    push_number(
+        out,
+        format_args!(
+            ",\"cache_creation\":{{\"ephemeral_5m_input_tokens\":{written},\"ephemeral_1h_input_tokens\":{written_1h}}},\
+             \"service_tier\":\"standard\"}}"
+        ),
+    );
+}
+
+/// All that the event at the end of a stream says, but for the closing brace.
+fn push_counts(out: &mut Vec<u8>, answer: &Answer, output_tokens: u64) {
     let Cache { read, written, written_1h } = answer.cache;
     let all = written + written_1h;
     let input = answer.prompt_tokens.saturating_sub(all + read);
@@ -51,9 +64,7 @@ fn push_usage(out: &mut Vec<u8>, answer: &Answer, output_tokens: u64) {
         out,
         format_args!(
             "{{\"input_tokens\":{input},\"cache_creation_input_tokens\":{all},\"cache_read_input_tokens\":{read},\
-             \"cache_creation\":{{\"ephemeral_5m_input_tokens\":{written},\"ephemeral_1h_input_tokens\":{written_1h}}},\
-             \"output_tokens\":{output_tokens},\"output_tokens_details\":{{\"thinking_tokens\":{}}},\
-             \"service_tier\":\"standard\"}}",
+             \"output_tokens\":{output_tokens},\"output_tokens_details\":{{\"thinking_tokens\":{}}}",
             answer.reasoning_tokens.min(output_tokens)
         ),
     );
@@ -247,7 +258,8 @@ impl Events {
         push(out, "}");
         if self.usage {
             push(out, r#","usage":"#);
-            push_usage(out, answer, answer.completion_tokens);
+            push_counts(out, answer, answer.completion_tokens);
+            push(out, "}");
         }
         push(out, "}\n\n");
     }
