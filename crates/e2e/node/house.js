@@ -1,10 +1,15 @@
 // The house under test, as `dev.json` describes it, and the clients to ask it with.
 
 import { readFileSync } from "node:fs";
+import { test } from "node:test";
 import OpenAI from "openai";
 
 export const HELLO = [{ role: "user", content: "Say hello." }];
+// Of a provider that speaks OpenAI's dialect, and of one of Anthropic's.
 export const MODEL = "gpt-4o-mini";
+export const CLAUDE = "claude-haiku-4-5";
+export const PIXEL =
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==";
 const PATIENCE_MS = 60_000;
 
 const named = process.env.WEIR_DEV_JSON;
@@ -65,3 +70,18 @@ export async function collect(stream) {
 }
 
 export const textOf = (chunks) => chunks.map((c) => c.choices[0]?.delta.content ?? "").join("");
+
+/** One test for several models, each by its own name. */
+export const forEach =
+  (models, one = test) =>
+  (name, body) =>
+    models.map((model) => one(`${name}: ${model}`, () => body(model)));
+
+/** Tests of an endpoint; skipped when this house answers that it is not there yet. */
+export const serves = (path) => (name, body) =>
+  test(name, async (t) => {
+    const headers = { authorization: `Bearer ${dev.api_key}`, "content-type": "application/json" };
+    const { status } = await fetch(dev.gateway + path, { method: "POST", headers, body: "{}" });
+    if (status === 404 || status === 501) return t.skip(`${path} is not there yet`);
+    await body();
+  });

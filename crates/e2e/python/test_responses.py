@@ -211,7 +211,7 @@ class Responses(Served):
                 events.append(event)
         except openai.APIError:
             self.assertNotEqual(events[-1].type, "response.completed")
-            continue
+            return
         self.assertEqual(events[-1].type, "response.failed")
         self.assertEqual(events[-1].response.status, "failed")
         self.assertTrue(events[-1].response.error.message)

@@ -8,6 +8,7 @@ import urllib.parse
 
 PATIENCE_S = 60
 _kept = threading.local()
+_connections = []
 
 
 @dataclasses.dataclass
@@ -40,6 +41,7 @@ def post(base, path, headers, body):
     netloc = urllib.parse.urlsplit(base).netloc
     if getattr(_kept, "netloc", None) != netloc:
         _kept.netloc, _kept.connection = netloc, http.client.HTTPConnection(netloc, timeout=PATIENCE_S)
+        _connections.append(_kept.connection)
     connection = _kept.connection
     try:
         # Compact: what a provider counts of tools and schemas must not depend on who wrote the spaces.
@@ -51,6 +53,12 @@ def post(base, path, headers, body):
         connection.close()
         raise
     return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
+
+
+def close():
+    """What all threads kept open."""
+    while _connections:
+        _connections.pop().close()
 
 
 def events(reply):
