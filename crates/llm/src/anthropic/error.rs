@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use weir_error::{Code, Error};
 
-use super::MESSAGE_STOP;
+use super::{MESSAGE_STOP, request_in::THREAD};
 use crate::canonical::Failure;
 
 #[derive(Serialize)]
@@ -19,7 +19,18 @@ struct Envelope<'a> {
 struct Body<'a> {
     r#type: &'static str,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details>,
 }
+
+#[derive(Serialize)]
+struct Details {
+    error_code: &'static str,
+    unsupported: [&'static str; 1],
+}
+
+/// Told so, Anthropic's SDKs send the whole conversation instead.
+const NO_THREADS: Details = Details { error_code: "thread_unsupported_request", unsupported: [THREAD] };
 
 /// `{"type":"error","error":{"type","message"},"request_id"}`.
 #[must_use]
@@ -28,16 +39,17 @@ pub fn error_body(error: &Error, request_id: Option<&str>) -> Bytes {
         Code::Overloaded => "overloaded_error",
         code => kind(code.http().as_u16()),
     };
-    envelope(kind, error.message(), request_id)
+    let details = Some(NO_THREADS).filter(|_| error.param() == Some(THREAD));
+    envelope(kind, error.message(), details, request_id)
 }
 
 /// Another vendor's refusal in Anthropic's shape.
 pub(super) fn encode_error(failure: &Failure, request_id: Option<&str>) -> Bytes {
-    envelope(kind(failure.status), &failure.message, request_id)
+    envelope(kind(failure.status), &failure.message, None, request_id)
 }
 
-fn envelope(kind: &'static str, message: &str, request_id: Option<&str>) -> Bytes {
-    let envelope = Envelope { r#type: "error", error: Body { r#type: kind, message }, request_id };
+fn envelope(kind: &'static str, message: &str, details: Option<Details>, request_id: Option<&str>) -> Bytes {
+    let envelope = Envelope { r#type: "error", error: Body { r#type: kind, message, details }, request_id };
     // Serializing strings into memory can't fail.
     serde_json::to_vec(&envelope).unwrap_or_default().into()
 }
@@ -127,6 +139,7 @@ pub(super) fn decode_error(status: u16, body: &[u8]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::canonical::Losses;
 
     #[test]
     fn errors_have_their_shape_and_come_back() {
@@ -145,6 +158,14 @@ mod tests {
             let back = decode_error(0, &error_body(&Error::new(*code, "x"), None)).status;
             assert_eq!(back / 100 == 4, status / 100 == 4, "{code:?}");
         }
+    }
+
+    #[test]
+    fn who_asks_for_a_held_conversation_is_told_to_send_all_of_it() {
+        let body = br#"{"model":"m","max_tokens":9,"messages":[],"thread":{"type":"create"}}"#;
+        let refused = super::super::request_in::decode_request(body, &mut Losses::default()).unwrap_err();
+        let said = String::from_utf8(error_body(&refused, None).to_vec()).unwrap();
+        assert!(said.contains(r#""details":{"error_code":"thread_unsupported_request""#), "{said}");
     }
 
     #[test]

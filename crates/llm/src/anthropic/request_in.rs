@@ -13,6 +13,9 @@ use crate::{
     members::{Members, wrong},
 };
 
+/// A conversation that the provider holds between turns.
+pub(super) const THREAD: &str = "thread";
+
 /// Reads a whole body. What nobody but Anthropic means is named as lost; members nobody knows stay in `extras`.
 ///
 /// # Errors
@@ -50,6 +53,10 @@ pub(super) fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request
         ..Sampling::default()
     };
     reasoning_and_format(&mut from, &mut request)?;
+    if from.object(THREAD)?.is_some() {
+        // Dropped, the next turn would come without what was said before.
+        return Err(Error::invalid(THREAD, "thread: the model's provider holds no conversations"));
+    }
     request.user = match from.object("metadata")? {
         Some(mut metadata) => metadata.take("user_id")?,
         None => None,
