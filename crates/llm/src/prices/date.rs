@@ -5,7 +5,7 @@ const DAY_MS: i64 = 86_400_000;
 const YEARS: std::ops::Range<i64> = 2020..2100;
 
 /// `2026-11-21` as the Unix millisecond it begins with (UTC).
-pub(super) fn day_ms(text: &str) -> Option<i64> {
+pub(crate) fn day_ms(text: &str) -> Option<i64> {
     let [year, month, day] = <[&str; 3]>::try_from(text.split('-').collect::<Vec<_>>()).ok()?;
     if (year.len(), month.len(), day.len()) != (4, 2, 2) {
         return None;
@@ -57,7 +57,16 @@ mod tests {
     fn days_are_the_calendar_s() {
         assert_eq!(day_ms("2026-11-21"), Some(1_795_219_200_000));
         assert_eq!(day_ms("2024-02-29"), Some(1_709_164_800_000));
-        for wrong in ["2023-02-29", "2026-13-01", "2026-00-10", "2026-1-01", "2026-01-32", "1999-01-01", "", "2026-01-0x"] {
+        for wrong in [
+            "2023-02-29",
+            "2026-13-01",
+            "2026-00-10",
+            "2026-1-01",
+            "2026-01-32",
+            "1999-01-01",
+            "",
+            "2026-01-0x",
+        ] {
             assert_eq!(day_ms(wrong), None, "{wrong}");
         }
     }
@@ -67,7 +76,9 @@ mod tests {
         assert_eq!(without("gpt-5-2025-08-07"), Some("gpt-5"));
         assert_eq!(without("claude-haiku-4-5-20251001"), Some("claude-haiku-4-5"));
         assert_eq!(without("claude-opus-4@20250514"), Some("claude-opus-4"));
-        for none in ["gpt-5", "gpt-4-0613", "-2025-08-07", "x-2025-99-07", "llama-12345678", "ééééééééé-éé", ""] {
+        for none in
+            ["gpt-5", "gpt-4-0613", "-2025-08-07", "x-2025-99-07", "llama-12345678", "ééééééééé-éé", ""]
+        {
             assert_eq!(without(none), None, "{none}");
         }
     }

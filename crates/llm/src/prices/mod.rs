@@ -13,6 +13,8 @@ mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 
+#[cfg(test)]
+pub(crate) use date::day_ms;
 pub use load::PriceError;
 pub use rate::usd;
 pub use tell::tell;

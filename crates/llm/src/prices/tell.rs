@@ -43,7 +43,8 @@ mod tests {
     #[test]
     fn the_usage_chunk_tells_the_cost() {
         let done = "data: [DONE]\n\n";
-        let chunk = "data: {\"id\":\"x\",\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"details\":{}}}\r\n\r\n";
+        let chunk =
+            "data: {\"id\":\"x\",\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"details\":{}}}\r\n\r\n";
         let told = tell(&Bytes::from(format!("{chunk}{done}")), 1_500, "a\"b", "m");
         assert_eq!(
             told,

@@ -53,7 +53,10 @@ fn rows_that_make_no_sense_are_refused() {
         (one("").replace("\"1\"", "1.5"), "string"),
         (one("").replace("output = \"4\"", "cache_read = \"2\""), "more than input"),
         (one("").replace("models = [\"m\"]", "models = []"), "names"),
-        (format!("{}{}", one("to = \"2026-05-02\"\n"), one("").replace("2026-01-01", "2026-05-01")), "another row"),
+        (
+            format!("{}{}", one("to = \"2026-05-02\"\n"), one("").replace("2026-01-01", "2026-05-01")),
+            "another row",
+        ),
         (format!("{}{}", one(""), one("")), "another row"),
     ] {
         let said = refused(&text);
@@ -101,7 +104,8 @@ fn the_whole_of_a_long_request_costs_more() {
 #[test]
 fn what_has_no_price_makes_the_whole_unknown() {
     let prices = Prices::built_in().unwrap();
-    let cost = |model: &str, usage: Usage, tier| prices.cost("openai", model, NOW_MS, &Usage { tier, ..usage });
+    let cost =
+        |model: &str, usage: Usage, tier| prices.cost("openai", model, NOW_MS, &Usage { tier, ..usage });
     let usage = Usage { input_tokens: 10, output_tokens: 10, ..Usage::default() };
     assert!(cost("gpt-4o-mini", usage, Tier::Standard).is_some());
     assert_eq!(cost("gpt-4o-mini", usage, Tier::Other), None);
@@ -112,7 +116,10 @@ fn what_has_no_price_makes_the_whole_unknown() {
     // Above its threshold, for which there are no rates.
     assert_eq!(cost("gpt-5.5", Usage { input_tokens: 272_001, ..usage }, Tier::Standard), None);
     // Audio from the cache: at which rate?
-    assert_eq!(cost("gpt-audio", Usage { input_audio_tokens: 10, cache_read_tokens: 1, ..usage }, Tier::Standard), None);
+    assert_eq!(
+        cost("gpt-audio", Usage { input_audio_tokens: 10, cache_read_tokens: 1, ..usage }, Tier::Standard),
+        None
+    );
     // Numbers that can't be.
     assert_eq!(cost("gpt-4o-mini", Usage { cache_read_tokens: 11, ..usage }, Tier::Standard), None);
 }
@@ -159,8 +166,8 @@ fn dollars_are_written_without_loss() {
 
 fn usages() -> impl Strategy<Value = Usage> {
     let n = 0..=(1u64 << 32);
-    (n.clone(), n.clone(), n.clone(), n.clone(), n.clone(), n).prop_map(|(fresh, output, read, write, hour, thought)| {
-        Usage {
+    (n.clone(), n.clone(), n.clone(), n.clone(), n.clone(), n).prop_map(
+        |(fresh, output, read, write, hour, thought)| Usage {
             input_tokens: fresh + read + write,
             output_tokens: output,
             cache_read_tokens: read,
@@ -168,8 +175,8 @@ fn usages() -> impl Strategy<Value = Usage> {
             cache_write_1h_tokens: hour.min(write),
             reasoning_tokens: thought.min(output),
             ..Usage::default()
-        }
-    })
+        },
+    )
 }
 
 proptest! {

@@ -1,4 +1,5 @@
 //! Translation from one dialect into another, as a whole.
 
+mod golden;
 mod requests;
 mod streams;
