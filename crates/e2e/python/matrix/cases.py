@@ -233,6 +233,12 @@ EXCEPTIONS = (
         Except("chat", provider, "uncounted", "untranslated, it passes as it came", skips=("whole",))
         for provider in ("simulator", "simulator-azure")
     ),
-    Except("chat", "simulator-anthropic", "thinking", "a level as a budget", warns="altered;reasoning_effort"),
-    Except("messages", "simulator", "thinking", "a budget as a level", warns="altered;thinking.budget_tokens"),
+    *(
+        exception
+        for case in ("thinking", "redacted thoughts")
+        for exception in (
+            Except("chat", "simulator-anthropic", case, "a level as a budget", warns="altered;reasoning_effort"),
+            Except("messages", "simulator", case, "a budget as a level", warns="altered;thinking.budget_tokens"),
+        )
+    ),
 )

@@ -144,8 +144,8 @@ def _blocks(whole, pieces):
             whole.append(dict(piece))
             continue
         for name, value in piece.items():
-            if name in ("thinking", "text", "summary") and value:
-                whole[-1][name] = (whole[-1].get(name) or "") + value
+            if name in ("thinking", "text", "summary"):
+                whole[-1][name] = (whole[-1].get(name) or "") + (value or "")
             elif value is not None:
                 whole[-1][name] = value
 
