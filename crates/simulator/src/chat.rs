@@ -136,7 +136,8 @@ async fn reply(
 ) -> Result<Reply, ApiError> {
     dialect.authorize(sim, asked)?;
     let Parsed { mut request, prompt_tokens, mut form } = dialect.parse(sim, asked)?;
-    let model = sim.0.catalogue.get(&request.model).filter(|model| dialect.speaks(model));
+    let model =
+        sim.0.catalogue.get(&request.model).filter(|model| dialect.speaks(model) && model.embeds.is_none());
     let model = model.ok_or_else(|| dialect.unknown_model(&request.model))?;
     call.asked(model.id.clone(), request.stream);
     check_model(&request, model, prompt_tokens, dialect)?;

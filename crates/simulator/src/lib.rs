@@ -11,8 +11,10 @@ mod cache;
 mod chat;
 mod config;
 mod dialect;
+mod embed;
 mod error;
 mod faults;
+mod gemini;
 mod ledger;
 mod limits;
 mod models;
@@ -104,7 +106,13 @@ impl Simulator {
                 post(anthropic::count_tokens).fallback(error::method_not_allowed),
             )
             .route("/v1/models", get(models::list).fallback(error::method_not_allowed))
-            .route("/v1/models/{*id}", get(models::one).fallback(error::method_not_allowed))
+            .route(
+                "/v1/models/{*id}",
+                get(models::one).post(gemini::call).fallback(error::method_not_allowed),
+            )
+            .route("/v1/embeddings", post(embed::embeddings).fallback(error::method_not_allowed))
+            .route("/v1beta/models", get(gemini::list))
+            .route("/v1beta/models/{*target}", get(gemini::one).post(gemini::call))
             .route("/_sim/faults", get(admin::faults).put(admin::set_faults).delete(admin::clear_faults))
             .route("/_sim/ledger", get(admin::ledger).delete(admin::clear_ledger))
             .fallback(error::unknown_url)

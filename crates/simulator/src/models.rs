@@ -7,11 +7,11 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{Simulator, chat, error::ApiError};
+use crate::{Simulator, chat, dialect::Asked, error::ApiError, gemini};
 
 /// A model.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub(crate) struct Model {
     pub(crate) context: u64,
     /// Thinks before it answers, which costs tokens nobody sees; wants `max_completion_tokens`.
     pub(crate) reasons: bool,
+    /// Gives vectors, so long by itself; whether it gives no others.
+    pub(crate) embeds: Option<(usize, bool)>,
     created: i64,
     owned_by: &'static str,
 }
@@ -38,16 +40,36 @@ const OPENAI: &[(&str, u64, i64)] = &[
     ("gpt-3.5-turbo", 16_385, 1_677_610_602),
     ("o3-mini", 200_000, 1_737_146_383),
     ("gpt-5-mini", 400_000, 1_754_425_928),
+    ("text-embedding-3-small", 8_192, 1_705_948_997),
+    ("text-embedding-3-large", 8_192, 1_705_953_180),
+    ("text-embedding-ada-002", 8_192, 1_671_217_299),
 ];
-const OWN: &[(&str, u64)] = &[("sim-small", 8_192), ("sim-large", MILLION), ("sim-think", MILLION)];
+const OWN: &[(&str, u64)] =
+    &[("sim-small", 8_192), ("sim-large", MILLION), ("sim-think", MILLION), ("sim-embed", 8_192)];
 /// What the names of models begin with that reason of their own accord.
-const REASONING: &[&str] = &["o3", "gpt-5", "sim-think"];
+const REASONING: &[&str] = &["o3", "gpt-5", "sim-think", "gemini-2.5", "gemini-3"];
 /// Anthropic's, with the most they answer.
 const ANTHROPIC: &[(&str, u64, i64)] = &[
     ("claude-opus-4-5", 64_000, 1_763_942_400),
     ("claude-sonnet-4-5", 64_000, 1_759_104_000),
     ("claude-haiku-4-5", 64_000, 1_760_486_400),
     ("claude-3-5-haiku-latest", 8_192, 1_729_555_200),
+];
+/// Google's.
+const GEMINI: &[(&str, u64, i64)] = &[
+    ("gemini-3-pro-preview", 1_048_576, 1_763_424_000),
+    ("gemini-2.5-pro", 1_048_576, 1_750_118_400),
+    ("gemini-2.5-flash", 1_048_576, 1_750_118_400),
+    ("gemini-2.0-flash", 1_048_576, 1_738_713_600),
+    ("gemini-embedding-001", 2_048, 1_752_451_200),
+];
+/// Those that give vectors: how long those are, and whether always.
+const EMBEDDING: &[(&str, usize, bool)] = &[
+    ("text-embedding-3-small", 1_536, false),
+    ("text-embedding-3-large", 3_072, false),
+    ("text-embedding-ada-002", 1_536, true),
+    ("gemini-embedding-001", 3_072, false),
+    ("sim-embed", 256, false),
 ];
 const CLAUDE_CONTEXT: u64 = 200_000;
 const OWN_CREATED: i64 = 1_735_689_600;
@@ -61,6 +83,7 @@ impl Catalogue {
             id: id.into(),
             context,
             reasons: REASONING.iter().any(|prefix| id.starts_with(prefix)),
+            embeds: EMBEDDING.iter().find(|(name, ..)| *name == id).map(|(_, size, fixed)| (*size, *fixed)),
             created,
             owned_by,
         };
@@ -68,7 +91,8 @@ impl Catalogue {
         let own = OWN.iter().map(|(id, context)| model(id, *context, OWN_CREATED, "weir"));
         let claude =
             ANTHROPIC.iter().map(|(id, _, created)| model(id, CLAUDE_CONTEXT, *created, "anthropic"));
-        let own = own.chain(claude);
+        let gemini = GEMINI.iter().map(|(id, context, created)| model(id, *context, *created, "google"));
+        let own = own.chain(claude).chain(gemini);
         let more = more.iter().map(|id| model(id, MILLION, OWN_CREATED, "weir"));
         let mut models: Vec<Model> = Vec::new();
         for model in openai.chain(own).chain(more) {
@@ -79,19 +103,31 @@ impl Catalogue {
         Self(models)
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Model> {
+        self.0.iter()
+    }
+
     pub(crate) fn get(&self, id: &str) -> Option<&Model> {
         self.0.iter().find(|model| &*model.id == id)
     }
 }
 
 impl Model {
-    pub(crate) fn speaks_openai(&self) -> bool {
-        self.owned_by != "anthropic"
+    /// Models of our own, and those of the configuration, speak every dialect.
+    fn is_of(&self, vendor: &str) -> bool {
+        self.owned_by == vendor || self.owned_by == "weir"
     }
 
-    /// Models of our own, and those of the configuration, speak both.
+    pub(crate) fn speaks_openai(&self) -> bool {
+        self.is_of("openai")
+    }
+
     pub(crate) fn speaks_anthropic(&self) -> bool {
-        self.owned_by != "openai"
+        self.is_of("anthropic") && self.embeds.is_none()
+    }
+
+    pub(crate) fn speaks_gemini(&self) -> bool {
+        self.is_of("google")
     }
 
     fn anthropic_card(&self) -> Value {
@@ -125,7 +161,19 @@ impl Model {
     }
 }
 
-pub(crate) async fn list(State(sim): State<Simulator>, headers: HeaderMap) -> Result<Response, ApiError> {
+/// Google's clients come to the same place, with Google's key.
+fn is_google(headers: &HeaderMap, uri: &Uri) -> bool {
+    headers.contains_key("x-goog-api-key") || Asked { headers, uri, body: &[] }.query("key").is_some()
+}
+
+pub(crate) async fn list(
+    State(sim): State<Simulator>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    if is_google(&headers, &uri) {
+        return Ok(gemini::list(State(sim), headers, uri).await);
+    }
     chat::authorize(&sim, &headers)?;
     let models = &sim.0.catalogue.0;
     if headers.contains_key("anthropic-version") {
@@ -144,7 +192,11 @@ pub(crate) async fn one(
     State(sim): State<Simulator>,
     Path(id): Path<String>,
     headers: HeaderMap,
+    uri: Uri,
 ) -> Result<Response, ApiError> {
+    if is_google(&headers, &uri) {
+        return Ok(gemini::one(State(sim), Path(id), headers, uri).await);
+    }
     chat::authorize(&sim, &headers)?;
     let model = sim.0.catalogue.get(&id).ok_or_else(|| ApiError::unknown_model(&id))?;
     if headers.contains_key("anthropic-version") {

@@ -218,18 +218,27 @@ fn whole_logprobs(out: &mut Vec<u8>, choice: &Choice, logprobs: Logprobs) {
     push(out, r#"],"refusal":null}"#);
 }
 
-pub(crate) fn token_logprob(out: &mut Vec<u8>, piece: &Piece, seed: u64, top: usize) {
+/// Log probabilities of a place: the token that was chosen is the likeliest, `top` others follow in order.
+pub(crate) fn likely(seed: u64, top: usize) -> Vec<f64> {
     let mut rng = Rng::new(seed);
-    // The token that was chosen is the likeliest; the others follow in order.
     let mut logprob = -0.4 * rng.unit();
-    push(out, "{");
-    logprob_fields(out, &piece.text, logprob);
-    push(out, r#","top_logprobs":["#);
-    for rank in 0..top {
-        push(out, if rank == 0 { "{" } else { ",{" });
-        logprob_fields(out, if rank == 0 { &piece.text } else { NOUNS[rank % NOUNS.len()] }, logprob);
-        push(out, "}");
+    let mut all = Vec::with_capacity(top + 1);
+    for _ in 0..=top {
+        all.push(logprob);
         logprob -= 1.0 + rng.unit();
+    }
+    all
+}
+
+pub(crate) fn token_logprob(out: &mut Vec<u8>, piece: &Piece, seed: u64, top: usize) {
+    let likely = likely(seed, top);
+    push(out, "{");
+    logprob_fields(out, &piece.text, likely[0]);
+    push(out, r#","top_logprobs":["#);
+    for (rank, logprob) in likely[..top].iter().enumerate() {
+        push(out, if rank == 0 { "{" } else { ",{" });
+        logprob_fields(out, if rank == 0 { &piece.text } else { NOUNS[rank % NOUNS.len()] }, *logprob);
+        push(out, "}");
     }
     push(out, "]}");
 }
@@ -413,7 +422,7 @@ pub(crate) fn error_event(error: &ApiError) -> Bytes {
 
 /// An event that says it is JSON and is not.
 pub(crate) fn malformed_event(whole: &[u8]) -> Bytes {
-    let json = whole.strip_suffix(b"\n\n").unwrap_or(whole);
+    let json = whole.trim_ascii_end();
     let from = json.windows(6).rposition(|window| window == b"data: ").map_or(0, |at| at + 6);
     let half = from.max(usize::midpoint(from, json.len()));
     [&json[..half], b"\n\n"].concat().into()

@@ -75,7 +75,7 @@ fn assembled(events: &[Value]) -> Value {
             continue;
         };
         let add = |to: &mut Value| {
-            *to = json!(format!("{}{}", to.as_str().unwrap(), event["delta"].as_str().unwrap()))
+            *to = json!(format!("{}{}", to.as_str().unwrap(), event["delta"].as_str().unwrap()));
         };
         match kind {
             "response.content_part.added" => item["content"] = json!([event["part"]]),

@@ -92,9 +92,9 @@ impl Form {
         push(out, word);
         push(out, r#"","completed_at":"#);
         if completed {
-            push_number(out, self.created)
+            push_number(&mut *out, self.created);
         } else {
-            push(out, "null")
+            push(out, "null");
         }
         push(out, r#","error":"#);
         match status {
