@@ -43,8 +43,9 @@ const DATA: &[&str] = &[
 pub(super) struct Reader {
     pub(super) conversation: Conversation,
     pub(super) tokens: u64,
-    /// Calls of the model's last content.
+    /// Calls of the model's last contents, and what came back.
     waiting: usize,
+    responses: usize,
     /// What the current turn lacks: a call without a signature.
     pub(super) unsigned: Option<ApiError>,
 }
@@ -79,15 +80,25 @@ impl Reader {
                 "* GenerateContentRequest.contents: contents is not specified\n",
             ));
         }
+        // A client may send what it got as it got it: contents of one role that follow each other are one.
+        let mut users = true;
         for (at, content) in contents.iter().enumerate() {
             let parts = parts(content, &format!("contents[{at}]"))?;
             match content["role"].as_str() {
-                None | Some("user" | "function" | "") => self.user(&parts, at)?,
-                Some("model") => self.model(&parts, at)?,
+                None | Some("user" | "function" | "") => {
+                    users = true;
+                    self.user(&parts, at)?;
+                }
+                Some("model") => {
+                    if std::mem::replace(&mut users, false) {
+                        self.answered()?;
+                    }
+                    self.model(&parts, at)?;
+                }
                 Some(_) => return Err(invalid("", "Please use a valid role: user, model.")),
             }
         }
-        self.answered(0)
+        self.answered()
     }
 
     fn say(&mut self, said: &mut String, text: &str) {
@@ -97,7 +108,7 @@ impl Reader {
     }
 
     fn user(&mut self, parts: &[Value], at: usize) -> Result<(), ApiError> {
-        let (mut said, mut spoke, mut responses) = (String::new(), false, 0);
+        let (mut said, mut spoke) = (String::new(), false);
         for (i, part) in parts.iter().enumerate() {
             let at = format!("contents[{at}].parts[{i}]");
             check(part, &at)?;
@@ -105,14 +116,13 @@ impl Reader {
                 self.say(&mut said, text);
                 spoke = true;
             } else if let Some(response) = get(part, "functionResponse") {
-                responses += 1;
+                self.responses += 1;
                 self.response(response, &at)?;
             } else {
                 self.tokens += PER_MEDIA;
                 spoke = true;
             }
         }
-        self.answered(responses)?;
         if spoke {
             self.conversation.asked(said);
             // Only the turn at hand is looked at.
@@ -144,7 +154,6 @@ impl Reader {
     }
 
     fn model(&mut self, parts: &[Value], at: usize) -> Result<(), ApiError> {
-        self.answered(0)?;
         let mut said = String::new();
         for (i, part) in parts.iter().enumerate() {
             let place = format!("contents[{at}].parts[{i}]");
@@ -200,8 +209,8 @@ impl Reader {
         Ok(())
     }
 
-    fn answered(&mut self, responses: usize) -> Result<(), ApiError> {
-        let waiting = std::mem::take(&mut self.waiting);
+    fn answered(&mut self) -> Result<(), ApiError> {
+        let (waiting, responses) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.responses));
         if responses == waiting {
             return Ok(());
         }

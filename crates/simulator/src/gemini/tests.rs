@@ -179,6 +179,13 @@ async fn signatures_come_back_as_they_went() {
     assert!(last["text"].as_str().unwrap().starts_with("The result says a lake a hill:"), "{last}");
     assert!(last["thoughtSignature"].is_string());
 
+    // As Google's own client sends a stream back: a content for each part of it, and responses without ids.
+    let pieces = |part: &Value| json!({"role": "model", "parts": [part]});
+    let bare = json!({"role": "user", "parts": [{"functionResponse": {"name": "look", "response": {"result": "x"}}}]});
+    let contents =
+        json!([question, pieces(&parts[0]), pieces(&parts[1]), pieces(&json!({"text": ""})), bare, bare]);
+    whole(&router, "gemini-3-pro-preview", &with(contents)).await;
+
     let changed = |signature: Value| {
         let mut said = said.clone();
         said["parts"][0]["thoughtSignature"] = signature;
