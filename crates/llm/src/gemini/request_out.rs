@@ -1,0 +1,409 @@
+//! A `generateContent` body, written from what is meant.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{
+    part::{self, FileData, Out, Response},
+    think::{self, Version},
+};
+use crate::{
+    anthropic::object,
+    canonical::{
+        Content, Format, Function, Losses, Media, Message, Part, Request, Role, Source, Tool, ToolChoice,
+        ToolResult, ToolUse,
+    },
+    dialect::{Target, extensions},
+};
+
+const MAX_STOPS: usize = 5;
+/// Stands for the signature of a call that Gemini did not make itself, which it else asks for:
+/// <https://ai.google.dev/gemini-api/docs/thought-signatures#faqs>.
+const NOT_GEMINIS: &str = "skip_thought_signature_validator";
+
+#[derive(Serialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_instruction: Option<System<'a>>,
+    contents: Vec<Wire<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Tools<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_config: Option<ToolConfig<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation_config: Option<GenerationConfig<'a>>,
+    #[serde(flatten)]
+    extensions: BTreeMap<&'a str, &'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct System<'a> {
+    parts: Vec<Out<'a>>,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    role: &'static str,
+    parts: Vec<Out<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Tools<'a> {
+    function_declarations: Vec<Declaration<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Declaration<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters_json_schema: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToolConfig<'a> {
+    function_calling_config: Calling<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Calling<'a> {
+    mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed_function_names: Option<[&'a str; 1]>,
+}
+
+#[derive(Serialize, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+struct GenerationConfig<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_output_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    stop_sequences: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence_penalty: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frequency_penalty: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_mime_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_json_schema: Option<Schema<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_logprobs: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking_config: Option<think::Config>,
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Schema<'a>(&'a RawValue);
+
+impl PartialEq for Schema<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+/// The body for a provider: its path says the model, and whether to stream.
+pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
+    let mut body = Body { extensions: extensions(&request.extras, losses), ..Body::default() };
+    let config = generation_config(request, target, losses);
+    body.generation_config = Some(config).filter(|config| *config != GenerationConfig::default());
+    Writer::new(target.model, &request.messages).write(&request.messages, &mut body, losses);
+    sign_calls(&mut body.contents, target.model, losses);
+    tools(request, &mut body, losses);
+    if request.user.is_some() {
+        losses.dropped("user");
+    }
+    // Serializing into memory can't fail.
+    serde_json::to_vec(&body).unwrap_or_default().into()
+}
+
+fn generation_config<'a>(
+    request: &'a Request,
+    target: &Target<'_>,
+    losses: &mut Losses,
+) -> GenerationConfig<'a> {
+    let sampling = &request.sampling;
+    if request.stop.len() > MAX_STOPS {
+        losses.altered("stop");
+    }
+    let (response_mime_type, response_json_schema) = match &request.format {
+        None => (None, None),
+        Some(Format::Json) => (Some("application/json"), None),
+        Some(Format::Schema { schema, .. }) => (Some("application/json"), Some(Schema(schema))),
+    };
+    GenerationConfig {
+        temperature: sampling.temperature,
+        top_p: sampling.top_p,
+        top_k: sampling.top_k,
+        candidate_count: request.choices.filter(|n| *n > 1),
+        max_output_tokens: request.max_output,
+        stop_sequences: request.stop.get(..MAX_STOPS).unwrap_or(&request.stop),
+        presence_penalty: sampling.presence_penalty,
+        frequency_penalty: sampling.frequency_penalty,
+        seed: sampling.seed.map(|seed| narrow(seed, losses)),
+        response_mime_type,
+        response_json_schema,
+        response_logprobs: request.logprobs.map(|_| true),
+        logprobs: request.logprobs.filter(|n| *n > 0),
+        thinking_config: request.reasoning.as_ref().and_then(|r| think::write(r, target.model, losses)),
+    }
+}
+
+/// Google's seeds have 32 bits.
+fn narrow(seed: i64, losses: &mut Losses) -> i32 {
+    i32::try_from(seed).unwrap_or_else(|_| {
+        losses.altered("seed");
+        #[expect(clippy::cast_possible_truncation, reason = "any number that is the same each time will do")]
+        let low = seed as i32;
+        low
+    })
+}
+
+fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
+    let mut declared = Vec::new();
+    for tool in &request.tools {
+        match tool {
+            Tool::Function(function) => declared.push(function),
+            Tool::Foreign { kind, .. } => losses.dropped(&format!("tools.{kind}")),
+        }
+    }
+    if declared.is_empty() {
+        return;
+    }
+    if request.parallel_tools == Some(false) {
+        losses.dropped("parallel_tool_calls");
+    }
+    let strict = declared.iter().any(|function| function.strict == Some(true));
+    let calling = |mode| Calling { mode, allowed_function_names: None };
+    let calling = match &request.tool_choice {
+        Some(ToolChoice::None) => Some(calling("NONE")),
+        Some(ToolChoice::Required) => Some(calling("ANY")),
+        Some(ToolChoice::Named(name)) => {
+            Some(Calling { mode: "ANY", allowed_function_names: Some([name.as_str()]) })
+        }
+        // Calls, should there be any, fit their schemas.
+        Some(ToolChoice::Auto) | None if strict => Some(calling("VALIDATED")),
+        Some(ToolChoice::Auto) => Some(calling("AUTO")),
+        None => None,
+    };
+    body.tool_config = calling.map(|function_calling_config| ToolConfig { function_calling_config });
+    let function_declarations = declared.into_iter().map(declaration).collect();
+    body.tools.push(Tools { function_declarations });
+}
+
+fn declaration(function: &Function) -> Declaration<'_> {
+    Declaration {
+        name: &function.name,
+        description: function.description.as_deref(),
+        parameters_json_schema: function.schema.as_deref(),
+    }
+}
+
+/// Gemini 3 wants a signature on the first call of each step of the turn that goes on.
+fn sign_calls(contents: &mut [Wire<'_>], model: &str, losses: &mut Losses) {
+    if Version::of(model) < Version::THREE {
+        return;
+    }
+    let asks = |c: &Wire<'_>| c.role == "user" && c.parts.iter().all(|p| p.function_response.is_none());
+    let turn = contents.iter().rposition(asks).map_or(0, |at| at + 1);
+    for content in contents.iter_mut().skip(turn).filter(|c| c.role == "model") {
+        let first = content.parts.iter_mut().find(|part| part.function_call.is_some());
+        if let Some(call) = first.filter(|call| call.thought_signature.is_none()) {
+            losses.altered("thought_signature");
+            call.thought_signature = Some(NOT_GEMINIS.into());
+        }
+    }
+}
+
+/// Writes messages: results are told by their functions' names.
+struct Writer<'a> {
+    names: HashMap<&'a str, &'a str>,
+    /// Results may hold more than text.
+    media_in_results: bool,
+}
+
+impl<'a> Writer<'a> {
+    fn new(model: &str, messages: &'a [Message]) -> Self {
+        let calls = messages.iter().flat_map(|m| &m.parts).filter_map(|part| match &part.content {
+            Content::ToolUse(ToolUse { id, name, .. }) => Some((id.as_str(), name.as_str())),
+            _ => None,
+        });
+        Self { names: calls.collect(), media_in_results: Version::of(model) >= Version::THREE }
+    }
+
+    /// Roles take turns, and instructions stand apart from them.
+    fn write(&self, messages: &'a [Message], body: &mut Body<'a>, losses: &mut Losses) {
+        let mut system = Vec::new();
+        for message in messages {
+            let role = match message.role {
+                Role::System => {
+                    if !body.contents.is_empty() {
+                        losses.altered("messages.role.system");
+                    }
+                    self.parts(&message.parts, &mut system, losses);
+                    continue;
+                }
+                Role::User => "user",
+                Role::Assistant => "model",
+            };
+            let mut parts = Vec::new();
+            self.parts(&message.parts, &mut parts, losses);
+            if parts.is_empty() {
+                continue;
+            }
+            match body.contents.last_mut().filter(|last| last.role == role) {
+                Some(last) => last.parts.extend(parts),
+                None => body.contents.push(Wire { role, parts }),
+            }
+        }
+        for content in &mut body.contents {
+            // Results answer the calls before them, so they come first.
+            content.parts.sort_by_key(|part| part.function_response.is_none() && content.role == "user");
+        }
+        if body.contents.is_empty() && !system.is_empty() {
+            losses.altered("messages.role.system");
+            body.contents.push(Wire { role: "user", parts: std::mem::take(&mut system) });
+        }
+        body.system_instruction = Some(System { parts: system }).filter(|s| !s.parts.is_empty());
+    }
+
+    fn parts(&self, parts: &'a [Part], out: &mut Vec<Out<'a>>, losses: &mut Losses) {
+        for part in parts {
+            let signature = part::own(part).map(Cow::Borrowed);
+            let written = match &part.content {
+                Content::Text(text) | Content::Refusal(text) => {
+                    // Google refuses those that hold nothing.
+                    (!text.is_empty() || signature.is_some()).then(|| Out::text(text))
+                }
+                // Another vendor's thoughts mean nothing to this one.
+                Content::Thinking(text) => signature.is_some().then(|| Out::thought(text)),
+                Content::RedactedThinking => {
+                    signature.is_some().then(|| Out { thought: true, ..Out::default() })
+                }
+                Content::ToolUse(ToolUse { id, name, arguments }) => {
+                    if !arguments.trim().is_empty() && matches!(object(arguments), Cow::Owned(_)) {
+                        losses.altered("messages.tool_calls.function.arguments");
+                    }
+                    Some(Out::call(id, name, arguments))
+                }
+                Content::ToolResult(result) => {
+                    self.result(result, out, losses);
+                    None
+                }
+                content => media(content, losses),
+            };
+            out.extend(written.map(|written| written.signed(signature)));
+        }
+    }
+
+    fn result(&self, result: &'a ToolResult, out: &mut Vec<Out<'a>>, losses: &mut Losses) {
+        let (mut text, mut others) = (Vec::new(), Vec::new());
+        for part in &result.parts {
+            match &part.content {
+                Content::Text(said) => text.push(said.as_str()),
+                content => others.extend(media(content, losses)),
+            }
+        }
+        let response = Response {
+            id: &result.id,
+            name: self.names.get(result.id.as_str()).copied().unwrap_or("unknown"),
+            response: response(&text.join("\n\n"), result.is_error).into(),
+            parts: if self.media_in_results { std::mem::take(&mut others) } else { Vec::new() },
+        };
+        out.push(Out { function_response: Some(response), ..Out::default() });
+        if !others.is_empty() {
+            losses.emulated("messages.content.tool_result");
+            out.extend(others);
+        }
+    }
+}
+
+/// An object is the result itself; a text goes into one.
+fn response(text: &str, is_error: bool) -> Cow<'static, RawValue> {
+    let is_object = text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text.trim()).is_ok();
+    let json = if is_object && !is_error {
+        text.trim().to_owned()
+    } else {
+        serde_json::json!({ (if is_error { "error" } else { "output" }): text }).to_string()
+    };
+    Cow::Owned(RawValue::from_string(json).unwrap_or_default())
+}
+
+fn media<'a>(content: &'a Content, losses: &mut Losses) -> Option<Out<'a>> {
+    match content {
+        Content::Image(media) => {
+            if media.detail.as_deref().is_some_and(|d| d != "auto") {
+                losses.dropped("messages.content.image_url.detail");
+            }
+            source(media, "image", losses)
+        }
+        Content::Audio(media) => source(media, "input_audio", losses),
+        Content::File(media) => source(media, "file", losses),
+        other => {
+            losses.dropped(&format!("messages.content.{}", other.kind()));
+            None
+        }
+    }
+}
+
+fn source<'a>(media: &'a Media, kind: &str, losses: &mut Losses) -> Option<Out<'a>> {
+    match &media.source {
+        Source::Data { media_type, data } => Some(Out::blob(media_type, data)),
+        Source::Url(url) => {
+            let mime_type = by_ending(url, kind);
+            Some(Out { file_data: Some(FileData { mime_type, file_uri: url }), ..Out::default() })
+        }
+        Source::Text(text) => {
+            losses.emulated("messages.content.document");
+            Some(Out::text(text))
+        }
+        Source::Id(_) => {
+            losses.dropped(&format!("messages.content.{kind}.file_id"));
+            None
+        }
+    }
+}
+
+/// What a URL names, by its ending: Google wants to be told.
+fn by_ending(url: &str, kind: &str) -> Option<&'static str> {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let ending = path.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    Some(match ending.as_str() {
+        "png" => "image/png",
+        "webp" => "image/webp",
+        "gif" => "image/gif",
+        "heic" => "image/heic",
+        "jpg" | "jpeg" => "image/jpeg",
+        "pdf" => "application/pdf",
+        "txt" => "text/plain",
+        "wav" => "audio/wav",
+        "mp3" => "audio/mp3",
+        _ if kind == "image" => "image/jpeg",
+        _ => return None,
+    })
+}

@@ -1,0 +1,542 @@
+//! Google's dialect against the others, both ways.
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::{
+    Call, Dialect, FrameKind, Tap, Target, Translator, Usage,
+    canonical::{Finish, Losses, Opaque, Vendor},
+    sse::Splitter,
+};
+
+const SKIP: &str = "skip_thought_signature_validator";
+
+fn target(model: &str) -> Target<'_> {
+    Target { model, max_output: Some(64_000), adaptive_thinking: false, fixed_sampling: false }
+}
+
+fn translated(from: Dialect, into: Dialect, body: &Value, model: &str) -> (Value, String) {
+    let mut losses = Losses::default();
+    let request = from.decode_request(body.to_string().as_bytes(), &mut losses).unwrap();
+    let body = into.encode_request(&request, &target(model), &mut losses);
+    (serde_json::from_slice(&body).unwrap(), losses.header())
+}
+
+fn answered(from: Dialect, into: Dialect, body: &Value) -> Value {
+    let call = Call { model: "m".to_owned(), now_s: 7, ..Call::default() };
+    let usage = from.provider().usage_of_answer(body.to_string().as_bytes()).unwrap_or_default();
+    let body = from.translate_answer(body.to_string().as_bytes(), into, usage, &call).unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
+#[test]
+fn a_full_openai_request_becomes_a_gemini_request() {
+    let schema = json!({"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "integer"}}});
+    let (body, losses) = translated(
+        Dialect::OpenAi,
+        Dialect::Gemini,
+        &json!({
+            "model": "m", "stream": true,
+            "messages": [
+                {"role": "system", "content": "Be kind."},
+                {"role": "user", "content": [
+                    {"type": "text", "text": "Look:"},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+                    {"type": "image_url", "image_url": {"url": "https://x/y.webp?z"}},
+                    {"type": "input_audio", "input_audio": {"data": "CCCC", "format": "wav"}},
+                    {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,BBBB"}}]},
+                {"role": "assistant", "content": null, "tool_calls": [
+                    {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{\"z\": 1.0, \"a\":2}"}},
+                    {"id": "call_2", "type": "function", "function": {"name": "g", "arguments": ""}}]},
+                {"role": "tool", "tool_call_id": "call_1", "content": "one"},
+                {"role": "tool", "tool_call_id": "call_2", "content": "{\"b\": 1, \"a\": 2}"}],
+            "tools": [{"type": "function", "function": {"name": "f", "description": "d", "parameters": schema}}],
+            "tool_choice": {"type": "function", "function": {"name": "f"}}, "parallel_tool_calls": false,
+            "max_completion_tokens": 100, "stop": ["END"], "temperature": 0.5, "top_p": 0.9, "seed": 4,
+            "presence_penalty": 0.5, "reasoning_effort": "low",
+            "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": true}},
+            "x_sim": {"tokens": 3}, "logit_bias": {"1": 1}, "user": "u"
+        }),
+        "gemini-3-flash",
+    );
+    assert_eq!(
+        body,
+        json!({
+            "systemInstruction": {"parts": [{"text": "Be kind."}]},
+            "contents": [
+                {"role": "user", "parts": [
+                    {"text": "Look:"},
+                    {"inlineData": {"mimeType": "image/png", "data": "AAAA"}},
+                    {"fileData": {"mimeType": "image/webp", "fileUri": "https://x/y.webp?z"}},
+                    {"inlineData": {"mimeType": "audio/wav", "data": "CCCC"}},
+                    {"inlineData": {"mimeType": "application/pdf", "data": "BBBB"}}]},
+                {"role": "model", "parts": [
+                    {"functionCall": {"id": "call_1", "name": "f", "args": {"z": 1.0, "a": 2}}, "thoughtSignature": SKIP},
+                    {"functionCall": {"id": "call_2", "name": "g", "args": {}}}]},
+                {"role": "user", "parts": [
+                    {"functionResponse": {"id": "call_1", "name": "f", "response": {"output": "one"}}},
+                    {"functionResponse": {"id": "call_2", "name": "g", "response": {"a": 2, "b": 1}}}]}],
+            "tools": [{"functionDeclarations": [{"name": "f", "description": "d", "parametersJsonSchema": schema}]}],
+            "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}},
+            "generationConfig": {"maxOutputTokens": 100, "stopSequences": ["END"], "temperature": 0.5, "topP": 0.9,
+                "seed": 4, "presencePenalty": 0.5, "thinkingConfig": {"thinkingLevel": "LOW", "includeThoughts": true},
+                "responseMimeType": "application/json", "responseJsonSchema": schema},
+            "x_sim": {"tokens": 3}
+        })
+    );
+    assert_eq!(losses, "altered;thought_signature, dropped;logit_bias, dropped;parallel_tool_calls, dropped;user");
+    assert!(body.to_string().contains(r#""args":{"a""#) || body.to_string().contains(r#""args":{"z""#));
+}
+
+fn full_request() -> Value {
+    json!({
+        "system_instruction": {"parts": [{"text": "Be kind."}]},
+        "contents": [
+            {"parts": [{"text": "Look:"}, {"inline_data": {"mime_type": "image/png", "data": "AAAA"}},
+                {"fileData": {"mimeType": "image/png", "fileUri": "https://x/y.png"}},
+                {"inlineData": {"mimeType": "application/pdf", "data": "BBBB"}}]},
+            {"role": "model", "parts": [{"text": "Cal"}]},
+            {"role": "model", "parts": [{"text": "ling."}]},
+            {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"z": 1.0}}},
+                {"functionCall": {"name": "g", "args": {}}}, {"functionCall": {"name": "f"}}]},
+            {"role": "function", "parts": [
+                {"functionResponse": {"name": "g", "response": {"error": "no"}}},
+                {"functionResponse": {"name": "f", "response": {"output": "one"}}},
+                {"functionResponse": {"name": "f", "response": {"b": 2, "a": 1}}}]},
+            {"role": "user", "parts": [{"text": "And?"}]}],
+        "tools": [{"functionDeclarations": [
+            {"name": "f", "description": "d", "parameters": {"type": "OBJECT", "properties": {"z": {"type": "NUMBER", "nullable": true}}}},
+            {"name": "g", "parametersJsonSchema": {"type": "object"}}]}, {"googleSearch": {}}],
+        "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}},
+        "generationConfig": {"maxOutputTokens": 9, "temperature": 0.5, "topP": 0.8, "topK": 40.0, "candidateCount": 1,
+            "stopSequences": ["END"], "responseMimeType": "application/json",
+            "responseSchema": {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}, "responseModalities": ["TEXT"]},
+        "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}], "x_sim": {}
+    })
+}
+
+#[test]
+fn a_full_gemini_request_becomes_a_chat_completion_request() {
+    let (body, losses) = translated(Dialect::Gemini, Dialect::OpenAi, &full_request(), "gpt-4o");
+    let id = |at: usize| body["messages"][2]["tool_calls"][at]["id"].clone();
+    assert!(id(0) != id(2) && id(0).as_str().unwrap().starts_with("call_"));
+    assert_eq!(
+        body["messages"],
+        json!([
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": [
+                {"type": "text", "text": "Look:"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+                {"type": "image_url", "image_url": {"url": "https://x/y.png"}},
+                {"type": "file", "file": {"filename": "document", "file_data": "data:application/pdf;base64,BBBB"}}]},
+            {"role": "assistant", "content": "Calling.", "tool_calls": [
+                {"id": id(0), "type": "function", "function": {"name": "f", "arguments": "{\"z\":1.0}"}},
+                {"id": id(1), "type": "function", "function": {"name": "g", "arguments": "{}"}},
+                {"id": id(2), "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": id(1), "content": "no"},
+            {"role": "tool", "tool_call_id": id(0), "content": "one"},
+            {"role": "tool", "tool_call_id": id(2), "content": "{\"a\":1,\"b\":2}"},
+            {"role": "user", "content": "And?"}])
+    );
+    assert_eq!(body["tools"][0]["function"]["parameters"]["properties"]["z"]["type"], json!(["number", "null"]));
+    assert_eq!(body["tool_choice"], json!({"type": "function", "function": {"name": "f"}}));
+    assert!(body["response_format"]["json_schema"]["schema"]["properties"]["a"].to_string().contains("\"string\""));
+    assert_eq!((&body["max_tokens"], &body["stop"], &body["x_sim"]), (&json!(9), &json!(["END"]), &json!({})));
+    for lost in ["dropped;safetySettings", "dropped;tools.googleSearch", "dropped;top_k"] {
+        assert!(losses.contains(lost), "{lost} not in {losses}");
+    }
+    // The same in the next turn's request.
+    let (again, _) = translated(Dialect::Gemini, Dialect::OpenAi, &full_request(), "gpt-4o");
+    assert_eq!(again, body);
+}
+
+#[test]
+fn a_full_gemini_request_becomes_a_messages_request() {
+    let (body, _) = translated(Dialect::Gemini, Dialect::Anthropic, &full_request(), "claude");
+    let messages = &body["messages"];
+    assert_eq!(body["system"], json!([{"type": "text", "text": "Be kind."}]));
+    let calls: Vec<_> = messages[1]["content"].as_array().unwrap().iter().filter(|b| b["type"] == "tool_use").collect();
+    let results = messages[2]["content"].as_array().unwrap();
+    assert_eq!((calls.len(), results.len()), (3, 4));
+    assert_eq!((&results[0]["tool_use_id"], &results[0]["is_error"]), (&calls[1]["id"], &json!(true)));
+    assert_eq!((&results[1]["tool_use_id"], &results[2]["tool_use_id"]), (&calls[0]["id"], &calls[2]["id"]));
+    assert_eq!((&body["top_k"], &body["tool_choice"]["name"]), (&json!(40), &json!("f")));
+}
+
+#[test]
+fn what_is_chosen_among_tools_is_said_both_ways() {
+    let ask = |config: Value| {
+        json!({"contents": [{"parts": [{"text": "x"}]}], "toolConfig": {"functionCallingConfig": config},
+            "tools": [{"functionDeclarations": [{"name": "f"}, {"name": "g"}, {"name": "h"}]}]})
+    };
+    for (config, choice, back, tools, lost) in [
+        (json!({"mode": "AUTO"}), json!("auto"), json!("AUTO"), 3, ""),
+        (json!({"mode": "NONE"}), json!("none"), json!("NONE"), 3, ""),
+        (json!({"mode": "ANY"}), json!("required"), json!("ANY"), 3, ""),
+        (
+            json!({"mode": "any", "allowedFunctionNames": ["f", "g"]}),
+            json!("required"),
+            json!("ANY"),
+            2,
+            "emulated;toolConfig.functionCallingConfig.allowedFunctionNames",
+        ),
+        (json!({"mode": "VALIDATED"}), json!("auto"), json!("VALIDATED"), 3, ""),
+    ] {
+        let (body, losses) = translated(Dialect::Gemini, Dialect::OpenAi, &ask(config.clone()), "gpt-4o");
+        assert_eq!((&body["tool_choice"], losses.as_str()), (&choice, lost), "{config}");
+        assert_eq!(body["tools"].as_array().unwrap().len(), tools);
+        let (same, _) = translated(Dialect::Gemini, Dialect::Gemini, &ask(config.clone()), "gemini-3");
+        assert_eq!(same["toolConfig"]["functionCallingConfig"]["mode"], back, "{config}");
+    }
+}
+
+#[test]
+fn signatures_are_asked_for_where_gemini_asks_for_them() {
+    let call = |id: &str| json!({"role": "assistant", "tool_calls": [{"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}}]});
+    let result = |id: &str| json!({"role": "tool", "tool_call_id": id, "content": "x"});
+    let body = json!({"model": "m", "messages": [
+        {"role": "user", "content": "a"}, call("1"), result("1"), {"role": "assistant", "content": "done"},
+        {"role": "user", "content": "b"}, call("2"), result("2"), call("3"), result("3")]});
+    let signed = |model: &str| -> (Vec<bool>, String) {
+        let (body, losses) = translated(Dialect::OpenAi, Dialect::Gemini, &body, model);
+        let parts = body["contents"].as_array().unwrap().iter().map(|c| &c["parts"][0]);
+        let calls = parts.filter(|part| part.get("functionCall").is_some());
+        (calls.map(|part| part["thoughtSignature"] == SKIP).collect(), losses)
+    };
+    assert_eq!(signed("gemini-3-pro-preview"), (vec![false, true, true], "altered;thought_signature".to_owned()));
+    assert_eq!(signed("gemini-2.5-pro"), (vec![false; 3], String::new()));
+}
+
+#[test]
+fn anothers_thoughts_travel_with_gemini_s_clients_and_come_back_byte_for_byte() {
+    let signature = "EqQBCkYIBxgCKkB+/é==";
+    let content = json!([{"type": "thinking", "thinking": "hm\n\u{1f914}", "signature": signature},
+        {"type": "redacted_thinking", "data": "opaque+/"}, {"type": "thinking", "thinking": "", "signature": "second"},
+        {"type": "text", "text": "ok"}, {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"b": 1, "a": [1.50]}}]);
+    let answer = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "stop_reason": "tool_use",
+        "content": content, "usage": {"input_tokens": 3, "output_tokens": 4}});
+    let gemini = answered(Dialect::Anthropic, Dialect::Gemini, &answer);
+    let said = &gemini["candidates"][0]["content"];
+    assert_eq!(gemini["candidates"][0]["finishReason"], "STOP");
+    assert_eq!((&said["parts"][0]["thought"], &said["parts"][0]["text"]), (&json!(true), &json!("hm\n\u{1f914}")));
+    let next = |said: &Value| {
+        json!({"contents": [{"role": "user", "parts": [{"text": "x"}]}, said,
+        {"role": "user", "parts": [{"functionResponse": {"id": "toolu_1", "name": "f", "response": {"output": "y"}}}]}],
+        "tools": [{"functionDeclarations": [{"name": "f"}]}], "generationConfig": {"thinkingConfig": {"includeThoughts": true}}})
+    };
+    let (back, _) = translated(Dialect::Gemini, Dialect::Anthropic, &next(said), "claude");
+    assert_eq!(back["messages"][1]["content"], content);
+    assert!(back["thinking"].is_object());
+    // SDKs hold the bytes, and write them in the alphabet for URLs.
+    let mut url_safe = said.clone();
+    for part in url_safe["parts"].as_array_mut().unwrap() {
+        if let Some(signature) = part["thoughtSignature"].as_str() {
+            part["thoughtSignature"] = signature.replace('+', "-").replace('/', "_").into();
+        }
+    }
+    let (back, _) = translated(Dialect::Gemini, Dialect::Anthropic, &next(&url_safe), "claude");
+    assert_eq!(back["messages"][1]["content"], content);
+}
+
+#[test]
+fn gemini_s_own_state_stays_what_it_is() {
+    let answer = json!({"responseId": "r-1", "modelVersion": "gemini-3", "candidates": [{"index": 0, "finishReason": "STOP",
+        "content": {"role": "model", "parts": [{"text": "hm", "thought": true}, {"text": "Hello", "thoughtSignature": "c2ln+/8="},
+            {"functionCall": {"name": "f", "args": {"a": 1}}, "thoughtSignature": "AAAA"}]}}]});
+    let decoded = Dialect::Gemini.provider().decode_answer(answer.to_string().as_bytes()).unwrap();
+    let states: Vec<_> = decoded.parts().iter().map(|part| part.opaque.clone()).collect();
+    let own = |data: &str| Some(Opaque::new(Vendor::Google, data));
+    assert_eq!(states, [None, own("c2ln+/8="), own("AAAA")]);
+    assert_eq!(decoded.finish(), &Finish::ToolUse);
+    let chat = answered(Dialect::Gemini, Dialect::OpenAi, &answer);
+    let message = &chat["choices"][0]["message"];
+    assert_eq!((&message["content"], &message["reasoning_content"]), (&json!("Hello"), &json!("hm")));
+    assert_eq!(message["tool_calls"][0]["id"], "call_r-1_1");
+}
+
+#[test]
+fn several_answers_their_ends_and_their_likelihoods_come_over() {
+    let answer = json!({"responseId": "r", "modelVersion": "g", "candidates": [
+        {"index": 1, "finishReason": "MAX_TOKENS", "content": {"parts": [{"text": "b"}]}},
+        {"index": 0, "finishReason": "STOP", "content": {"parts": [{"text": "a"}]}, "logprobsResult": {
+            "chosenCandidates": [{"token": "a", "logProbability": -0.5}],
+            "topCandidates": [{"candidates": [{"token": "a", "logProbability": -0.5}, {"token": "b", "logProbability": -1.5}]}]}}],
+        "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2, "thoughtsTokenCount": 4, "totalTokenCount": 9}});
+    let chat = answered(Dialect::Gemini, Dialect::OpenAi, &answer);
+    let finishes: Vec<_> = chat["choices"].as_array().unwrap().iter().map(|c| c["finish_reason"].clone()).collect();
+    assert_eq!(finishes, ["stop", "length"]);
+    assert_eq!(chat["usage"]["completion_tokens"], 6);
+    let same = answered(Dialect::Gemini, Dialect::Gemini, &answer);
+    assert_eq!(same["candidates"][0]["logprobsResult"], answer["candidates"][1]["logprobsResult"]);
+    assert_eq!(same["candidates"][1]["finishReason"], "MAX_TOKENS");
+    assert_eq!(same["usageMetadata"]["thoughtsTokenCount"], 4);
+}
+
+#[test]
+fn a_blocked_prompt_is_a_refusal() {
+    let blocked = json!({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 3, "totalTokenCount": 3}});
+    let chat = answered(Dialect::Gemini, Dialect::OpenAi, &blocked);
+    assert_eq!(chat["choices"][0]["finish_reason"], "content_filter");
+    let message = answered(Dialect::Gemini, Dialect::Anthropic, &blocked);
+    assert_eq!((&message["stop_reason"], message["content"].as_array().unwrap().len()), (&json!("refusal"), 1));
+    for nothing in ["", "[]", "{}", "null", r#"{"candidates":[]}"#, r#"{"error":{"code":500}}"#] {
+        assert!(Dialect::Gemini.provider().decode_answer(nothing.as_bytes()).is_none(), "{nothing}");
+    }
+    let mut tap = Tap::new(Dialect::Gemini, 3);
+    assert_eq!(tap.observe(format!("data: {blocked}\n\n").as_bytes()), FrameKind::Done);
+}
+
+#[test]
+fn refusals_say_the_same_in_the_other_s_words() {
+    let refused = br#"{"error":{"code":429,"message":"Quota exceeded","status":"RESOURCE_EXHAUSTED","details":[]}}"#;
+    let (status, body) = Dialect::Gemini.translate_error(429, refused, Dialect::OpenAi, None);
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, &body["error"]["message"]), (429, &json!("Quota exceeded")));
+    let overloaded = br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+    let (status, body) = Dialect::Anthropic.translate_error(529, overloaded, Dialect::Gemini, None);
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, body), (503, json!({"error": {"code": 503, "message": "Overloaded", "status": "UNAVAILABLE"}})));
+}
+
+/// The client's stream for these pieces of the provider's, which ends as its body does.
+fn relayed(from: Dialect, into: Dialect, pieces: &[&[u8]]) -> String {
+    let mut splitter = Splitter::new();
+    let call = Call { model: "m".to_owned(), now_s: 7, include_usage: true, ..Call::default() };
+    let mut translator = Translator::new(from, into, &call);
+    let (mut tap, mut out) = (Tap::new(from, 1), BytesMut::new());
+    for piece in pieces {
+        splitter.feed(Bytes::copy_from_slice(piece));
+        while let Some(event) = splitter.next_event().unwrap() {
+            tap.observe(&event);
+            if let Err(error) = translator.event(&event, &mut out) {
+                out.extend_from_slice(&translator.fail(&error));
+                return String::from_utf8(out.to_vec()).unwrap();
+            }
+        }
+    }
+    out.extend_from_slice(&translator.end(tap.usage().unwrap_or_default()));
+    String::from_utf8(out.to_vec()).unwrap()
+}
+
+fn data(stream: &str) -> Vec<Value> {
+    let lines = stream.lines().filter_map(|line| line.strip_prefix("data: "));
+    lines.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it reads better where it is called")]
+fn chunk(parts: Value, finish: Option<&str>) -> String {
+    let mut candidate = json!({"content": {"parts": parts, "role": "model"}, "index": 0});
+    if let Some(finish) = finish {
+        candidate["finishReason"] = finish.into();
+    }
+    let chunk = json!({"candidates": [candidate], "modelVersion": "gemini-3", "responseId": "r1", "usageMetadata":
+        {"promptTokenCount": 9, "cachedContentTokenCount": 2, "candidatesTokenCount": 4, "thoughtsTokenCount": 1}});
+    format!("data: {chunk}\r\n\r\n")
+}
+
+fn gemini_stream() -> String {
+    [
+        chunk(json!([{"text": "h", "thought": true}]), None),
+        chunk(json!([{"text": "m", "thought": true}]), None),
+        chunk(json!([{"text": "Hello "}]), None),
+        chunk(json!([{"text": "\u{1f30d}\n"}]), None),
+        chunk(
+            json!([{"functionCall": {"name": "f", "args": {"a": 1}}, "thoughtSignature": "AAAA"},
+                {"functionCall": {"id": "own", "name": "g", "args": {}}}]),
+            None,
+        ),
+        chunk(json!([{"text": ""}]), Some("STOP")),
+    ]
+    .concat()
+}
+
+#[test]
+fn chunks_of_gemini_become_each_dialects_stream() {
+    let stream = relayed(Dialect::Gemini, Dialect::OpenAi, &[gemini_stream().as_bytes()]);
+    assert!(stream.ends_with("data: [DONE]\n\n"));
+    let chunks = data(&stream);
+    let said = |member: &str| -> String {
+        chunks.iter().filter_map(|c| c["choices"][0]["delta"][member].as_str()).collect()
+    };
+    assert_eq!((said("reasoning_content").as_str(), said("content").as_str()), ("hm", "Hello \u{1f30d}\n"));
+    let calls: Vec<_> = chunks.iter().filter_map(|c| c["choices"][0]["delta"]["tool_calls"].get(0)).collect();
+    let ids: Vec<_> = calls.iter().filter_map(|c| Some((c["index"].as_u64()?, c["id"].as_str()?))).collect();
+    assert_eq!(ids, [(0, "call_r1_1"), (1, "own")]);
+    let finishes: Vec<_> = chunks.iter().filter_map(|c| c["choices"][0]["finish_reason"].as_str()).collect();
+    assert_eq!(finishes, ["tool_calls"]);
+    let usage = &chunks.last().unwrap()["usage"];
+    assert_eq!((&usage["prompt_tokens"], &usage["completion_tokens"]), (&json!(9), &json!(5)));
+
+    let stream = relayed(Dialect::Gemini, Dialect::Anthropic, &[gemini_stream().as_bytes()]);
+    let events = data(&stream);
+    assert_eq!(events[0]["message"]["usage"]["input_tokens"], 7);
+    let mut kinds: Vec<_> = events.iter().filter_map(|e| e["content_block"]["type"].as_str()).collect();
+    // What carries the signature.
+    kinds.retain(|kind| *kind != "redacted_thinking");
+    assert_eq!(kinds, ["thinking", "text", "tool_use", "tool_use"]);
+    assert!(stream.contains("\"stop_reason\":\"tool_use\"") && stream.contains("event: message_stop"));
+}
+
+fn anthropic_stream() -> String {
+    let events = [
+        json!({"type": "message_start", "message": {"id": "msg_1", "model": "claude", "content": [], "usage": {"input_tokens": 7, "output_tokens": 1}}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "", "signature": ""}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "h"}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "m"}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "s+/="}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "content_block_start", "index": 1, "content_block": {"type": "redacted_thinking", "data": "r=="}}),
+        json!({"type": "content_block_stop", "index": 1}),
+        json!({"type": "content_block_start", "index": 2, "content_block": {"type": "text", "text": ""}}),
+        json!({"type": "content_block_delta", "index": 2, "delta": {"type": "text_delta", "text": "Hello "}}),
+        json!({"type": "content_block_delta", "index": 2, "delta": {"type": "text_delta", "text": "\u{1f30d}\n"}}),
+        json!({"type": "content_block_stop", "index": 2}),
+        json!({"type": "content_block_start", "index": 3, "content_block": {"type": "tool_use", "id": "toolu_a", "name": "f", "input": {}}}),
+        json!({"type": "content_block_delta", "index": 3, "delta": {"type": "input_json_delta", "partial_json": "{\"z\": 1.0,"}}),
+        json!({"type": "content_block_delta", "index": 3, "delta": {"type": "input_json_delta", "partial_json": "\"a\":2}"}}),
+        json!({"type": "content_block_stop", "index": 3}),
+        json!({"type": "content_block_start", "index": 4, "content_block": {"type": "tool_use", "id": "toolu_b", "name": "g", "input": {}}}),
+        json!({"type": "content_block_stop", "index": 4}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "tool_use", "stop_sequence": null}, "usage": {"output_tokens": 4}}),
+        json!({"type": "message_stop"}),
+    ];
+    let event = |e: &Value| format!("event: {}\ndata: {e}\n\n", e["type"].as_str().unwrap());
+    events.iter().map(event).collect()
+}
+
+#[test]
+fn a_stream_for_gemini_s_clients_ends_with_its_finish_and_its_usage() {
+    let stream = relayed(Dialect::Anthropic, Dialect::Gemini, &[anthropic_stream().as_bytes()]);
+    let chunks = data(&stream);
+    assert!(chunks.iter().all(|c| c["responseId"] == "msg_1" && c["modelVersion"] == "claude"));
+    let candidates: Vec<_> = chunks.iter().map(|c| &c["candidates"][0]).collect();
+    // A chunk without parts is taken for a failure.
+    assert!(candidates.iter().all(|c| c["content"]["role"] == "model" && !c["content"]["parts"][0].is_null()));
+    let finishes: Vec<_> = candidates.iter().filter_map(|c| c["finishReason"].as_str()).collect();
+    assert_eq!((finishes.as_slice(), &candidates.last().unwrap()["finishReason"]), (&["STOP"][..], &json!("STOP")));
+    let usages: Vec<_> = chunks.iter().filter(|c| c.get("usageMetadata").is_some()).collect();
+    assert_eq!(usages.len(), 1);
+    assert_eq!(usages[0]["usageMetadata"]["totalTokenCount"], 11);
+    let calls: Vec<_> = candidates.iter().filter_map(|c| c["content"]["parts"][0].get("functionCall")).collect();
+    assert_eq!(calls, [&json!({"id": "toolu_a", "name": "f", "args": {"z": 1.0, "a": 2}}), &json!({"id": "toolu_b", "name": "g", "args": {}})]);
+    // A client that keeps the chunks as they came has all that the provider wants back.
+    let mut contents = vec![json!({"role": "user", "parts": [{"text": "x"}]})];
+    contents.extend(candidates.iter().map(|c| c["content"].clone()));
+    contents.push(json!({"role": "user", "parts": [
+        {"functionResponse": {"name": "f", "response": {"output": "1"}}}, {"functionResponse": {"name": "g", "response": {"output": "2"}}}]}));
+    let (back, _) = translated(Dialect::Gemini, Dialect::Anthropic, &json!({"contents": contents}), "claude");
+    assert_eq!(
+        back["messages"][1]["content"],
+        json!([{"type": "thinking", "thinking": "hm", "signature": "s+/="}, {"type": "redacted_thinking", "data": "r=="},
+            {"type": "text", "text": "Hello \u{1f30d}\n"},
+            {"type": "tool_use", "id": "toolu_a", "name": "f", "input": {"z": 1.0, "a": 2}},
+            {"type": "tool_use", "id": "toolu_b", "name": "g", "input": {}}])
+    );
+    assert_eq!(back["messages"][2]["content"][1]["tool_use_id"], "toolu_b");
+}
+
+#[test]
+fn every_cut_gives_the_same_stream() {
+    for (from, into, stream) in [
+        (Dialect::Gemini, Dialect::OpenAi, gemini_stream()),
+        (Dialect::Gemini, Dialect::Anthropic, gemini_stream()),
+        (Dialect::Gemini, Dialect::Gemini, gemini_stream()),
+        (Dialect::Anthropic, Dialect::Gemini, anthropic_stream()),
+    ] {
+        let whole = relayed(from, into, &[stream.as_bytes()]);
+        for at in 0..=stream.len() {
+            let (a, b) = stream.as_bytes().split_at(at);
+            assert_eq!(relayed(from, into, &[a, b]), whole, "cut at {at}");
+        }
+        let bytes: Vec<_> = stream.as_bytes().chunks(1).collect();
+        assert_eq!(relayed(from, into, &bytes), whole);
+    }
+}
+
+#[test]
+fn an_error_in_the_middle_is_the_last_that_comes() {
+    let begun = chunk(json!([{"text": "Hel"}]), None);
+    let failed = format!("{begun}data: {{\"error\": {{\"code\": 503, \"message\": \"Overloaded\", \"status\": \"UNAVAILABLE\"}}}}\n\n");
+    let stream = relayed(Dialect::Gemini, Dialect::Anthropic, &[failed.as_bytes()]);
+    let names: Vec<_> = stream.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    assert_eq!(names[3..], ["content_block_stop", "error", "message_stop"]);
+    let mut tap = Tap::new(Dialect::Gemini, 1);
+    let at = failed.find("data: {\"error\"").unwrap();
+    let kinds = [&failed[..at], &failed[at..]].map(|event| tap.observe(event.as_bytes()));
+    assert_eq!((kinds, tap.failed(), tap.finished()), ([FrameKind::Delta, FrameKind::Error], true, false));
+
+    let begun = anthropic_stream();
+    let begun = &begun[..begun.find("event: message_delta").unwrap()];
+    let failed = format!(
+        "{begun}event: error\ndata: {{\"type\":\"error\",\"error\":{{\"type\":\"rate_limit_error\",\"message\":\"slow\"}}}}\n\n"
+    );
+    let stream = relayed(Dialect::Anthropic, Dialect::Gemini, &[failed.as_bytes()]);
+    let last = stream.trim_end().rsplit("\n\n").next().unwrap();
+    // As Google's SDKs look for it.
+    assert!(last.starts_with("data: {\"error\":{\"code\":429,"), "{last}");
+    assert!(!stream.contains("finishReason"));
+}
+
+#[test]
+fn the_tap_knows_what_passed() {
+    let mut tap = Tap::new(Dialect::Gemini, 1);
+    let stream = gemini_stream();
+    let events: Vec<_> = stream.split_inclusive("\r\n\r\n").collect();
+    let kinds: Vec<_> = events.iter().map(|event| tap.observe(event.as_bytes())).collect();
+    assert!(tap.finished() && kinds[0] == FrameKind::Delta);
+    let usage = Usage {
+        input_tokens: 9,
+        output_tokens: 5,
+        cache_read_tokens: 2,
+        reasoning_tokens: 1,
+        ..Usage::default()
+    };
+    assert_eq!(tap.usage(), Some(usage));
+    let mut cut = Tap::new(Dialect::Gemini, 1);
+    events[..5].iter().for_each(|event| drop(cut.observe(event.as_bytes())));
+    assert!(!cut.finished());
+}
+
+proptest! {
+    #[test]
+    fn nothing_a_provider_sends_breaks_a_translator(
+        lines in prop::collection::vec("data: (\\{\"(candidates|error|[a-z]{0,9})\":[\\[\\]{}0-9\"a-z:,]{0,20}|[a-z{}\"]{0,8})", 0..8),
+    ) {
+        let stream: String = lines.iter().map(|line| format!("{line}\n\n")).collect::<String>() + &gemini_stream();
+        for into in [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini] {
+            relayed(Dialect::Gemini, into, &[stream.as_bytes()]);
+        }
+    }
+
+    /// What is said in Google's dialect comes back the same from its canonical form.
+    #[test]
+    fn a_request_survives_its_canonical_form(
+        texts in prop::collection::vec(("[a-z\"\\\\ \u{e9}]{1,9}", prop::option::of("[A-Za-z0-9+/]{4}"), any::<bool>()), 1..6),
+        max in prop::option::of(1u64..9), temperature in prop::option::of(0u8..20), top_k in prop::option::of(1u64..50),
+    ) {
+        let mut contents = Vec::new();
+        for (text, signature, called) in texts {
+            contents.push(json!({"role": "user", "parts": [{"text": text}]}));
+            let signature = signature.unwrap_or_else(|| "AAAA".to_owned());
+            let said = json!({"text": text, "thought": true, "thoughtSignature": signature});
+            if called {
+                contents.push(json!({"role": "model", "parts": [said, {"functionCall": {"id": "1", "name": "f", "args": {"t": text}}, "thoughtSignature": signature}]}));
+                contents.push(json!({"role": "user", "parts": [{"functionResponse": {"id": "1", "name": "f", "response": {"output": text}}}]}));
+                contents.push(json!({"role": "model", "parts": [{"text": text, "thoughtSignature": signature}]}));
+            } else {
+                contents.push(json!({"role": "model", "parts": [said, {"text": text}]}));
+            }
+        }
+        let mut config = json!({"maxOutputTokens": max, "temperature": temperature.map(|t| f64::from(t) / 10.0), "topK": top_k});
+        config.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        let mut body = json!({"contents": contents, "generationConfig": config,
+            "tools": [{"functionDeclarations": [{"name": "f", "parametersJsonSchema": {"type": "object"}}]}]});
+        if body["generationConfig"] == json!({}) {
+            body.as_object_mut().unwrap().remove("generationConfig");
+        }
+        let (back, losses) = translated(Dialect::Gemini, Dialect::Gemini, &body, "gemini-3-flash");
+        prop_assert_eq!(back, body);
+        prop_assert_eq!(losses, "");
+    }
+}
