@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::state;
 use crate::{
     Usage,
     canonical::{Answer, Choice, Content, Finish, Opaque, Part, ToolUse, Vendor},
@@ -267,21 +268,11 @@ enum OutBlock<'a> {
 
 /// The answer as a message; `usage` stands in for what its dialect didn't say.
 pub(super) fn encode_answer(answer: &Answer, usage: Usage) -> Bytes {
-    let sealed = |part: &'_ Part| part.opaque.as_ref().map(|o| o.seal(Vendor::Anthropic).into_owned());
-    let content = answer.parts().iter().filter_map(|part| match &part.content {
-        Content::Text(text) if text.is_empty() => None,
-        Content::Text(text) | Content::Refusal(text) => Some(OutBlock::Text { text }),
-        Content::Thinking(text) => {
-            let signature = sealed(part).unwrap_or_default().into();
-            Some(OutBlock::Thinking { thinking: text, signature })
-        }
-        Content::RedactedThinking => {
-            sealed(part).map(|data| OutBlock::RedactedThinking { data: data.into() })
-        }
-        Content::ToolUse(ToolUse { id, name, arguments }) => {
-            Some(OutBlock::ToolUse { id: ids::plain(id), name, input: object(arguments) })
-        }
-        _ => None,
+    let content = answer.parts().iter().flat_map(|part| {
+        let opaque = part.opaque.as_ref().filter(|o| !o.data.is_empty());
+        let beside = opaque.and_then(|opaque| state::beside(&part.content, opaque));
+        let beside = beside.map(|data| OutBlock::RedactedThinking { data: data.into() });
+        beside.into_iter().chain(block(part))
     });
     let out = Out {
         id: ids::with_prefix("msg_", &answer.id),
@@ -298,6 +289,22 @@ pub(super) fn encode_answer(answer: &Answer, usage: Usage) -> Bytes {
     };
     // Serializing into memory can't fail.
     serde_json::to_vec(&out).unwrap_or_default().into()
+}
+
+fn block(part: &Part) -> Option<OutBlock<'_>> {
+    let sealed = || part.opaque.as_ref().map(|o| o.seal(Vendor::Anthropic));
+    match &part.content {
+        Content::Text(text) if text.is_empty() => None,
+        Content::Text(text) | Content::Refusal(text) => Some(OutBlock::Text { text }),
+        Content::Thinking(text) => {
+            Some(OutBlock::Thinking { thinking: text, signature: sealed().unwrap_or_default() })
+        }
+        Content::RedactedThinking => sealed().map(|data| OutBlock::RedactedThinking { data }),
+        Content::ToolUse(ToolUse { id, name, arguments }) => {
+            Some(OutBlock::ToolUse { id: ids::plain(id), name, input: object(arguments) })
+        }
+        _ => None,
+    }
 }
 
 /// A tool's arguments as the object that Anthropic wants. What isn't one (cut short, say) goes into one, as text.

@@ -1,11 +1,13 @@
 //! Errors as Anthropic writes them: <https://platform.claude.com/docs/en/api/errors>.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use weir_error::{Code, Error};
 
 use super::{MESSAGE_STOP, request_in::THREAD};
-use crate::canonical::Failure;
+use crate::canonical::{Failure, Wrong};
 
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -43,9 +45,21 @@ pub fn error_body(error: &Error, request_id: Option<&str>) -> Bytes {
     envelope(kind, error.message(), details, request_id)
 }
 
-/// Another vendor's refusal in Anthropic's shape.
-pub(super) fn encode_error(failure: &Failure, request_id: Option<&str>) -> Bytes {
-    envelope(kind(failure.status), &failure.message, None, request_id)
+/// Another vendor's refusal in Anthropic's shape, with the status it has here.
+pub(super) fn encode_error(failure: &Failure, request_id: Option<&str>) -> (u16, Bytes) {
+    let message = failure.message.as_str();
+    let (status, message) = match (failure.wrong(), failure.status) {
+        // By these words clients know that they are to shorten the conversation.
+        (Wrong::ContextLength, _) if !message.to_ascii_lowercase().contains("too long") => {
+            (400, Cow::Owned(format!("prompt is too long: {message}")))
+        }
+        (Wrong::ContextLength, _) => (400, message.into()),
+        (Wrong::Quota, _) => (402, message.into()),
+        (Wrong::ModelNotFound, _) => (404, message.into()),
+        (_, 503) => (529, message.into()),
+        (_, status) => (status, message.into()),
+    };
+    (status, envelope(kind(status), &message, None, request_id))
 }
 
 fn envelope(kind: &'static str, message: &str, details: Option<Details>, request_id: Option<&str>) -> Bytes {

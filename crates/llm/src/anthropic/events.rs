@@ -11,7 +11,7 @@ use super::{
     MESSAGE_STOP,
     answer::{Block, Counted, OutUsage, WireUsage, finish, kind, stop_reason},
     error::decode_error,
-    error_frames,
+    error_frames, state,
 };
 use crate::{
     Usage,
@@ -191,20 +191,42 @@ struct OutStop<'a> {
 pub(super) struct Encoder {
     model: String,
     started: bool,
-    /// Canonical parts, in the order of their blocks.
-    blocks: Vec<usize>,
-    open: Vec<usize>,
+    /// Blocks begun.
+    count: usize,
+    /// Blocks not ended, in their order.
+    open: Vec<Open>,
+    called: bool,
     finish: Option<Finish>,
+}
+
+/// A block, and the canonical part it is.
+#[derive(Debug)]
+struct Open {
+    part: usize,
+    index: usize,
+    kind: Kind,
+    /// State that goes into a block of its own, once this one has ended.
+    beside: Option<Opaque>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Text,
+    Thinking,
+    Call(String),
 }
 
 impl Encoder {
     /// `model` stands in for a name the provider doesn't say.
     pub(super) fn new(model: &str) -> Self {
-        Self { model: model.to_owned(), started: false, blocks: Vec::new(), open: Vec::new(), finish: None }
-    }
-
-    fn block(&self, part: usize) -> Option<usize> {
-        self.blocks.iter().position(|known| *known == part)
+        Self {
+            model: model.to_owned(),
+            started: false,
+            count: 0,
+            open: Vec::new(),
+            called: false,
+            finish: None,
+        }
     }
 
     fn start(&mut self, id: &str, model: &str, usage: Option<Usage>, out: &mut BytesMut) {
@@ -223,21 +245,58 @@ impl Encoder {
     }
 
     fn part(&mut self, part: usize, start: &PartStart, out: &mut BytesMut) {
-        let content_block = match start {
-            PartStart::Text | PartStart::Refusal => OutBlock::Text { text: "" },
-            PartStart::Thinking => OutBlock::Thinking { thinking: "", signature: "" },
+        let (content_block, kind) = match start {
+            PartStart::Text | PartStart::Refusal => (OutBlock::Text { text: "" }, Kind::Text),
+            PartStart::Thinking => (OutBlock::Thinking { thinking: "", signature: "" }, Kind::Thinking),
             PartStart::RedactedThinking(opaque) => {
-                OutBlock::RedactedThinking { data: opaque.seal(Vendor::Anthropic) }
+                (OutBlock::RedactedThinking { data: opaque.seal(Vendor::Anthropic) }, Kind::Thinking)
             }
             PartStart::ToolUse { id, name } => {
-                OutBlock::ToolUse { id: ids::plain(id), name, input: Empty {} }
+                self.called = true;
+                (OutBlock::ToolUse { id: ids::plain(id), name, input: Empty {} }, Kind::Call(id.clone()))
             }
             PartStart::Foreign { .. } => return,
         };
-        let index = self.blocks.len();
-        self.blocks.push(part);
-        self.open.push(index);
+        let index = self.count;
+        self.count += 1;
+        self.open.push(Open { part, index, kind, beside: None });
         write("content_block_start", &Out::ContentBlockStart { index, content_block }, out);
+    }
+
+    fn delta(&mut self, part: usize, delta: &Delta, out: &mut BytesMut) {
+        let Some(open) = self.open.iter_mut().find(|open| open.part == part) else { return };
+        let index = open.index;
+        let delta = match delta {
+            Delta::Text(text) | Delta::Refusal(text) => OutDelta::Text { text },
+            Delta::Thinking(thinking) => OutDelta::Thinking { thinking },
+            Delta::Opaque(opaque) if matches!(open.kind, Kind::Thinking) => {
+                OutDelta::Signature { signature: opaque.seal(Vendor::Anthropic) }
+            }
+            Delta::Opaque(opaque) => return open.beside = Some(opaque.clone()),
+            Delta::Logprobs(_) => return,
+            Delta::Arguments(partial_json) => OutDelta::InputJson { partial_json },
+        };
+        write("content_block_delta", &Out::ContentBlockDelta { index, delta }, out);
+    }
+
+    fn stop(&mut self, part: usize, out: &mut BytesMut) {
+        let Some(at) = self.open.iter().position(|open| open.part == part) else { return };
+        let Open { index, kind, beside, .. } = self.open.remove(at);
+        write("content_block_stop", &Out::ContentBlockStop { index }, out);
+        let Some(opaque) = beside else { return };
+        let data = match &kind {
+            Kind::Call(id) => state::of_call(id, &opaque),
+            Kind::Text | Kind::Thinking => state::of_text(&opaque),
+        };
+        let index = self.count;
+        self.count += 1;
+        let content_block = OutBlock::RedactedThinking { data: data.into() };
+        write("content_block_start", &Out::ContentBlockStart { index, content_block }, out);
+        write("content_block_stop", &Out::ContentBlockStop { index }, out);
+    }
+
+    fn open_indices(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.open).into_iter().map(|open| open.index).collect()
     }
 }
 
@@ -248,24 +307,8 @@ impl Encode for Encoder {
             // Messages have one choice.
             Event::PartStart { choice: 1.., .. } | Event::Finish { choice: 1.., .. } => {}
             Event::PartStart { index, part, .. } => self.part(*index, part, out),
-            Event::PartDelta { index, delta } => {
-                let Some(index) = self.block(*index) else { return };
-                let delta = match delta {
-                    Delta::Text(text) | Delta::Refusal(text) => OutDelta::Text { text },
-                    Delta::Thinking(thinking) => OutDelta::Thinking { thinking },
-                    Delta::Opaque(opaque) => {
-                        OutDelta::Signature { signature: opaque.seal(Vendor::Anthropic) }
-                    }
-                    Delta::Logprobs(_) => return,
-                    Delta::Arguments(partial_json) => OutDelta::InputJson { partial_json },
-                };
-                write("content_block_delta", &Out::ContentBlockDelta { index, delta }, out);
-            }
-            Event::PartStop { index } => {
-                let Some(index) = self.block(*index) else { return };
-                self.open.retain(|open| *open != index);
-                write("content_block_stop", &Out::ContentBlockStop { index }, out);
-            }
+            Event::PartDelta { index, delta } => self.delta(*index, delta, out),
+            Event::PartStop { index } => self.stop(*index, out),
             Event::Finish { finish, .. } => {
                 self.finish.get_or_insert_with(|| finish.clone());
             }
@@ -279,8 +322,10 @@ impl Encode for Encoder {
         if !self.started {
             self.start("", "", None, &mut out);
         }
-        super::error::close_blocks(&std::mem::take(&mut self.open), &mut out);
-        let finish = self.finish.take().unwrap_or(Finish::Stop);
+        let parts: Vec<_> = self.open.iter().map(|open| open.part).collect();
+        parts.into_iter().for_each(|part| self.stop(part, &mut out));
+        let unsaid = if self.called { Finish::ToolUse } else { Finish::Stop };
+        let finish = self.finish.take().unwrap_or(unsaid);
         let stop_sequence = match &finish {
             Finish::StopSequence(sequence) => sequence.as_deref(),
             _ => None,
@@ -292,7 +337,7 @@ impl Encode for Encoder {
     }
 
     fn fail(&mut self, error: &Error) -> Bytes {
-        error_frames(&std::mem::take(&mut self.open), error)
+        error_frames(&self.open_indices(), error)
     }
 }
 

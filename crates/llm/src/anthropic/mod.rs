@@ -18,6 +18,7 @@ mod open;
 mod request_in;
 mod request_out;
 mod splice;
+mod state;
 mod tap;
 mod view;
 
@@ -54,8 +55,7 @@ impl Client for Messages {
     }
 
     fn encode_error(&self, failure: Failure, request_id: Option<&str>) -> (u16, Bytes) {
-        let failure = Failure { status: if failure.status == 503 { 529 } else { failure.status }, ..failure };
-        (failure.status, error::encode_error(&failure, request_id))
+        error::encode_error(&failure, request_id)
     }
 
     fn error_body(&self, error: &Error, request_id: Option<&str>) -> Bytes {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use weir_error::Error;
 
+use super::state;
 use crate::{
     canonical::{
         Content, Format, Function, Losses, Media, Message, Opaque, Part, Reasoning, Request, Role, Sampling,
@@ -94,7 +95,9 @@ fn message(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Message, E
         "assistant" => Role::Assistant,
         _ => Role::User,
     };
-    Ok(Message { role, parts: parts(&mut from, "content", losses)? })
+    let mut parts = parts(&mut from, "content", losses)?;
+    state::attach(&mut parts);
+    Ok(Message { role, parts })
 }
 
 /// A string, or an array of blocks.

@@ -14,12 +14,15 @@ use crate::{
     },
     dialect::{Target, extensions},
     ids,
+    schema::{self, Flavor},
 };
 
 /// What Anthropic's smallest model answers at most: for models nobody told the limit of.
 const DEFAULT_MAX_TOKENS: u64 = 4_096;
 /// Anthropic takes no less: <https://platform.claude.com/docs/en/build-with-claude/extended-thinking>.
 const MIN_BUDGET: u64 = 1_024;
+/// <https://platform.claude.com/docs/en/build-with-claude/prompt-caching>.
+const MAX_MARKS: usize = 4;
 /// How `json_object` is asked for, which Anthropic has no field for.
 pub(crate) const JSON_ONLY: &str =
     "Answer with a single JSON object and nothing else: no text around it, no code fence.";
@@ -156,7 +159,7 @@ struct OutputConfig<'a> {
 #[derive(Serialize)]
 struct OutputFormat<'a> {
     r#type: &'static str,
-    schema: &'a RawValue,
+    schema: Cow<'a, RawValue>,
 }
 
 #[derive(Serialize)]
@@ -184,8 +187,42 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
     reasoning(request, target, &mut body, losses);
     format(request, &mut body, losses);
     sampling(request, target, &mut body, losses);
+    if request.choices.is_some() {
+        losses.altered("n");
+    }
+    if request.logprobs.is_some() {
+        losses.dropped("logprobs");
+    }
+    few_marks(&mut body, losses);
     // Serializing into memory can't fail.
     serde_json::to_vec(&body).unwrap_or_default().into()
+}
+
+/// Anthropic takes four marks of what to cache: the last ones reach farthest.
+fn few_marks<'a>(body: &mut Body<'a>, losses: &mut Losses) {
+    fn mark<'b, 'a>(block: &'b mut Block<'a>, marks: &mut Vec<&'b mut Cache<'a>>) {
+        match block {
+            Block::ToolResult { content, cache_control, .. } => {
+                content.iter_mut().for_each(|inner| mark(inner, marks));
+                marks.push(cache_control);
+            }
+            Block::Text { cache_control, .. }
+            | Block::Image { cache_control, .. }
+            | Block::Document { cache_control, .. }
+            | Block::ToolUse { cache_control, .. } => marks.push(cache_control),
+            Block::Thinking { .. } | Block::RedactedThinking { .. } => {}
+        }
+    }
+    let mut marks: Vec<&mut Cache<'a>> = body.tools.iter_mut().map(|tool| &mut tool.cache_control).collect();
+    body.system.iter_mut().for_each(|block| mark(block, &mut marks));
+    let blocks = body.messages.iter_mut().flat_map(|message| &mut message.content);
+    blocks.for_each(|block| mark(block, &mut marks));
+    let mut marks: Vec<_> = marks.into_iter().filter(|mark| mark.is_some()).collect();
+    let many = marks.len().saturating_sub(MAX_MARKS);
+    if many > 0 {
+        losses.altered("cache_control");
+        marks.iter_mut().take(many).for_each(|mark| **mark = None);
+    }
 }
 
 fn max_tokens(request: &Request, target: &Target<'_>, losses: &mut Losses) -> u64 {
@@ -245,7 +282,7 @@ fn sampling(request: &Request, target: &Target<'_>, body: &mut Body<'_>, losses:
 fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
     for tool in &request.tools {
         match tool {
-            Tool::Function(function) => body.tools.push(wire_tool(function)),
+            Tool::Function(function) => body.tools.push(wire_tool(function, losses)),
             Tool::Foreign { kind, .. } => losses.dropped(&format!("tools.{kind}")),
         }
     }
@@ -265,15 +302,29 @@ fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
     };
 }
 
-fn wire_tool(function: &Function) -> WireTool<'_> {
+/// What can't be held to strictly isn't.
+fn wire_tool<'a>(function: &'a Function, losses: &mut Losses) -> WireTool<'a> {
+    let mut strict = function.strict.filter(|strict| *strict);
+    let mut input_schema = match &function.schema {
+        Some(schema) => Cow::Borrowed(&**schema),
+        None => object(r#"{"type":"object","properties":{}}"#),
+    };
+    if strict.is_some() {
+        let compiled = schema::compile(&input_schema, Flavor::Anthropic);
+        if compiled.altered {
+            losses.altered("tools");
+        }
+        if compiled.supported {
+            input_schema = Cow::Owned(compiled.schema);
+        } else {
+            strict = None;
+        }
+    }
     WireTool {
         name: &function.name,
         description: function.description.as_deref(),
-        input_schema: match &function.schema {
-            Some(schema) => Cow::Borrowed(schema),
-            None => object(r#"{"type":"object","properties":{}}"#),
-        },
-        strict: function.strict.filter(|strict| *strict),
+        input_schema,
+        strict,
         cache_control: function.cache.as_ref(),
     }
 }
@@ -337,7 +388,16 @@ fn format<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
             body.system.push(Block::Text { text: JSON_ONLY.into(), cache_control: None });
         }
         Some(Format::Schema { schema, .. }) => {
-            let format = Some(OutputFormat { r#type: "json_schema", schema });
+            let compiled = schema::compile(schema, Flavor::Anthropic);
+            if !compiled.supported {
+                losses.emulated("response_format");
+                let text = schema::instruction(schema).into();
+                return body.system.push(Block::Text { text, cache_control: None });
+            }
+            if compiled.altered {
+                losses.altered("response_format");
+            }
+            let format = Some(OutputFormat { r#type: "json_schema", schema: Cow::Owned(compiled.schema) });
             let effort = body.output_config.as_ref().and_then(|c| c.effort);
             body.output_config = Some(OutputConfig { effort, format });
         }
@@ -389,6 +449,11 @@ fn blocks<'a>(parts: &'a [Part], losses: &mut Losses) -> Vec<Block<'a>> {
 
 fn block<'a>(part: &'a Part, losses: &mut Losses) -> Option<Block<'a>> {
     let cache_control = part.cache.as_ref();
+    let thought = matches!(part.content, Content::Thinking(_) | Content::RedactedThinking);
+    if !thought && part.opaque.is_some() {
+        // Another vendor's: here only thoughts have state.
+        losses.dropped("thinking");
+    }
     match &part.content {
         Content::Text(text) | Content::Refusal(text) => {
             // Anthropic refuses empty ones.
@@ -417,9 +482,19 @@ fn block<'a>(part: &'a Part, losses: &mut Losses) -> Option<Block<'a>> {
             is_error: result.is_error,
             cache_control,
         }),
-        // Without its signature, or with another vendor's, it would be refused.
-        Content::Thinking(thinking) => own(part).map(|signature| Block::Thinking { thinking, signature }),
-        Content::RedactedThinking => own(part).map(|data| Block::RedactedThinking { data }),
+        Content::Thinking(_) | Content::RedactedThinking => {
+            let Some(state) = own(part) else {
+                // Without its signature, or with another vendor's, it would be refused.
+                if part.opaque.is_some() {
+                    losses.dropped("thinking");
+                }
+                return None;
+            };
+            Some(match &part.content {
+                Content::Thinking(thinking) => Block::Thinking { thinking, signature: state },
+                _ => Block::RedactedThinking { data: state },
+            })
+        }
         Content::Audio(_) | Content::Foreign { .. } => {
             losses.dropped(&format!("messages.content.{}", part.content.kind()));
             None
@@ -430,7 +505,7 @@ fn block<'a>(part: &'a Part, losses: &mut Losses) -> Option<Block<'a>> {
 /// Anthropic's own state of a part.
 fn own(part: &Part) -> Option<&str> {
     let opaque = part.opaque.as_ref().filter(|o| o.vendor == Vendor::Anthropic)?;
-    Some(opaque.data.as_str()).filter(|data| !data.is_empty())
+    Some(opaque.data.as_str()).filter(|data| !super::state::worthless(data))
 }
 
 fn source_of<'a>(source: &'a Source, losses: &mut Losses) -> Option<WireSource<'a>> {

@@ -1,14 +1,15 @@
 //! The body for a provider of the same dialect: the client's bytes, but for the model's name, and without thoughts
 //! that no provider would take back.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::MessagesView;
+use super::{MessagesView, state::worthless};
+use crate::canonical::SEAL;
 
 /// `body` with the provider's name of the model. Shares the bytes when nothing changes.
 #[must_use]
@@ -17,7 +18,7 @@ pub fn upstream_body(view: &MessagesView, body: &Bytes, provider_model: &str) ->
     if provider_model != view.model {
         edits.push((view.model_at.clone(), serde_json::Value::from(provider_model).to_string()));
     }
-    if has_empty_signature(body)
+    if has_doubtful_state(body)
         && let Some(messages) = body.get(view.messages_at.clone()).and_then(signed_only)
     {
         edits.push((view.messages_at.clone(), messages));
@@ -37,14 +38,17 @@ pub fn upstream_body(view: &MessagesView, body: &Bytes, provider_model: &str) ->
     out.freeze()
 }
 
-/// A member `signature` that is an empty string, anywhere. Inside a text its quotes would be escaped.
-fn has_empty_signature(body: &[u8]) -> bool {
+/// Whether any signature is empty, cut or another vendor's. Inside a text its quotes would be escaped.
+fn has_doubtful_state(body: &[u8]) -> bool {
     const NAME: &[u8] = b"\"signature\"";
     let find = Finder::new(NAME);
-    find.find_iter(body).any(|at| {
+    let doubtful = |at: usize| {
         let rest = body.get(at + NAME.len()..).unwrap_or_default().trim_ascii_start();
-        rest.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"\"\""))
-    })
+        let value = rest.strip_prefix(b":").unwrap_or_default().trim_ascii_start();
+        let inner = value.strip_prefix(b"\"").and_then(|v| v.get(..memchr::memchr(b'"', v)?));
+        inner.and_then(|v| std::str::from_utf8(v).ok()).is_some_and(worthless)
+    };
+    find.find_iter(body).any(doubtful) || memchr::memmem::find(body, SEAL.as_bytes()).is_some()
 }
 
 #[derive(Deserialize)]
@@ -58,11 +62,13 @@ struct Block<'a> {
     #[serde(rename = "type", default)]
     kind: String,
     #[serde(borrow, default)]
-    signature: Option<&'a RawValue>,
+    signature: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    data: Option<Cow<'a, str>>,
 }
 
-/// The messages without thoughts that have an empty signature: another vendor's model thought them, and Anthropic
-/// refuses the whole request over one. A message that held nothing else goes too.
+/// The messages without thoughts that Anthropic did not sign: another vendor's model thought them, or a client cut
+/// them, and Anthropic refuses the whole request over one. A message that held nothing else goes too.
 fn signed_only(messages: &[u8]) -> Option<String> {
     let messages: Vec<&RawValue> = serde_json::from_slice(messages).ok()?;
     let mut kept = Vec::with_capacity(messages.len());
@@ -86,12 +92,18 @@ fn signed_only(messages: &[u8]) -> Option<String> {
 
 fn is_unsigned(block: &str) -> bool {
     let block: Result<Block<'_>, _> = serde_json::from_str(block);
-    block.is_ok_and(|b| b.kind == "thinking" && b.signature.is_none_or(|s| s.get() == "\"\""))
+    block.is_ok_and(|b| match b.kind.as_str() {
+        "thinking" => b.signature.is_none_or(|s| worthless(&s)),
+        // Only Anthropic knows what its own look like.
+        "redacted_thinking" => b.data.is_some_and(|d| d.starts_with(SEAL) && worthless(&d)),
+        _ => false,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::canonical::{Opaque, Vendor};
 
     fn spliced(body: &str, model: &str) -> String {
         let bytes = Bytes::copy_from_slice(body.as_bytes());
@@ -116,6 +128,14 @@ mod tests {
         let body = r#"{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"a"},
             {"content":[{"type":"thinking","thinking":"x","signature" : ""}, {"type":"thinking", "thinking":"é","signature":"s=="},{"type":"tool_use","id":"1","name":"f","input":{"signature":""}}],"role":"assistant"},
             {"role":"assistant","content":[{"type":"thinking","thinking":"x","signature":""}]}]}"#;
+        let sealed = Opaque::new(Vendor::Google, "g").seal(Vendor::Anthropic).into_owned();
+        let cut = "A".repeat(63);
+        for foreign in [sealed.as_str(), cut.as_str()] {
+            let body = body.replace(r#""signature" : """#, &format!(r#""signature" : "{foreign}""#));
+            assert!(!spliced(&body, "m").contains(foreign));
+        }
+        let redacted = body.replace(r#""type":"thinking","thinking":"x","signature" : """#, &format!(r#""type":"redacted_thinking","data":"{sealed}""#));
+        assert!(!spliced(&redacted, "m").contains(&sealed));
         assert_eq!(
             spliced(body, "m"),
             r#"{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"a"},{"content":[{"type":"thinking", "thinking":"é","signature":"s=="},{"type":"tool_use","id":"1","name":"f","input":{"signature":""}}],"role":"assistant"}]}"#

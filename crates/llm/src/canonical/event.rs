@@ -1,6 +1,6 @@
 //! Answers, whole and as they come.
 
-use super::{Logprob, Opaque, Part, Raw};
+use super::{Failure, Logprob, Opaque, Part, Raw};
 use crate::Usage;
 
 /// A whole answer.
@@ -112,15 +112,4 @@ pub enum Delta {
     /// A piece of a tool's arguments, as JSON text.
     Arguments(String),
     Refusal(String),
-}
-
-/// A provider's error.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Failure {
-    /// HTTP status; in the middle of a stream the one its kind goes with.
-    pub status: u16,
-    pub message: String,
-    /// The vendor's stable word for what is wrong, if it has one.
-    pub code: Option<String>,
-    pub param: Option<String>,
 }

@@ -5,6 +5,7 @@
 //! dropped in silence. Values that nobody here looks into (schemas, arguments of tools) stay the bytes they were.
 
 mod event;
+mod failure;
 mod loss;
 mod opaque;
 
@@ -12,8 +13,10 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-pub use event::{Answer, Choice, Delta, Event, Failure, Finish, PartStart};
+pub use event::{Answer, Choice, Delta, Event, Finish, PartStart};
+pub use failure::{Failure, Wrong};
 pub use loss::Losses;
+pub(crate) use opaque::SEAL;
 pub use opaque::{Opaque, Vendor};
 
 /// JSON as it was written.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 
 /// Before state that stands in another vendor's field.
-const SEAL: &str = "weir1.";
+pub(crate) const SEAL: &str = "weir1.";
 
 /// Whose state it is. Claude's is the same on every platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use weir_error::Error;
 
 use crate::{
-    canonical::{Content, Losses, Media, Opaque, Part, Source, Vendor},
+    canonical::{Content, Losses, Media, Opaque, Part, Source},
     members::{Members, wrong},
 };
 
@@ -65,21 +65,10 @@ fn by_url(url: String) -> Source {
     }
 }
 
-/// Anthropic's thoughts as they travel with clients of OpenAI's dialect: in `thinking_blocks`, a name that `LiteLLM`
-/// brought up and others took over. Those without a signature are worth nothing.
-pub(super) fn thoughts(from: &mut Members<'_>) -> Result<Vec<Part>, Error> {
-    let at = from.at("thinking_blocks");
-    let blocks = from.take::<Vec<&RawValue>>("thinking_blocks")?.unwrap_or_default();
-    let mut parts = Vec::with_capacity(blocks.len());
-    for (i, raw) in blocks.into_iter().enumerate() {
-        let mut block = Members::of(raw, &format!("{at}[{i}]"))?;
-        let opaque = |text: String| Some(Opaque::open(&text, Vendor::Anthropic));
-        if let Some(data) = block.take("data")? {
-            parts.push(Part::from(Content::RedactedThinking).with_opaque(opaque(data)));
-        } else if let Some(signature) = block.take::<String>("signature")?.filter(|s| !s.is_empty()) {
-            let text = block.take("thinking")?.unwrap_or_default();
-            parts.push(Part::from(Content::Thinking(text)).with_opaque(opaque(signature)));
-        }
+/// State of what was said, on the last text; on an empty one if there is none.
+pub(super) fn prove_text(parts: &mut Vec<Part>, opaque: Opaque) {
+    match parts.iter_mut().rfind(|p| matches!(p.content, Content::Text(_))) {
+        Some(text) => text.opaque = Some(opaque),
+        None => parts.push(Part::text("").with_opaque(Some(opaque))),
     }
-    Ok(parts)
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use weir_error::{Code, Error};
 
 use super::DONE;
-use crate::canonical::Failure;
+use crate::canonical::{Failure, Wrong};
 
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -19,7 +19,7 @@ struct Body<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     param: Option<&'a str>,
-    code: &'static str,
+    code: &'a str,
 }
 
 /// `{"error":{"message","type","param","code"}}`.
@@ -84,20 +84,32 @@ pub(crate) fn error_in_stream(data: &[u8]) -> Option<Failure> {
     Some(Failure { status, message: error.message, code, param: error.param })
 }
 
-/// Another vendor's refusal in OpenAI's shape.
-pub(super) fn encode_error(failure: &Failure) -> Bytes {
-    let (kind, code) = match failure.status {
-        401 => ("invalid_request_error", "invalid_api_key"),
-        402 => ("insufficient_quota", "insufficient_quota"),
-        403 => ("permission_error", "permission_denied"),
-        404 => ("invalid_request_error", "model_not_found"),
-        429 => ("requests", "rate_limit_exceeded"),
-        400..500 => ("invalid_request_error", "invalid_value"),
-        _ => ("server_error", "upstream_failed"),
+/// Another vendor's refusal in OpenAI's shape, with the status it has here.
+pub(super) fn encode_error(failure: &Failure) -> (u16, Bytes) {
+    let (status, kind, code) = match (failure.wrong(), failure.status) {
+        (Wrong::ContextLength, _) => (400, "invalid_request_error", "context_length_exceeded"),
+        (Wrong::Quota, _) => (429, "insufficient_quota", "insufficient_quota"),
+        (Wrong::ModelNotFound, _) => (404, "invalid_request_error", "model_not_found"),
+        (Wrong::Content, _) => (400, "invalid_request_error", "content_policy_violation"),
+        (_, 401) => (401, "invalid_request_error", "invalid_api_key"),
+        (_, 403) => (403, "permission_error", "permission_denied"),
+        (_, 404) => (404, "invalid_request_error", "not_found"),
+        (_, 413) => (413, "invalid_request_error", "request_too_large"),
+        (_, 429) => (429, "requests", "rate_limit_exceeded"),
+        (_, status @ 400..500) => (status, "invalid_request_error", own_code(failure)),
+        // A status that only Anthropic has.
+        (_, 529) => (503, "server_error", "overloaded"),
+        (_, status) => (status, "server_error", "upstream_failed"),
     };
     let body = Body { message: &failure.message, kind, param: failure.param.as_deref(), code };
     // Serializing strings into memory can't fail.
-    serde_json::to_vec(&Envelope { error: body }).unwrap_or_default().into()
+    (status, serde_json::to_vec(&Envelope { error: body }).unwrap_or_default().into())
+}
+
+/// Words of this dialect stay, whoever spoke it; Anthropic's and Google's are none.
+fn own_code(failure: &Failure) -> &str {
+    let code = failure.code.as_deref().filter(|code| !code.ends_with("_error"));
+    code.filter(|code| code.bytes().any(|b| b.is_ascii_lowercase())).unwrap_or("invalid_value")
 }
 
 fn kind(code: Code) -> &'static str {

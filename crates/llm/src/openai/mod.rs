@@ -15,9 +15,12 @@ mod answer;
 mod content;
 mod error;
 mod events;
+mod logprobs;
+mod messages_out;
 mod request_in;
 mod request_out;
 mod splice;
+mod state;
 mod tap;
 mod view;
 mod whole;
@@ -27,7 +30,7 @@ pub use answer::usage_chunk;
 pub(crate) use error::error_in_stream;
 pub use error::{completion_error_frames, error_body};
 pub use request_in::decode_request;
-pub(crate) use request_out::encode_request;
+pub(crate) use request_out::{effort, encode_request, is_object, reasons, schema_name};
 pub use splice::upstream_body;
 pub use tap::StreamTap;
 pub use view::ChatView;
@@ -54,9 +57,7 @@ impl Client for Chat {
     }
 
     fn encode_error(&self, failure: Failure, _: Option<&str>) -> (u16, Bytes) {
-        // 529 is a status that only Anthropic has.
-        let failure = Failure { status: if failure.status == 529 { 503 } else { failure.status }, ..failure };
-        (failure.status, error::encode_error(&failure))
+        error::encode_error(&failure)
     }
 
     fn error_body(&self, error: &Error, _: Option<&str>) -> Bytes {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde_json::value::RawValue;
 use weir_error::Error;
 
-use super::content;
+use super::{content, state};
 use crate::{
     canonical::{
         Content, Format, Function, Losses, Message, Part, Raw, Reasoning, Request, Role, Sampling,
@@ -56,13 +56,18 @@ pub fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request, Error
         }
         None => None,
     };
+    request.choices = from.take("n")?.filter(|n| *n > 1);
+    let top = from.take("top_logprobs")?.unwrap_or(0);
+    request.logprobs = from.take("logprobs")?.filter(|asked| *asked).map(|_: bool| top);
     request.extras = extras(from);
     Ok(request)
 }
 
 /// What is left, but for what only says the default.
 fn extras(from: Members<'_>) -> BTreeMap<String, Raw> {
-    let default = |name: &str, value: &str| matches!((name, value), ("n", "1"));
+    let default = |name: &str, value: &str| {
+        matches!((name, value), ("verbosity", "\"medium\"") | ("modalities", "[\"text\"]"))
+    };
     from.rest()
         .filter(|(name, raw)| !default(name, raw.get()))
         .map(|(name, raw)| (name, raw.to_owned()))
@@ -139,7 +144,8 @@ fn message(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Message, E
 
 /// Thoughts first, then what was said, then the calls: the order in which every vendor has them.
 fn assistant(from: &mut Members<'_>, losses: &mut Losses) -> Result<Vec<Part>, Error> {
-    let mut parts = content::thoughts(from)?;
+    let mut thoughts = state::thoughts(from)?;
+    let mut parts = std::mem::take(&mut thoughts.parts);
     // Reasoning without a signature says nothing to any provider.
     for unsigned in ["reasoning_content", "reasoning"] {
         from.raw(unsigned);
@@ -148,16 +154,21 @@ fn assistant(from: &mut Members<'_>, losses: &mut Losses) -> Result<Vec<Part>, E
     if let Some(refusal) = from.take("refusal")? {
         parts.push(Content::Refusal(refusal).into());
     }
+    if let Some(opaque) = state::extra(from) {
+        content::prove_text(&mut parts, opaque);
+    }
     let at = from.at("tool_calls");
     for (i, raw) in from.take::<Vec<&RawValue>>("tool_calls")?.unwrap_or_default().into_iter().enumerate() {
         let mut call = Members::of(raw, &format!("{at}[{i}]"))?;
-        let id = call.need("id")?;
+        let id: String = call.need("id")?;
         let Some(mut function) = call.object("function")? else {
             losses.dropped("messages.tool_calls.custom");
             continue;
         };
         let arguments = function.take::<String>("arguments")?.unwrap_or_default();
-        parts.push(Content::ToolUse(ToolUse { id, name: function.need("name")?, arguments }).into());
+        let opaque = state::extra(&mut call).or_else(|| thoughts.of_call(&id));
+        let content = Content::ToolUse(ToolUse { id, name: function.need("name")?, arguments });
+        parts.push(Part::from(content).with_opaque(opaque));
     }
     // Made by us or by OpenAI for people to read.
     from.raw("annotations");

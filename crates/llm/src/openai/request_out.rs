@@ -3,20 +3,20 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde_json::{Value, value::RawValue};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
+use super::messages_out::{Wire, carries, write_message};
 use crate::{
-    canonical::{
-        Content, Format, Function, Losses, Media, Message, Part, Reasoning, Request, Role, ServiceTier,
-        Source, Tool, ToolChoice, ToolResult, ToolUse,
-    },
+    canonical::{Format, Function, Losses, Reasoning, Request, ServiceTier, Tool, ToolChoice},
     dialect::{Target, extensions},
+    schema::{self, Flavor},
 };
 
 const MAX_STOPS: usize = 4;
 /// Name of a schema whose client gave it none.
 const SCHEMA_NAME: &str = "answer";
+const MAX_NAME: usize = 64;
 
 #[derive(Serialize, Default)]
 struct Body<'a> {
@@ -42,6 +42,12 @@ struct Body<'a> {
     presence_penalty: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n: Option<u64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    logprobs: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_logprobs: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<WireTool<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,77 +69,6 @@ struct Body<'a> {
 #[derive(Serialize)]
 struct StreamOptions {
     include_usage: bool,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "role", rename_all = "lowercase")]
-enum Wire<'a> {
-    System {
-        content: Text<'a>,
-    },
-    User {
-        content: Text<'a>,
-    },
-    Assistant {
-        content: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        refusal: Option<&'a str>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        tool_calls: Vec<Call<'a>>,
-    },
-    Tool {
-        tool_call_id: &'a str,
-        content: String,
-    },
-}
-
-/// A string where that is all there is, as every provider understands it.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Text<'a> {
-    Plain(Cow<'a, str>),
-    Parts(Vec<WirePart<'a>>),
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum WirePart<'a> {
-    Text { text: Cow<'a, str> },
-    ImageUrl { image_url: ImageUrl<'a> },
-    InputAudio { input_audio: Audio<'a> },
-    File { file: File<'a> },
-}
-
-#[derive(Serialize)]
-struct ImageUrl<'a> {
-    url: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Audio<'a> {
-    data: &'a str,
-    format: &'a str,
-}
-
-#[derive(Serialize)]
-struct File<'a> {
-    filename: &'a str,
-    file_data: String,
-}
-
-#[derive(Serialize)]
-struct Call<'a> {
-    id: &'a str,
-    r#type: &'static str,
-    function: CallFunction<'a>,
-}
-
-#[derive(Serialize)]
-struct CallFunction<'a> {
-    name: &'a str,
-    arguments: &'a str,
 }
 
 #[derive(Serialize)]
@@ -174,8 +109,8 @@ enum WireFormat<'a> {
 
 #[derive(Serialize)]
 struct Schema<'a> {
-    name: &'a str,
-    schema: &'a RawValue,
+    name: Cow<'a, str>,
+    schema: Cow<'a, RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: Option<bool>,
 }
@@ -193,7 +128,9 @@ pub(crate) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
         frequency_penalty: request.sampling.frequency_penalty,
         presence_penalty: request.sampling.presence_penalty,
         seed: request.sampling.seed,
-        response_format: request.format.as_ref().map(|f| format(f, losses)),
+        n: request.choices,
+        logprobs: request.logprobs.is_some(),
+        top_logprobs: request.logprobs.filter(|top| *top > 0),
         reasoning_effort: request.reasoning.as_ref().and_then(|r| effort(r, reasons, losses)),
         user: request.user.as_deref(),
         service_tier: request.service_tier.map(|tier| match tier {
@@ -216,22 +153,24 @@ pub(crate) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
         losses.dropped("top_k");
     }
     tools(request, &mut body, losses);
+    let carried = carries(target.model);
     for message in &request.messages {
-        write_message(message, &mut body.messages, losses);
+        write_message(message, carried, &mut body.messages, losses);
     }
+    format(request, &mut body, losses);
     // Serializing into memory can't fail.
     serde_json::to_vec(&body).unwrap_or_default().into()
 }
 
 /// OpenAI's models that reason: o1, o3 …, gpt-5 and later.
-fn reasons(model: &str) -> bool {
+pub(crate) fn reasons(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
     let digit = |text: &str| text.bytes().next().filter(u8::is_ascii_digit).map(|b| b - b'0');
     name.strip_prefix('o').and_then(digit).is_some()
         || name.strip_prefix("gpt-").and_then(digit).is_some_and(|n| n >= 5)
 }
 
-fn effort(reasoning: &Reasoning, reasons: bool, losses: &mut Losses) -> Option<&'static str> {
+pub(crate) fn effort(reasoning: &Reasoning, reasons: bool, losses: &mut Losses) -> Option<&'static str> {
     if reasoning.enabled == Some(false) {
         return None;
     }
@@ -266,44 +205,58 @@ fn effort(reasoning: &Reasoning, reasons: bool, losses: &mut Losses) -> Option<&
     })
 }
 
-fn format<'a>(format: &'a Format, losses: &mut Losses) -> WireFormat<'a> {
-    match format {
-        Format::Json => WireFormat::JsonObject,
-        Format::Schema { name, schema, strict } => {
-            let fits = serde_json::from_str(schema.get()).is_ok_and(|schema| strict_schema(&schema));
-            if strict.is_none() && !fits {
-                losses.altered("output_config.format");
-            }
-            let name = name.as_deref().unwrap_or(SCHEMA_NAME);
-            WireFormat::JsonSchema { json_schema: Schema { name, schema, strict: strict.or(Some(fits)) } }
+/// A schema is asked for strictly wherever that can be; what can't be said so is checked when the answer is there.
+fn format<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
+    let (name, original, strict) = match &request.format {
+        None => return,
+        Some(Format::Json) => return body.response_format = Some(WireFormat::JsonObject),
+        Some(Format::Schema { name, schema, strict }) => (name, schema, strict),
+    };
+    let name = schema_name(name.as_deref());
+    let json_schema = |schema, strict| Some(WireFormat::JsonSchema { json_schema: Schema { name, schema, strict } });
+    if strict.is_some() {
+        // Its client knows this dialect, and what it asks for.
+        return body.response_format = json_schema(Cow::Borrowed(&**original), *strict);
+    }
+    let compiled = schema::compile(original, Flavor::OpenAi);
+    if compiled.supported {
+        if compiled.altered {
+            losses.altered("response_format");
         }
+        body.response_format = json_schema(Cow::Owned(compiled.schema), Some(true));
+    } else if is_object(original) {
+        losses.altered("response_format");
+        body.response_format = json_schema(Cow::Borrowed(&**original), Some(false));
+    } else {
+        losses.emulated("response_format");
+        body.messages.insert(0, Wire::system(schema::instruction(original)));
     }
 }
 
-/// Whether OpenAI takes a schema as strict: every object is closed, and requires all it has.
-/// <https://platform.openai.com/docs/guides/structured-outputs#supported-schemas>
-fn strict_schema(schema: &Value) -> bool {
-    match schema {
-        Value::Object(members) => {
-            let properties = members.get("properties").and_then(Value::as_object);
-            let required = members.get("required").and_then(Value::as_array);
-            let closed = properties.is_none_or(|properties| {
-                members.get("additionalProperties") == Some(&Value::Bool(false))
-                    && required.is_some_and(|required| {
-                        properties.keys().all(|name| required.iter().any(|r| r == name.as_str()))
-                    })
-            });
-            closed && members.values().all(strict_schema)
-        }
-        Value::Array(items) => items.iter().all(strict_schema),
-        _ => true,
+/// As OpenAI takes it.
+pub(crate) fn schema_name(name: Option<&str>) -> Cow<'_, str> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    match name.filter(|name| !name.is_empty()) {
+        None => SCHEMA_NAME.into(),
+        Some(name) if name.len() <= MAX_NAME && name.chars().all(fits) => name.into(),
+        Some(name) => name.chars().take(MAX_NAME).map(|c| if fits(c) { c } else { '_' }).collect(),
     }
+}
+
+/// Whether a schema's root is an object, which OpenAI insists on.
+pub(crate) fn is_object(schema: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Root<'a> {
+        #[serde(borrow, rename = "type", default)]
+        kind: Cow<'a, str>,
+    }
+    serde_json::from_str::<Root<'_>>(schema.get()).is_ok_and(|root| root.kind == "object")
 }
 
 fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
     for tool in &request.tools {
         match tool {
-            Tool::Function(function) => body.tools.push(wire_tool(function)),
+            Tool::Function(function) => body.tools.push(wire_tool(function, losses)),
             Tool::Foreign { kind, .. } => losses.dropped(&format!("tools.{kind}")),
         }
     }
@@ -319,116 +272,25 @@ fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
     body.parallel_tool_calls = request.parallel_tools;
 }
 
-fn wire_tool(function: &Function) -> WireTool<'_> {
+/// What can't be held to strictly isn't.
+fn wire_tool<'a>(function: &'a Function, losses: &mut Losses) -> WireTool<'a> {
+    let mut strict = function.strict;
+    if strict == Some(true)
+        && let Some(schema) = &function.schema
+    {
+        let compiled = schema::compile(schema, Flavor::OpenAi);
+        if compiled.altered || !compiled.supported {
+            losses.altered("tools");
+            strict = Some(false);
+        }
+    }
     WireTool {
         r#type: "function",
         function: ToolFunction {
             name: &function.name,
             description: function.description.as_deref(),
             parameters: function.schema.as_deref(),
-            strict: function.strict,
+            strict,
         },
     }
-}
-
-fn write_message<'a>(message: &'a Message, out: &mut Vec<Wire<'a>>, losses: &mut Losses) {
-    match message.role {
-        Role::System => out.push(Wire::System { content: Text::Plain(texts(&message.parts).into()) }),
-        Role::Assistant => out.push(assistant(&message.parts, losses)),
-        Role::User => user(&message.parts, out, losses),
-    }
-}
-
-fn texts(parts: &[Part]) -> String {
-    let texts = parts.iter().filter_map(|part| match &part.content {
-        Content::Text(text) => Some(text.as_str()),
-        _ => None,
-    });
-    texts.collect::<Vec<_>>().join("\n\n")
-}
-
-fn assistant<'a>(parts: &'a [Part], losses: &mut Losses) -> Wire<'a> {
-    let (mut content, mut refusal, mut tool_calls) = (None::<String>, None, Vec::new());
-    for part in parts {
-        match &part.content {
-            Content::Text(text) => content.get_or_insert_default().push_str(text),
-            Content::Refusal(text) => refusal = Some(text.as_str()),
-            Content::ToolUse(ToolUse { id, name, arguments }) => {
-                let function = CallFunction { name, arguments };
-                tool_calls.push(Call { id, r#type: "function", function });
-            }
-            // Another vendor's thoughts mean nothing to this one.
-            Content::Thinking(_) | Content::RedactedThinking => {}
-            other => losses.dropped(&format!("messages.content.{}", other.kind())),
-        }
-    }
-    if content.is_none() && refusal.is_none() && tool_calls.is_empty() {
-        content = Some(String::new());
-    }
-    Wire::Assistant { content, refusal, tool_calls }
-}
-
-/// Results are messages of their own here, and hold text alone: what else is in them follows as the user's.
-fn user<'a>(parts: &'a [Part], out: &mut Vec<Wire<'a>>, losses: &mut Losses) {
-    let (mut said, mut answered) = (Vec::new(), false);
-    for part in parts {
-        match &part.content {
-            Content::ToolResult(ToolResult { id, parts, is_error }) => {
-                answered = true;
-                if *is_error {
-                    losses.dropped("messages.content.is_error");
-                }
-                out.push(Wire::Tool { tool_call_id: id, content: texts(parts) });
-                let others = parts.iter().filter(|p| !matches!(p.content, Content::Text(_)));
-                for other in others {
-                    losses.emulated("messages.content.tool_result");
-                    said.extend(wire_part(&other.content, losses));
-                }
-            }
-            content => said.extend(wire_part(content, losses)),
-        }
-    }
-    let content = match said.as_mut_slice() {
-        [] if answered => return,
-        [] => Text::Plain("".into()),
-        [WirePart::Text { text }] => Text::Plain(std::mem::take(text)),
-        _ => Text::Parts(said),
-    };
-    out.push(Wire::User { content });
-}
-
-fn wire_part<'a>(content: &'a Content, losses: &mut Losses) -> Option<WirePart<'a>> {
-    match content {
-        Content::Text(text) => return Some(WirePart::Text { text: text.into() }),
-        Content::Image(Media { source, detail, .. }) => {
-            let url = match source {
-                Source::Url(url) => Cow::Borrowed(url.as_str()),
-                Source::Data { media_type, data } => format!("data:{media_type};base64,{data}").into(),
-                Source::Id(_) | Source::Text(_) => {
-                    losses.dropped("messages.content.image.file_id");
-                    return None;
-                }
-            };
-            return Some(WirePart::ImageUrl { image_url: ImageUrl { url, detail: detail.as_deref() } });
-        }
-        Content::Audio(Media { source: Source::Data { media_type, data }, .. }) => {
-            let format = media_type.strip_prefix("audio/").unwrap_or(media_type);
-            return Some(WirePart::InputAudio { input_audio: Audio { data, format } });
-        }
-        Content::File(Media { source, name, .. }) => match source {
-            Source::Data { media_type, data } => {
-                let filename = name.as_deref().unwrap_or("document");
-                let file_data = format!("data:{media_type};base64,{data}");
-                return Some(WirePart::File { file: File { filename, file_data } });
-            }
-            Source::Text(text) => {
-                losses.emulated("messages.content.document");
-                return Some(WirePart::Text { text: text.into() });
-            }
-            Source::Url(_) | Source::Id(_) => {}
-        },
-        _ => {}
-    }
-    losses.dropped(&format!("messages.content.{}", content.kind()));
-    None
 }

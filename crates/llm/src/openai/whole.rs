@@ -6,10 +6,15 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{answer::WireUsage, content};
+use super::{
+    answer::WireUsage,
+    content,
+    logprobs::{OutLogprobs, WireLogprobs},
+    state::{self, Detail, Extra, Thought, details},
+};
 use crate::{
     Usage,
-    canonical::{self, Answer, Content, Finish, Losses, Part, ToolUse, Vendor},
+    canonical::{self, Answer, Content, Finish, Losses, Opaque, Part, ToolUse, Vendor},
     ids,
     members::Members,
 };
@@ -34,6 +39,8 @@ struct Choice<'a> {
     message: &'a RawValue,
     #[serde(borrow, default)]
     finish_reason: Option<Cow<'a, str>>,
+    #[serde(default)]
+    logprobs: Option<WireLogprobs>,
 }
 
 /// `None` for what is no chat completion.
@@ -41,7 +48,13 @@ struct Choice<'a> {
 pub fn decode_answer(body: &[u8]) -> Option<Answer> {
     let completion: Completion<'_> = serde_json::from_slice(body).ok()?;
     let choices = completion.choices.into_iter().map(|choice| {
-        let parts = message(choice.message)?;
+        let mut parts = message(choice.message, &completion.id)?;
+        if let Some(logprobs) = choice.logprobs.map(WireLogprobs::into_canonical)
+            && let Some(said) =
+                parts.iter_mut().find(|p| matches!(p.content, Content::Text(_) | Content::Refusal(_)))
+        {
+            said.logprobs = logprobs;
+        }
         let calls = parts.iter().any(|p| matches!(p.content, Content::ToolUse(_)));
         let refused = parts.iter().any(|p| matches!(p.content, Content::Refusal(_)));
         let finish = finish(choice.finish_reason.as_deref().unwrap_or("stop"), calls, refused);
@@ -57,28 +70,32 @@ pub fn decode_answer(body: &[u8]) -> Option<Answer> {
     })
 }
 
-fn message(raw: &RawValue) -> Option<Vec<Part>> {
+fn message(raw: &RawValue, id: &str) -> Option<Vec<Part>> {
     let mut from = Members::of(raw, "").ok()?;
-    let mut parts = content::thoughts(&mut from).ok()?;
+    let mut thoughts = state::thoughts(&mut from).ok()?;
+    let mut parts = std::mem::take(&mut thoughts.parts);
     let reasoning = from.take::<String>("reasoning_content").ok()?.or(from.take("reasoning").ok()?);
-    if let Some(text) = reasoning.filter(|t| parts.is_empty() && !t.is_empty()) {
-        parts.push(Content::Thinking(text).into());
+    let said = parts.iter().any(|p| matches!(p.content, Content::Thinking(_)));
+    if let Some(text) = reasoning.filter(|t| !said && !t.is_empty()) {
+        parts.insert(0, Content::Thinking(text).into());
     }
     parts.extend(content::parts(&mut from, "content", &mut Losses::default()).ok()?);
     if let Some(refusal) = from.take("refusal").ok()? {
         parts.push(Content::Refusal(refusal).into());
     }
-    for raw in from.take::<Vec<&RawValue>>("tool_calls").ok()?.unwrap_or_default() {
+    if let Some(opaque) = state::extra(&mut from) {
+        content::prove_text(&mut parts, opaque);
+    }
+    let calls = from.take::<Vec<&RawValue>>("tool_calls").ok()?.unwrap_or_default();
+    for (at, raw) in calls.into_iter().enumerate() {
         let mut call = Members::of(raw, "").ok()?;
         let mut function = call.object("function").ok()??;
-        parts.push(
-            Content::ToolUse(ToolUse {
-                id: call.need("id").ok()?,
-                name: function.need("name").ok()?,
-                arguments: function.take("arguments").ok()?.unwrap_or_default(),
-            })
-            .into(),
-        );
+        let given = call.take::<String>("id").ok()?.filter(|id| !id.is_empty());
+        let id = given.unwrap_or_else(|| super::events::made_up(id, 0, at));
+        let opaque = state::extra(&mut call).or_else(|| thoughts.of_call(&id));
+        let arguments = function.raw("arguments").map(state::arguments).unwrap_or_default();
+        let content = Content::ToolUse(ToolUse { id, name: function.need("name").ok()?, arguments });
+        parts.push(Part::from(content).with_opaque(opaque));
     }
     Some(parts)
 }
@@ -120,7 +137,7 @@ struct Out<'a> {
 struct OutChoice<'a> {
     index: u64,
     message: OutMessage<'a>,
-    logprobs: (),
+    logprobs: Option<OutLogprobs<'a>>,
     finish_reason: &'a str,
 }
 
@@ -134,15 +151,11 @@ struct OutMessage<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     thinking_blocks: Vec<Thought<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasoning_details: Vec<Detail<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<Extra<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<OutCall<'a>>,
-}
-
-/// As Anthropic has it: it goes back unchanged.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum Thought<'a> {
-    Thinking { thinking: &'a str, signature: Cow<'a, str> },
-    RedactedThinking { data: Cow<'a, str> },
 }
 
 #[derive(Serialize)]
@@ -150,6 +163,8 @@ struct OutCall<'a> {
     id: &'a str,
     r#type: &'static str,
     function: OutFunction<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<Extra<'a>>,
 }
 
 #[derive(Serialize)]
@@ -204,7 +219,7 @@ pub(super) fn encode_answer(answer: &Answer, usage: Usage) -> Bytes {
     let choices = answer.choices.iter().zip(0..).map(|(choice, index)| OutChoice {
         index,
         message: out_message(&choice.parts),
-        logprobs: (),
+        logprobs: logprobs(&choice.parts),
         finish_reason: finish_reason(&choice.finish),
     });
     let out = Out {
@@ -219,26 +234,31 @@ pub(super) fn encode_answer(answer: &Answer, usage: Usage) -> Bytes {
     serde_json::to_vec(&out).unwrap_or_default().into()
 }
 
+fn logprobs(parts: &[Part]) -> Option<OutLogprobs<'_>> {
+    let refusal = parts.iter().any(|p| matches!(p.content, Content::Refusal(_)) && !p.logprobs.is_empty());
+    OutLogprobs::new(parts.iter().flat_map(|p| &p.logprobs), refusal)
+}
+
 fn out_message(parts: &[Part]) -> OutMessage<'_> {
     let mut message = OutMessage { role: "assistant", ..OutMessage::default() };
     for part in parts {
-        let signature = part.opaque.as_ref().map(|o| o.seal(Vendor::Anthropic));
+        let opaque = part.opaque.as_ref();
         match &part.content {
-            Content::Text(text) => message.content.get_or_insert_default().push_str(text),
+            Content::Text(text) => {
+                message.content.get_or_insert_default().push_str(text);
+                message.extra_content = opaque.map(Extra::new).or(message.extra_content);
+            }
             Content::Refusal(text) => message.refusal = Some(text),
             Content::Thinking(text) => {
                 message.reasoning_content.get_or_insert_default().push_str(text);
-                if let Some(signature) = signature.filter(|s| !s.is_empty()) {
-                    message.thinking_blocks.push(Thought::Thinking { thinking: text, signature });
-                }
+                thought(Some(text), opaque, &mut message);
             }
-            Content::RedactedThinking => {
-                message.thinking_blocks.extend(signature.map(|data| Thought::RedactedThinking { data }));
-            }
+            Content::RedactedThinking => thought(None, opaque, &mut message),
             Content::ToolUse(ToolUse { id, name, arguments }) => message.tool_calls.push(OutCall {
                 id,
                 r#type: "function",
                 function: OutFunction { name, arguments },
+                extra_content: opaque.map(Extra::new),
             }),
             // Server tools' doings have no place here.
             _ => {}
@@ -248,4 +268,15 @@ fn out_message(parts: &[Part]) -> OutMessage<'_> {
         message.content = Some(String::new());
     }
     message
+}
+
+/// What proves a thought, under the name that its vendor's state has here.
+fn thought<'a>(text: Option<&'a str>, opaque: Option<&'a Opaque>, message: &mut OutMessage<'a>) {
+    let Some(opaque) = opaque.filter(|o| !o.data.is_empty()) else { return };
+    if opaque.vendor == Vendor::OpenAi {
+        let before = message.reasoning_details.len();
+        message.reasoning_details.extend(details(text, opaque, before));
+    } else {
+        message.thinking_blocks.push(Thought::new(text, opaque));
+    }
 }

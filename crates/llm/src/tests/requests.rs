@@ -27,7 +27,7 @@ fn to_openai(body: &Value) -> (Value, String) {
 
 #[test]
 fn a_full_openai_request_becomes_a_messages_request() {
-    let schema = json!({"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "integer"}}});
+    let schema = json!({"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "integer"}}, "additionalProperties": false});
     let (body, losses) = to_anthropic(&json!({
         "model": "m", "stream": true, "stream_options": {"include_usage": true},
         "messages": [
@@ -188,17 +188,32 @@ fn json_is_asked_for_in_words_and_schemas_as_schemas() {
     let (body, losses) = to_anthropic(&ask(json!({"type": "json_object"})));
     assert!(body["system"][0]["text"].as_str().unwrap().contains("JSON"), "{body}");
     assert_eq!(losses, "emulated;response_format");
-    let schema = json!({"type": "object", "properties": {"b": {}, "a": {}}});
-    let named =
-        json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": true}});
-    let (body, losses) = to_anthropic(&ask(named));
-    assert_eq!(body["output_config"], json!({"format": {"type": "json_schema", "schema": schema}}));
+    let closed = json!({"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer"}},
+        "required": ["b", "a"], "additionalProperties": false});
+    let named = |schema: &Value| json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": true}});
+    let (body, losses) = to_anthropic(&ask(named(&closed)));
+    assert_eq!(body["output_config"], json!({"format": {"type": "json_schema", "schema": closed}}));
     assert_eq!(losses, "");
-    let loose = json!({"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}],
+    let bounded = json!({"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}, "required": ["a"]});
+    let (body, losses) = to_anthropic(&ask(named(&bounded)));
+    assert_eq!(body["output_config"]["format"]["schema"]["properties"]["a"]["description"], "{minimum: 1}");
+    assert_eq!(losses, "altered;response_format");
+    // Of any names: Anthropic would refuse it.
+    let map = json!({"type": "object", "additionalProperties": {"type": "integer"}});
+    let (body, losses) = to_anthropic(&ask(named(&map)));
+    assert!(body["system"][0]["text"].as_str().unwrap().contains(&map.to_string()) && body.get("output_config").is_none());
+    assert_eq!(losses, "emulated;response_format");
+    let anthropic = |schema: &Value| json!({"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}],
         "output_config": {"format": {"type": "json_schema", "schema": schema}}});
-    let (body, losses) = to_openai(&loose);
-    assert_eq!(body["response_format"]["json_schema"]["strict"], json!(false));
-    assert_eq!(losses, "altered;output_config.format");
+    let (body, losses) = to_openai(&anthropic(&closed));
+    assert_eq!(body["response_format"]["json_schema"], json!({"name": "answer", "schema": closed, "strict": true}));
+    assert_eq!(losses, "");
+    let (body, losses) = to_openai(&anthropic(&json!({"type": "array", "items": {"type": "string"}})));
+    assert_eq!(body["response_format"]["json_schema"]["schema"]["required"], json!(["value"]));
+    assert_eq!(losses, "altered;response_format");
+    let (body, losses) = to_openai(&anthropic(&map));
+    assert_eq!(body["response_format"]["json_schema"], json!({"name": "answer", "schema": map, "strict": false}));
+    assert_eq!(losses, "altered;response_format");
 }
 
 #[test]

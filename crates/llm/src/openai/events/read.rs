@@ -1,0 +1,281 @@
+//! Reads chunks.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    super::{
+        answer::WireUsage,
+        error_in_stream,
+        logprobs::WireLogprobs,
+        state::{Proof, WireDetail, WireExtra, WireThought},
+        whole::finish,
+    },
+    calls::{Calls, WireCall},
+};
+use crate::{
+    canonical::{Delta, Event, Opaque, PartStart, Vendor},
+    members::string,
+    sse,
+    wire::Decode,
+};
+
+/// Choices that are told apart.
+const MAX_CHOICES: usize = 128;
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow, default)]
+    id: Cow<'a, str>,
+    #[serde(default)]
+    created: i64,
+    #[serde(borrow, default)]
+    model: Cow<'a, str>,
+    #[serde(borrow, default)]
+    choices: Vec<Choice<'a>>,
+    #[serde(default)]
+    usage: Option<WireUsage>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(default)]
+    index: u64,
+    #[serde(borrow, default)]
+    delta: Option<Said<'a>>,
+    #[serde(borrow, default)]
+    finish_reason: Option<Cow<'a, str>>,
+    #[serde(default)]
+    logprobs: Option<WireLogprobs>,
+}
+
+#[derive(Deserialize, Default)]
+struct Said<'a> {
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    refusal: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    reasoning_content: Option<Cow<'a, str>>,
+    /// The same, as other providers name it.
+    #[serde(borrow, default)]
+    reasoning: Option<Cow<'a, str>>,
+    #[serde(default)]
+    thinking_blocks: Option<Vec<WireThought>>,
+    #[serde(default)]
+    reasoning_details: Option<Vec<WireDetail>>,
+    #[serde(default)]
+    extra_content: Option<WireExtra>,
+    #[serde(borrow, default)]
+    tool_calls: Option<Vec<WireCall<'a>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Open {
+    Text,
+    Thinking,
+    Refusal,
+}
+
+/// Reads chunks, of any number of choices.
+#[derive(Debug, Default)]
+pub(in crate::openai) struct Decoder {
+    started: bool,
+    id: String,
+    /// Parts begun, over all choices.
+    parts: usize,
+    sides: Vec<Side>,
+}
+
+/// One choice.
+#[derive(Debug, Default)]
+struct Side {
+    choice: u64,
+    /// For ids that its provider doesn't give.
+    seed: String,
+    finished: bool,
+    open: Option<(usize, Open)>,
+    calls: Calls,
+    refused: bool,
+}
+
+impl Decode for Decoder {
+    fn decode(&mut self, event: &[u8], out: &mut Vec<Event>) {
+        let Some(data) = sse::data(event) else { return };
+        if data.as_ref() == b"[DONE]" {
+            return self.rest(out);
+        }
+        if let Some(failure) = error_in_stream(&data) {
+            out.push(Event::Error(failure));
+            return;
+        }
+        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(&data) else { return };
+        if !self.started {
+            self.started = true;
+            self.id = chunk.id.into_owned();
+            out.push(Event::Start {
+                id: self.id.clone(),
+                model: chunk.model.into_owned(),
+                created: chunk.created,
+                usage: None,
+            });
+        }
+        for choice in chunk.choices {
+            let at = match self.sides.iter().position(|side| side.choice == choice.index) {
+                Some(at) => at,
+                None if self.sides.len() >= MAX_CHOICES => continue,
+                None => {
+                    let seed = self.id.clone();
+                    self.sides.push(Side { choice: choice.index, seed, ..Side::default() });
+                    self.sides.len() - 1
+                }
+            };
+            let Some(side) = self.sides.get_mut(at) else { continue };
+            side.take(choice, &mut self.parts, out);
+        }
+        out.extend(chunk.usage.and_then(WireUsage::believable).map(Event::Usage));
+    }
+}
+
+impl Decoder {
+    /// A stream may end without having finished: what was held back is said.
+    fn rest(&mut self, out: &mut Vec<Event>) {
+        for side in self.sides.iter_mut().filter(|side| !side.finished) {
+            side.close(out);
+            side.calls.flush(true, &side.seed, &mut self.parts, side.choice, out);
+        }
+    }
+}
+
+impl Side {
+    fn take(&mut self, choice: Choice<'_>, parts: &mut usize, out: &mut Vec<Event>) {
+        // Some providers repeat themselves after the end.
+        if self.finished {
+            return;
+        }
+        let said = choice.delta.unwrap_or_default();
+        let thought = said.reasoning_content.or(said.reasoning).map(Cow::into_owned);
+        self.thoughts(thought, said.thinking_blocks, said.reasoning_details, parts, out);
+        if let Some(content) = said.content.and_then(text) {
+            self.say(Open::Text, PartStart::Text, Delta::Text(content), parts, out);
+        }
+        if let Some(refusal) = said.refusal.filter(|t| !t.is_empty()).map(Cow::into_owned) {
+            self.refused = true;
+            self.say(Open::Refusal, PartStart::Refusal, Delta::Refusal(refusal), parts, out);
+        }
+        if let Some(opaque) = said.extra_content.and_then(WireExtra::opaque) {
+            self.say(Open::Text, PartStart::Text, Delta::Opaque(opaque), parts, out);
+        }
+        let logprobs = choice.logprobs.map(WireLogprobs::into_canonical).unwrap_or_default();
+        if let Some((index, _)) = self.open.filter(|(_, open)| *open != Open::Thinking && !logprobs.is_empty()) {
+            out.push(Event::PartDelta { index, delta: Delta::Logprobs(logprobs) });
+        }
+        let calls = said.tool_calls.unwrap_or_default();
+        if !calls.is_empty() {
+            self.close(out);
+            calls.into_iter().for_each(|call| self.calls.take(call));
+            self.calls.flush(false, &self.seed, parts, self.choice, out);
+        }
+        if let Some(reason) = choice.finish_reason.filter(|r| !r.is_empty()) {
+            self.finished = true;
+            self.close(out);
+            self.calls.flush(true, &self.seed, parts, self.choice, out);
+            let finish = finish(&reason, self.calls.any(), self.refused);
+            out.push(Event::Finish { choice: self.choice, finish });
+        }
+    }
+
+    /// Thoughts, under whichever names: what says the same twice is taken once.
+    fn thoughts(
+        &mut self,
+        said: Option<String>,
+        blocks: Option<Vec<WireThought>>,
+        details: Option<Vec<WireDetail>>,
+        parts: &mut usize,
+        out: &mut Vec<Event>,
+    ) {
+        let (blocks, details) = (blocks.unwrap_or_default(), details.unwrap_or_default());
+        let of_blocks = || -> String { blocks.iter().filter_map(|b| b.thinking.as_deref()).collect() };
+        let of_details = || -> String { details.iter().filter_map(WireDetail::said).collect() };
+        let said = said.filter(|t| !t.is_empty()).or_else(|| Some(of_blocks()).filter(|t| !t.is_empty()));
+        let said = said.or_else(|| Some(of_details()).filter(|t| !t.is_empty()));
+        if let Some(text) = said {
+            self.say(Open::Thinking, PartStart::Thinking, Delta::Thinking(text), parts, out);
+        }
+        let mut proven = false;
+        for proof in blocks.iter().filter_map(WireThought::proof) {
+            proven = true;
+            self.prove(proof, parts, out);
+        }
+        for detail in &details {
+            let Some(opaque) = detail.opaque() else { continue };
+            if proven && opaque.vendor == Vendor::Anthropic {
+                continue;
+            }
+            let of_call = opaque.vendor == Vendor::Google
+                && detail.id.as_deref().is_some_and(|id| self.calls.prove(id, &opaque));
+            if !of_call {
+                let thinking = matches!(self.open, Some((_, Open::Thinking)));
+                let proof = if thinking { Proof::Signature(opaque) } else { Proof::Redacted(opaque) };
+                self.prove(proof, parts, out);
+            }
+        }
+    }
+
+    /// A proof ends its thought: what is thought next has one of its own.
+    fn prove(&mut self, proof: Proof, parts: &mut usize, out: &mut Vec<Event>) {
+        match proof {
+            Proof::Signature(opaque) => {
+                self.say(Open::Thinking, PartStart::Thinking, Delta::Opaque(opaque), parts, out);
+                self.close(out);
+            }
+            Proof::Redacted(opaque) => self.redacted(opaque, parts, out),
+        }
+    }
+
+    fn redacted(&mut self, opaque: Opaque, parts: &mut usize, out: &mut Vec<Event>) {
+        self.close(out);
+        self.calls.flush(true, &self.seed, parts, self.choice, out);
+        let (index, choice) = (*parts, self.choice);
+        *parts += 1;
+        out.push(Event::PartStart { index, choice, part: PartStart::RedactedThinking(opaque) });
+        out.push(Event::PartStop { index });
+    }
+
+    /// Into the open part, if it is of this kind, else into a new one in its place.
+    fn say(&mut self, kind: Open, part: PartStart, delta: Delta, parts: &mut usize, out: &mut Vec<Event>) {
+        let index = match self.open {
+            Some((index, open)) if open == kind => index,
+            _ => {
+                self.close(out);
+                self.calls.flush(true, &self.seed, parts, self.choice, out);
+                let index = *parts;
+                *parts += 1;
+                self.open = Some((index, kind));
+                out.push(Event::PartStart { index, choice: self.choice, part });
+                index
+            }
+        };
+        out.push(Event::PartDelta { index, delta });
+    }
+
+    fn close(&mut self, out: &mut Vec<Event>) {
+        out.extend(self.open.take().map(|(index, _)| Event::PartStop { index }));
+    }
+}
+
+/// A string, or the texts of an array of parts.
+fn text(raw: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Piece {
+        #[serde(default)]
+        text: String,
+    }
+    let text = string(raw).or_else(|| {
+        let pieces: Vec<Piece> = serde_json::from_str(raw.get()).ok()?;
+        Some(pieces.into_iter().map(|p| p.text).collect())
+    });
+    text.filter(|t| !t.is_empty())
+}

@@ -1,0 +1,232 @@
+//! Messages, written from what is meant.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::state::{Detail, Extra, Thought, details};
+use crate::canonical::{
+    Content, Losses, Media, Message, Part, Role, Source, ToolResult, ToolUse, Vendor,
+};
+
+#[derive(Serialize)]
+#[serde(tag = "role", rename_all = "lowercase")]
+pub(super) enum Wire<'a> {
+    System {
+        content: Text<'a>,
+    },
+    User {
+        content: Text<'a>,
+    },
+    Assistant {
+        content: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        refusal: Option<&'a str>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        thinking_blocks: Vec<Thought<'a>>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        reasoning_details: Vec<Detail<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        extra_content: Option<Extra<'a>>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tool_calls: Vec<Call<'a>>,
+    },
+    Tool {
+        tool_call_id: &'a str,
+        content: String,
+    },
+}
+
+/// A string where that is all there is, as every provider understands it.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Text<'a> {
+    Plain(Cow<'a, str>),
+    Parts(Vec<WirePart<'a>>),
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum WirePart<'a> {
+    Text { text: Cow<'a, str> },
+    ImageUrl { image_url: ImageUrl<'a> },
+    InputAudio { input_audio: Audio<'a> },
+    File { file: File<'a> },
+}
+
+#[derive(Serialize)]
+pub(super) struct ImageUrl<'a> {
+    url: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Audio<'a> {
+    data: &'a str,
+    format: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct File<'a> {
+    filename: &'a str,
+    file_data: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct Call<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    function: CallFunction<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<Extra<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct CallFunction<'a> {
+    name: &'a str,
+    arguments: &'a str,
+}
+
+impl Wire<'_> {
+    pub(super) fn system(text: String) -> Self {
+        Self::System { content: Text::Plain(text.into()) }
+    }
+}
+
+/// Whose opaque state a compatible provider takes back, by the model it serves. OpenAI's own endpoint takes none: the
+/// models of others have others' names, or stand behind a vendor's (`openai/gpt-5`).
+pub(super) fn carries(model: &str) -> Option<Vendor> {
+    let reasoning = model.contains('/') && super::request_out::reasons(model);
+    match model.to_ascii_lowercase() {
+        name if name.contains("claude") => Some(Vendor::Anthropic),
+        name if name.contains("gemini") => Some(Vendor::Google),
+        _ => reasoning.then_some(Vendor::OpenAi),
+    }
+}
+
+pub(super) fn write_message<'a>(
+    message: &'a Message,
+    carried: Option<Vendor>,
+    out: &mut Vec<Wire<'a>>,
+    losses: &mut Losses,
+) {
+    match message.role {
+        Role::System => out.push(Wire::System { content: Text::Plain(texts(&message.parts).into()) }),
+        Role::Assistant => out.push(assistant(&message.parts, carried, losses)),
+        Role::User => user(&message.parts, out, losses),
+    }
+}
+
+fn texts(parts: &[Part]) -> String {
+    let texts = parts.iter().filter_map(|part| match &part.content {
+        Content::Text(text) => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect::<Vec<_>>().join("\n\n")
+}
+
+fn assistant<'a>(parts: &'a [Part], carried: Option<Vendor>, losses: &mut Losses) -> Wire<'a> {
+    let (mut content, mut refusal, mut tool_calls) = (None::<String>, None, Vec::new());
+    let (mut thinking_blocks, mut reasoning_details, mut extra_content) = (Vec::new(), Vec::new(), None);
+    for part in parts {
+        let own = part.opaque.as_ref().filter(|o| Some(o.vendor) == carried);
+        if own.is_none() && part.opaque.is_some() {
+            // Another vendor's state means nothing to this one.
+            losses.dropped("thinking");
+        }
+        match &part.content {
+            Content::Text(text) => {
+                content.get_or_insert_default().push_str(text);
+                extra_content = own.map(Extra::new).or(extra_content);
+            }
+            Content::Refusal(text) => refusal = Some(text.as_str()),
+            Content::ToolUse(ToolUse { id, name, arguments }) => {
+                let function = CallFunction { name, arguments };
+                tool_calls.push(Call { id, r#type: "function", function, extra_content: own.map(Extra::new) });
+            }
+            Content::Thinking(_) | Content::RedactedThinking => {
+                let Some(opaque) = own else { continue };
+                let text = match &part.content {
+                    Content::Thinking(text) => Some(text.as_str()),
+                    _ => None,
+                };
+                if opaque.vendor == Vendor::OpenAi {
+                    reasoning_details.extend(details(text, opaque, reasoning_details.len()));
+                } else {
+                    thinking_blocks.push(Thought::new(text, opaque));
+                }
+            }
+            other => losses.dropped(&format!("messages.content.{}", other.kind())),
+        }
+    }
+    if content.is_none() && refusal.is_none() && tool_calls.is_empty() {
+        content = Some(String::new());
+    }
+    Wire::Assistant { content, refusal, thinking_blocks, reasoning_details, extra_content, tool_calls }
+}
+
+/// Results are messages of their own here, and hold text alone: what else is in them follows as the user's.
+fn user<'a>(parts: &'a [Part], out: &mut Vec<Wire<'a>>, losses: &mut Losses) {
+    let (mut said, mut answered) = (Vec::new(), false);
+    for part in parts {
+        match &part.content {
+            Content::ToolResult(ToolResult { id, parts, is_error }) => {
+                answered = true;
+                if *is_error {
+                    losses.dropped("messages.content.is_error");
+                }
+                out.push(Wire::Tool { tool_call_id: id, content: texts(parts) });
+                let others = parts.iter().filter(|p| !matches!(p.content, Content::Text(_)));
+                for other in others {
+                    losses.emulated("messages.content.tool_result");
+                    said.extend(wire_part(&other.content, losses));
+                }
+            }
+            content => said.extend(wire_part(content, losses)),
+        }
+    }
+    let content = match said.as_mut_slice() {
+        [] if answered => return,
+        [] => Text::Plain("".into()),
+        [WirePart::Text { text }] => Text::Plain(std::mem::take(text)),
+        _ => Text::Parts(said),
+    };
+    out.push(Wire::User { content });
+}
+
+fn wire_part<'a>(content: &'a Content, losses: &mut Losses) -> Option<WirePart<'a>> {
+    match content {
+        Content::Text(text) => return Some(WirePart::Text { text: text.into() }),
+        Content::Image(Media { source, detail, .. }) => {
+            let url = match source {
+                Source::Url(url) => Cow::Borrowed(url.as_str()),
+                Source::Data { media_type, data } => format!("data:{media_type};base64,{data}").into(),
+                Source::Id(_) | Source::Text(_) => {
+                    losses.dropped("messages.content.image.file_id");
+                    return None;
+                }
+            };
+            return Some(WirePart::ImageUrl { image_url: ImageUrl { url, detail: detail.as_deref() } });
+        }
+        Content::Audio(Media { source: Source::Data { media_type, data }, .. }) => {
+            let format = media_type.strip_prefix("audio/").unwrap_or(media_type);
+            return Some(WirePart::InputAudio { input_audio: Audio { data, format } });
+        }
+        Content::File(Media { source, name, .. }) => match source {
+            Source::Data { media_type, data } => {
+                let filename = name.as_deref().unwrap_or("document");
+                let file_data = format!("data:{media_type};base64,{data}");
+                return Some(WirePart::File { file: File { filename, file_data } });
+            }
+            Source::Text(text) => {
+                losses.emulated("messages.content.document");
+                return Some(WirePart::Text { text: text.into() });
+            }
+            Source::Url(_) | Source::Id(_) => {}
+        },
+        _ => {}
+    }
+    losses.dropped(&format!("messages.content.{}", content.kind()));
+    None
+}

@@ -1,0 +1,249 @@
+//! Opaque state of vendors as it travels with clients of OpenAI's dialect, under the names that others brought up:
+//! Anthropic's in `thinking_blocks` (`LiteLLM`), Google's in `extra_content` (its own endpoint of this dialect), OpenAI's in
+//! `reasoning_details` (`OpenRouter`). Each is read back from all of them.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use weir_error::Error;
+
+use crate::{
+    canonical::{Content, Opaque, Part, Vendor},
+    members::Members,
+};
+
+/// OpenRouter's word for whose reasoning it is.
+const FORMAT: &str = "openai-responses-v1";
+
+/// As Anthropic has it: it goes back unchanged.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Thought<'a> {
+    Thinking { thinking: &'a str, signature: Cow<'a, str> },
+    RedactedThinking { data: Cow<'a, str> },
+}
+
+/// OpenAI's reasoning: a summary of it, and what it wants back. Both have one index.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type")]
+pub(super) enum Detail<'a> {
+    #[serde(rename = "reasoning.summary")]
+    Summary { summary: &'a str, id: Option<&'a str>, format: &'static str, index: usize },
+    #[serde(rename = "reasoning.encrypted")]
+    Encrypted { data: &'a str, id: Option<&'a str>, format: &'static str, index: usize },
+}
+
+impl<'a> Thought<'a> {
+    /// `None`: one that nobody may read.
+    pub(super) fn new(text: Option<&'a str>, opaque: &'a Opaque) -> Self {
+        let sealed = opaque.seal(Vendor::Anthropic);
+        match text {
+            Some(thinking) => Self::Thinking { thinking, signature: sealed },
+            None => Self::RedactedThinking { data: sealed },
+        }
+    }
+}
+
+/// What there is of one item of OpenAI's reasoning, after so many others.
+pub(super) fn details<'a>(text: Option<&'a str>, opaque: &'a Opaque, before: usize) -> impl Iterator<Item = Detail<'a>> {
+    let summary = text.filter(|t| !t.is_empty()).map(|text| Detail::summary(text, opaque, before));
+    summary.into_iter().chain([Detail::encrypted(opaque, before)])
+}
+
+impl<'a> Detail<'a> {
+    pub(super) fn encrypted(opaque: &'a Opaque, index: usize) -> Self {
+        Self::Encrypted { data: &opaque.data, id: opaque.id.as_deref(), format: FORMAT, index }
+    }
+
+    fn summary(summary: &'a str, opaque: &'a Opaque, index: usize) -> Self {
+        Self::Summary { summary, id: opaque.id.as_deref(), format: FORMAT, index }
+    }
+}
+
+/// `{"google":{"thought_signature":…}}`
+#[derive(Debug, Serialize)]
+pub(super) struct Extra<'a> {
+    google: ExtraGoogle<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct ExtraGoogle<'a> {
+    thought_signature: Cow<'a, str>,
+}
+
+impl<'a> Extra<'a> {
+    pub(super) fn new(opaque: &'a Opaque) -> Self {
+        Self { google: ExtraGoogle { thought_signature: opaque.seal(Vendor::Google) } }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireExtra {
+    #[serde(default)]
+    google: Option<WireGoogle>,
+}
+
+#[derive(Deserialize)]
+struct WireGoogle {
+    #[serde(default)]
+    thought_signature: Option<String>,
+}
+
+impl WireExtra {
+    pub(super) fn opaque(self) -> Option<Opaque> {
+        let signature = self.google?.thought_signature.filter(|s| !s.is_empty())?;
+        Some(Opaque::open(&signature, Vendor::Google))
+    }
+}
+
+/// Takes `extra_content` out of a message or a call.
+pub(super) fn extra(from: &mut Members<'_>) -> Option<Opaque> {
+    let raw = from.raw("extra_content")?;
+    serde_json::from_str::<WireExtra>(raw.get()).ok()?.opaque()
+}
+
+/// A block or a piece of one.
+#[derive(Deserialize)]
+pub(super) struct WireThought {
+    #[serde(default)]
+    pub(super) thinking: Option<String>,
+    #[serde(default)]
+    signature: Option<String>,
+    #[serde(default)]
+    data: Option<String>,
+}
+
+/// What stands under a thought.
+pub(super) enum Proof {
+    /// Of thoughts that may be read.
+    Signature(Opaque),
+    /// Of those that may not.
+    Redacted(Opaque),
+}
+
+impl WireThought {
+    pub(super) fn proof(&self) -> Option<Proof> {
+        let filled = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
+        if let Some(data) = filled(&self.data) {
+            return Some(Proof::Redacted(Opaque::open(&data, Vendor::Anthropic)));
+        }
+        Some(Proof::Signature(Opaque::open(&filled(&self.signature)?, Vendor::Anthropic)))
+    }
+}
+
+/// One of `reasoning_details`.
+#[derive(Deserialize)]
+pub(super) struct WireDetail {
+    #[serde(default)]
+    summary: Option<String>,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    signature: Option<String>,
+    #[serde(default)]
+    data: Option<String>,
+    #[serde(default)]
+    pub(super) id: Option<String>,
+    #[serde(default)]
+    format: Option<String>,
+    #[serde(default)]
+    index: Option<u64>,
+}
+
+impl WireDetail {
+    pub(super) fn said(&self) -> Option<&str> {
+        self.summary.as_deref().or(self.text.as_deref()).filter(|t| !t.is_empty())
+    }
+
+    pub(super) fn opaque(&self) -> Option<Opaque> {
+        let filled = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
+        let (signature, data) = (filled(&self.signature), filled(&self.data));
+        let format = self.format.as_deref().unwrap_or_default();
+        let vendor = match format.split('-').next() {
+            Some("anthropic") => Vendor::Anthropic,
+            Some("google") => Vendor::Google,
+            _ if signature.is_some() => Vendor::Anthropic,
+            _ => Vendor::OpenAi,
+        };
+        let opaque = Opaque::open(&signature.or(data)?, vendor);
+        let id = self.id.clone().filter(|_| vendor == Vendor::OpenAi);
+        Some(Opaque { id: opaque.id.or(id), ..opaque })
+    }
+
+    fn goes_with(&self, other: &Self) -> bool {
+        match (self.index, other.index) {
+            (Some(a), Some(b)) => a == b,
+            _ => self.id.is_some() && self.id == other.id,
+        }
+    }
+}
+
+/// What a message says of its model's thinking.
+#[derive(Default)]
+pub(super) struct Thoughts {
+    pub(super) parts: Vec<Part>,
+    /// State of calls, by the calls' ids.
+    of_calls: Vec<(String, Opaque)>,
+}
+
+impl Thoughts {
+    pub(super) fn of_call(&self, id: &str) -> Option<Opaque> {
+        self.of_calls.iter().find(|(of, _)| of == id).map(|(_, opaque)| opaque.clone())
+    }
+}
+
+/// Thoughts of a message, of whomever, first those that Anthropic's blocks say. Without proof few take them back.
+pub(super) fn thoughts(from: &mut Members<'_>) -> Result<Thoughts, Error> {
+    let mut parts = Vec::new();
+    for raw in from.take::<Vec<&RawValue>>("thinking_blocks")?.unwrap_or_default() {
+        let Ok(mut block) = serde_json::from_str::<WireThought>(raw.get()) else { continue };
+        let opaque = match block.proof() {
+            Some(Proof::Redacted(opaque)) => {
+                parts.push(Part::from(Content::RedactedThinking).with_opaque(Some(opaque)));
+                continue;
+            }
+            Some(Proof::Signature(opaque)) => Some(opaque),
+            None => None,
+        };
+        let text = block.thinking.take().or_else(|| opaque.as_ref().map(|_| String::new()));
+        let text = text.filter(|text| opaque.is_some() || !text.is_empty());
+        parts.extend(text.map(|text| Part::from(Content::Thinking(text)).with_opaque(opaque)));
+    }
+    let mut details: Vec<WireDetail> = from
+        .take::<Vec<&RawValue>>("reasoning_details")?
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|raw| serde_json::from_str(raw.get()).ok())
+        .collect();
+    // Both say the same of Anthropic's.
+    let said_before = !parts.is_empty();
+    let mut of_calls = Vec::new();
+    while !details.is_empty() {
+        let first = details.remove(0);
+        let (with, rest): (Vec<_>, Vec<_>) = details.into_iter().partition(|d| d.goes_with(&first));
+        details = rest;
+        let group = || std::iter::once(&first).chain(&with);
+        let Some(opaque) = group().find_map(WireDetail::opaque) else { continue };
+        if said_before && opaque.vendor == Vendor::Anthropic {
+            continue;
+        }
+        if let (Vendor::Google, Some(call)) = (opaque.vendor, &first.id) {
+            of_calls.push((call.clone(), opaque));
+            continue;
+        }
+        let text: String = group().filter_map(WireDetail::said).collect();
+        let content = if text.is_empty() { Content::RedactedThinking } else { Content::Thinking(text) };
+        parts.push(Part::from(content).with_opaque(Some(opaque)));
+    }
+    Ok(Thoughts { parts, of_calls })
+}
+
+/// A call's arguments: text, unless the provider took the trouble to parse them.
+pub(super) fn arguments(raw: &RawValue) -> String {
+    match crate::members::string(raw) {
+        Some(text) => text,
+        None if raw.get() == "null" => String::new(),
+        None => raw.get().to_owned(),
+    }
+}
