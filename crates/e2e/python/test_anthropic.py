@@ -9,8 +9,10 @@ import unittest
 
 import anthropic
 import openai
+import pydantic
 
 from house import House, until
+from models import for_each
 
 HELLO = [{"role": "user", "content": "Say hello."}]
 # Of a provider that speaks Anthropic's dialect, and of one that speaks OpenAI's.
@@ -179,6 +181,44 @@ class Tools(unittest.TestCase):
                 ask["messages"] = [{"role": "user", "content": "Use get_weather and get_time please."}]
                 choice = {"type": "auto", "disable_parallel_tool_use": True}
                 self.assertEqual(len(c.messages.create(tool_choice=choice, **ask).content), 1)
+
+
+    @for_each(CLAUDE, GPT)
+    def test_the_tool_runner_calls_our_function_and_goes_on(self, model):
+        asked = []
+
+        @anthropic.beta_tool
+        def get_weather(city: str) -> str:
+            """The weather in a city."""
+            asked.append(city)
+            return "sunny at noon"
+
+        messages = [{"role": "user", "content": 'Ask get_weather({"city": "Oslo"}).'}]
+        for stream in (False, True):
+            with client() as c:
+                runner = c.beta.messages.tool_runner(
+                    model=model, max_tokens=300, messages=messages, tools=[get_weather], stream=stream
+                )
+                final = runner.until_done()
+            self.assertIn("sunny at noon", text_of(final))
+        self.assertEqual(asked, ["Oslo", "Oslo"])
+
+
+class Place(pydantic.BaseModel):
+    city: str
+    rank: int
+
+
+class Parsed(unittest.TestCase):
+    @for_each(CLAUDE, GPT)
+    def test_parse(self, model):
+        ask = {"model": model, "max_tokens": 300, "messages": [{"role": "user", "content": "A place."}], "output_format": Place}
+        with client() as c:
+            parsed = c.messages.parse(**ask)
+            with c.messages.stream(**ask) as stream:
+                final = stream.get_final_message()
+        self.assertIsInstance(parsed.parsed_output, Place)
+        self.assertEqual(final.parsed_output, parsed.parsed_output)
 
 
 class Thinking(unittest.TestCase):

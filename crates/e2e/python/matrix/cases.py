@@ -1,5 +1,6 @@
 """What is asked, of whom, and which cells can't be as the others are: all data, read by test_matrix.py."""
 
+import base64
 import dataclasses
 
 WEATHER = {
@@ -39,6 +40,11 @@ ORDER = {
     },
 }
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+# The least that is a PDF.
+PAPER = base64.b64encode(
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
+).decode()
 FORTY = {"tokens": 40}
 ANY = None
 
@@ -56,9 +62,14 @@ class Case:
     choice: str | None = None
     parallel: bool = True
     schema: dict | None = None
+    # With the last turn, base64: a PNG, a PDF.
     image: str = ""
+    file: str = ""
     effort: str = ""
     stop: str = ""
+    temperature: float | None = None
+    # Asked to tell the usage, in the dialect where that is asked.
+    usage: bool = True
     # The simulator's faults.
     sim: dict | None = None
     # What must be true of every answer: its finish, and the tools it calls with their arguments.
@@ -89,6 +100,8 @@ CASES = (
     ),
     Case("length", user("Say hello."), max_tokens=16, finish="length"),
     Case("stop", user("Say hello."), stop="."),
+    Case("temperature", user("Say hello."), temperature=0.5),
+    Case("usage nobody asked for", user("Say hello."), usage=False, only="streamed"),
     Case(
         "tools",
         user('Use get_weather({"city": "Köln"}) please.'),
@@ -125,7 +138,9 @@ CASES = (
         results=("sunny at noon",),
     ),
     Case("schema", user("Order something."), schema=ORDER),
+    Case("repaired", user("Order something."), schema=ORDER, sim={"off_schema": "once"}, only="whole"),
     Case("image", user("What is this?"), image=PIXEL),
+    Case("file", user("What does it say?"), file=PAPER),
     Case(
         "thinking",
         user("Think, and use get_weather."),

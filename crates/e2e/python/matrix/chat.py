@@ -17,7 +17,7 @@ class Chat:
     def path(self, model, stream):
         return "/v1/chat/completions"
 
-    def body(self, case, model, stream, usage=True):
+    def body(self, case, model, stream):
         body = {"model": model, "messages": [_message(case, *turn) for turn in case.turns]}
         if case.system:
             body["messages"].insert(0, {"role": "system", "content": case.system})
@@ -37,13 +37,15 @@ class Chat:
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         if case.effort:
             body["reasoning_effort"] = case.effort
+        if case.temperature is not None:
+            body["temperature"] = case.temperature
         if case.stop:
             body["stop"] = [case.stop]
         if case.sim:
             body["x_sim"] = case.sim
         if stream:
             body["stream"] = True
-            if usage:
+            if case.usage:
                 body["stream_options"] = {"include_usage": True}
         return body
 
@@ -88,10 +90,14 @@ class Chat:
 
 
 def _message(case, role, text):
-    if role == "user" and case.image and (role, text) == case.turns[-1]:
-        url = f"data:image/png;base64,{case.image}"
-        return {"role": role, "content": [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": url}}]}
-    return {"role": role, "content": text}
+    parts = [{"type": "text", "text": text}]
+    if (role, text) == case.turns[-1]:
+        if case.image:
+            parts.append({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{case.image}"}})
+        if case.file:
+            data = f"data:application/pdf;base64,{case.file}"
+            parts.append({"type": "file", "file": {"filename": "paper.pdf", "file_data": data}})
+    return {"role": role, "content": parts if len(parts) > 1 else text}
 
 
 def _same(chunks):

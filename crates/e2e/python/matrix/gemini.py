@@ -18,7 +18,7 @@ class Gemini:
     def path(self, model, stream):
         return f"/genai/v1beta/models/{model}:" + ("streamGenerateContent?alt=sse" if stream else "generateContent")
 
-    def body(self, case, model, stream, usage=True):
+    def body(self, case, model, stream):
         body = {"contents": [_content(case, *turn) for turn in case.turns]}
         config = {}
         if case.system:
@@ -40,6 +40,8 @@ class Gemini:
             config |= {"responseMimeType": "application/json", "responseJsonSchema": case.schema}
         if case.effort:
             config["thinkingConfig"] = {"includeThoughts": True, "thinkingBudget": BUDGETS[case.effort]}
+        if case.temperature is not None:
+            config["temperature"] = case.temperature
         if case.stop:
             config["stopSequences"] = [case.stop]
         if config:
@@ -96,8 +98,10 @@ class Gemini:
 
 def _content(case, role, text):
     parts = [{"text": text}]
-    if role == "user" and case.image and (role, text) == case.turns[-1]:
-        parts.append({"inlineData": {"mimeType": "image/png", "data": case.image}})
+    if (role, text) == case.turns[-1]:
+        for mime_type, data in (("image/png", case.image), ("application/pdf", case.file)):
+            if data:
+                parts.append({"inlineData": {"mimeType": mime_type, "data": data}})
     return {"role": {"assistant": "model"}.get(role, role), "parts": parts}
 
 

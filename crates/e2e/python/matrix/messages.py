@@ -19,7 +19,7 @@ class Messages:
     def path(self, model, stream):
         return "/anthropic/v1/messages"
 
-    def body(self, case, model, stream, usage=True):
+    def body(self, case, model, stream):
         body = {
             "model": model,
             "max_tokens": case.max_tokens or 4096,
@@ -42,6 +42,8 @@ class Messages:
             body["output_config"] = {"format": {"type": "json_schema", "schema": case.schema}}
         if case.effort:
             body["thinking"] = {"type": "enabled", "budget_tokens": BUDGETS[case.effort]}
+        if case.temperature is not None:
+            body["temperature"] = case.temperature
         if case.stop:
             body["stop_sequences"] = [case.stop]
         if case.sim:
@@ -90,10 +92,12 @@ class Messages:
 
 
 def _message(case, role, text):
-    if role == "user" and case.image and (role, text) == case.turns[-1]:
-        image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": case.image}}
-        return {"role": role, "content": [{"type": "text", "text": text}, image]}
-    return {"role": role, "content": text}
+    blocks = [{"type": "text", "text": text}]
+    if (role, text) == case.turns[-1]:
+        for kind, media_type, data in (("image", "image/png", case.image), ("document", "application/pdf", case.file)):
+            if data:
+                blocks.append({"type": kind, "source": {"type": "base64", "media_type": media_type, "data": data}})
+    return {"role": role, "content": blocks if len(blocks) > 1 else text}
 
 
 def _fold(events):

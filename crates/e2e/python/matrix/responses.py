@@ -32,7 +32,7 @@ class Responses:
     def path(self, model, stream):
         return "/v1/responses"
 
-    def body(self, case, model, stream, usage=True):
+    def body(self, case, model, stream):
         body = {"model": model, "input": [_message(case, *turn) for turn in case.turns], "store": False}
         if case.system:
             body["instructions"] = case.system
@@ -51,6 +51,8 @@ class Responses:
         if case.effort:
             body["reasoning"] = {"effort": case.effort, "summary": "auto"}
             body["include"] = ["reasoning.encrypted_content"]
+        if case.temperature is not None:
+            body["temperature"] = case.temperature
         if case.sim:
             body["x_sim"] = case.sim
         if stream:
@@ -94,10 +96,14 @@ class Responses:
 
 
 def _message(case, role, text):
-    if role == "user" and case.image and (role, text) == case.turns[-1]:
-        image = {"type": "input_image", "detail": "auto", "image_url": f"data:image/png;base64,{case.image}"}
-        return {"role": role, "content": [{"type": "input_text", "text": text}, image]}
-    return {"role": role, "content": text}
+    parts = [{"type": "input_text", "text": text}]
+    if (role, text) == case.turns[-1]:
+        if case.image:
+            parts.append({"type": "input_image", "detail": "auto", "image_url": f"data:image/png;base64,{case.image}"})
+        if case.file:
+            data = f"data:application/pdf;base64,{case.file}"
+            parts.append({"type": "input_file", "filename": "paper.pdf", "file_data": data})
+    return {"role": role, "content": parts if len(parts) > 1 else text}
 
 
 def _response(text):
