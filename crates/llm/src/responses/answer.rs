@@ -1,0 +1,207 @@
+//! Whole answers: read as what they mean, and written from it.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    content::{self, kind},
+    custom::CustomTools,
+    item::{self, Ids},
+    object::{self, Response, State},
+    request_in::PARAGRAPH,
+    usage::WireUsage,
+};
+use crate::{
+    Call, Usage,
+    canonical::{Answer, Choice, Content, Finish, Logprob, Losses, Opaque, Part, ToolUse, Vendor},
+    members::Members,
+};
+
+#[derive(Deserialize)]
+struct Whole<'a> {
+    #[serde(borrow, default)]
+    id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    model: Cow<'a, str>,
+    #[serde(default)]
+    created_at: f64,
+    #[serde(borrow, default)]
+    status: Option<Cow<'a, str>>,
+    #[serde(default)]
+    incomplete_details: Option<Incomplete>,
+    #[serde(borrow)]
+    output: Vec<&'a RawValue>,
+    #[serde(default)]
+    usage: Option<WireUsage>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Incomplete {
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// `None` for what is no response.
+pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
+    let whole: Whole<'_> = serde_json::from_slice(body).ok()?;
+    let parts: Vec<Part> = whole.output.into_iter().flat_map(parts_of).collect();
+    let finish = finish(
+        whole.status.as_deref().unwrap_or("completed"),
+        whole.incomplete_details.as_ref(),
+        parts.iter().any(|p| matches!(p.content, Content::ToolUse(_))),
+        parts.iter().any(|p| matches!(p.content, Content::Refusal(_))),
+    );
+    Some(Answer {
+        id: whole.id.into_owned(),
+        model: whole.model.into_owned(),
+        created: seconds(whole.created_at),
+        choices: vec![Choice { parts, finish }],
+        usage: whole.usage.and_then(WireUsage::believable),
+    })
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it saturates")]
+pub(super) fn seconds(time: f64) -> i64 {
+    time as i64
+}
+
+pub(super) fn finish(status: &str, incomplete: Option<&Incomplete>, calls: bool, refused: bool) -> Finish {
+    if status == "incomplete" {
+        return match incomplete.and_then(|i| i.reason.as_deref()) {
+            Some("max_output_tokens") | None => Finish::MaxTokens,
+            Some("content_filter") => Finish::Refusal,
+            Some(other) => Finish::Other(other.to_owned()),
+        };
+    }
+    match (calls, refused) {
+        (true, _) => Finish::ToolUse,
+        (false, true) => Finish::Refusal,
+        (false, false) => Finish::Stop,
+    }
+}
+
+/// What an item says. Items only OpenAI knows are kept as they are.
+pub(super) fn parts_of(raw: &RawValue) -> Vec<Part> {
+    item_parts(raw).unwrap_or_else(|| {
+        vec![Content::Foreign { kind: kind(raw).into_owned(), value: raw.to_owned() }.into()]
+    })
+}
+
+fn item_parts(raw: &RawValue) -> Option<Vec<Part>> {
+    let mut from = Members::of(raw, "").ok()?;
+    match kind(raw).as_ref() {
+        "message" => {
+            let pieces = from.take::<Vec<&RawValue>>("content").ok()??;
+            pieces.into_iter().map(piece).collect()
+        }
+        "function_call" => {
+            let opaque = content::extra(&mut from).ok()?;
+            let call = ToolUse {
+                id: from.need("call_id").ok()?,
+                name: from.need("name").ok()?,
+                arguments: from.take("arguments").ok()?.unwrap_or_default(),
+            };
+            Some(vec![Part::from(Content::ToolUse(call)).with_opaque(opaque)])
+        }
+        "reasoning" => Some(reasoning(raw).into_iter().collect()),
+        _ => None,
+    }
+}
+
+/// A part of a message.
+pub(super) fn piece(raw: &RawValue) -> Option<Part> {
+    let mut from = Members::of(raw, "").ok()?;
+    let logprobs = from.take::<Vec<WireLogprob>>("logprobs").ok()?.unwrap_or_default();
+    let mut part = content::part(raw, "", &mut Losses::default()).ok()?;
+    part.logprobs = logprobs.iter().map(Logprob::from).collect();
+    Some(part)
+}
+
+#[derive(Deserialize, Default)]
+struct Thought {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    summary: Vec<Said>,
+    #[serde(default)]
+    content: Option<Vec<Said>>,
+    #[serde(default)]
+    encrypted_content: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    #[serde(default)]
+    text: String,
+}
+
+fn opaque(thought: Thought) -> Option<Opaque> {
+    let mut opaque =
+        Opaque::open(&thought.encrypted_content.filter(|text| !text.is_empty())?, Vendor::OpenAi);
+    if opaque.vendor == Vendor::OpenAi {
+        opaque.id = thought.id;
+    }
+    Some(opaque)
+}
+
+fn reasoning(raw: &RawValue) -> Option<Part> {
+    let mut thought: Thought = serde_json::from_str(raw.get()).unwrap_or_default();
+    let summary = std::mem::take(&mut thought.summary);
+    let content = thought.content.take().unwrap_or_default();
+    let opaque = opaque(thought);
+    let said = if summary.is_empty() { content } else { summary };
+    if said.is_empty() {
+        return opaque.map(|opaque| Part::from(Content::RedactedThinking).with_opaque(Some(opaque)));
+    }
+    let texts: Vec<String> = said.into_iter().map(|said| said.text).collect();
+    Some(Part::from(Content::Thinking(texts.join(PARAGRAPH))).with_opaque(opaque))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireLogprob {
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    logprob: f64,
+    #[serde(default)]
+    bytes: Option<Vec<u8>>,
+    #[serde(default)]
+    top_logprobs: Option<Vec<WireLogprob>>,
+}
+
+impl From<&WireLogprob> for Logprob {
+    fn from(from: &WireLogprob) -> Self {
+        Self {
+            token: from.token.clone(),
+            logprob: from.logprob,
+            bytes: from.bytes.clone(),
+            top: from.top_logprobs.iter().flatten().map(Self::from).collect(),
+        }
+    }
+}
+
+/// The answer as a response; `usage` stands in for what its dialect didn't say. State that goes back is always in it:
+/// whoever keeps the response hides it from those who didn't ask.
+pub(super) fn encode_answer(answer: &Answer, usage: Usage, call: &Call) -> Bytes {
+    let id = item::response_id(call.id.as_deref(), &answer.id, call.now_s);
+    let ids = Ids::new(&id);
+    let custom = CustomTools::of_request(&call.request);
+    let refused = answer.parts().iter().any(|p| matches!(p.content, Content::Refusal(_)));
+    let incomplete = object::incomplete(answer.finish(), refused);
+    let output = item::output(answer.parts(), &ids, &custom, incomplete.is_none());
+    let model = if answer.model.is_empty() { &call.model } else { &answer.model };
+    let created = if answer.created == 0 { call.now_s } else { answer.created };
+    let response = Response::new(id, model, created, &call.request);
+    let state = State {
+        status: if incomplete.is_some() { "incomplete" } else { "completed" },
+        completed_at: incomplete.is_none().then_some(call.now_s.max(created)),
+        error: None,
+        incomplete,
+        output: &output,
+        usage: Some(usage.into()),
+    };
+    response.json(&state).get().to_owned().into()
+}

@@ -1,0 +1,246 @@
+//! Items of an answer, as clients get them.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::custom::CustomTools;
+use crate::{
+    canonical::{Content, Logprob, Opaque, Part, ToolUse, Vendor},
+    ids,
+};
+
+/// OpenAI takes back ids of at most 64 characters.
+const MAX_ID: usize = 48;
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Item {
+    Message {
+        id: String,
+        status: &'static str,
+        role: &'static str,
+        content: Vec<Piece>,
+    },
+    Reasoning {
+        id: String,
+        summary: Vec<Summary>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        encrypted_content: Option<String>,
+    },
+    FunctionCall {
+        id: String,
+        status: &'static str,
+        call_id: String,
+        name: String,
+        arguments: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        extra_content: Option<Extra>,
+    },
+    CustomToolCall {
+        id: String,
+        status: &'static str,
+        call_id: String,
+        name: String,
+        input: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        extra_content: Option<Extra>,
+    },
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Piece {
+    OutputText {
+        annotations: [(); 0],
+        logprobs: Vec<WireLogprob>,
+        text: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        extra_content: Option<Extra>,
+    },
+    Refusal {
+        refusal: String,
+    },
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Summary {
+    SummaryText { text: String },
+}
+
+/// A thought's signature on what is no thought: under the name that chat clients know it by.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Extra {
+    google: Signed,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Signed {
+    thought_signature: String,
+}
+
+impl Extra {
+    pub(super) fn of(opaque: &Opaque) -> Self {
+        Self { google: Signed { thought_signature: opaque.seal(Vendor::Google).into_owned() } }
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct WireLogprob {
+    token: String,
+    bytes: Vec<u8>,
+    logprob: f64,
+    top_logprobs: Vec<TopLogprob>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct TopLogprob {
+    token: String,
+    bytes: Vec<u8>,
+    logprob: f64,
+}
+
+impl From<&Logprob> for WireLogprob {
+    fn from(from: &Logprob) -> Self {
+        let bytes = |of: &Logprob| of.bytes.clone().unwrap_or_else(|| of.token.clone().into_bytes());
+        let top = from.top.iter().map(|top| TopLogprob {
+            token: top.token.clone(),
+            bytes: bytes(top),
+            logprob: top.logprob,
+        });
+        Self {
+            token: from.token.clone(),
+            bytes: bytes(from),
+            logprob: from.logprob,
+            top_logprobs: top.collect(),
+        }
+    }
+}
+
+pub(super) fn output_text(text: String, logprobs: &[Logprob], opaque: Option<&Opaque>) -> Piece {
+    Piece::OutputText {
+        annotations: [],
+        logprobs: logprobs.iter().map(WireLogprob::from).collect(),
+        text,
+        extra_content: opaque.map(Extra::of),
+    }
+}
+
+/// Ids of a response's items, by their places.
+#[derive(Debug)]
+pub(super) struct Ids(String);
+
+impl Ids {
+    pub(super) fn new(response: &str) -> Self {
+        let bare = response.strip_prefix("resp_").unwrap_or(response);
+        let bare = ids::plain(bare);
+        Self(bare.chars().skip(bare.len().saturating_sub(MAX_ID)).collect())
+    }
+
+    pub(super) fn id(&self, prefix: &str, place: usize) -> String {
+        format!("{prefix}_{}_{place}", self.0)
+    }
+
+    /// Of state that goes back to OpenAI its own id.
+    pub(super) fn reasoning(&self, opaque: Option<&Opaque>, place: usize) -> String {
+        let own = opaque.filter(|o| o.vendor == Vendor::OpenAi).and_then(|o| o.id.clone());
+        own.unwrap_or_else(|| self.id("rs", place))
+    }
+}
+
+/// The state of a thought, as it goes out.
+pub(super) fn sealed(opaque: &Opaque) -> Option<String> {
+    let sealed = opaque.seal(Vendor::OpenAi);
+    (!sealed.is_empty()).then(|| sealed.into_owned())
+}
+
+/// The response's id with us, or one made from the provider's.
+pub(super) fn response_id(ours: Option<&str>, theirs: &str, now_s: i64) -> String {
+    match ours {
+        Some(id) => id.to_owned(),
+        None if theirs.is_empty() => format!("resp_{now_s:x}"),
+        None => ids::with_prefix("resp_", theirs),
+    }
+}
+
+/// The output of a whole answer; `status` is that of what came last, should the answer have been cut short.
+pub(super) fn output(parts: &[Part], ids: &Ids, custom: &CustomTools, complete: bool) -> Vec<Item> {
+    let mut items: Vec<Item> = Vec::new();
+    for part in parts {
+        let place = items.len();
+        let opaque = part.opaque.as_ref();
+        let piece = match &part.content {
+            Content::Text(text) => output_text(text.clone(), &part.logprobs, opaque),
+            Content::Refusal(refusal) => Piece::Refusal { refusal: refusal.clone() },
+            Content::Thinking(text) => {
+                items.push(Item::Reasoning {
+                    id: ids.reasoning(opaque, place),
+                    summary: vec![Summary::SummaryText { text: text.clone() }],
+                    encrypted_content: opaque.and_then(sealed),
+                });
+                continue;
+            }
+            Content::RedactedThinking => {
+                items.push(Item::Reasoning {
+                    id: ids.reasoning(opaque, place),
+                    summary: Vec::new(),
+                    encrypted_content: opaque.and_then(sealed),
+                });
+                continue;
+            }
+            Content::ToolUse(call) => {
+                items.push(call_item(call, opaque, ids, custom, place));
+                continue;
+            }
+            // Server tools' doings have no place here.
+            _ => continue,
+        };
+        match items.last_mut() {
+            Some(Item::Message { content, .. }) => content.push(piece),
+            _ => items.push(Item::Message {
+                id: ids.id("msg", place),
+                status: "completed",
+                role: "assistant",
+                content: vec![piece],
+            }),
+        }
+    }
+    if !complete && let Some(last) = items.last_mut() {
+        last.cut();
+    }
+    items
+}
+
+fn call_item(call: &ToolUse, opaque: Option<&Opaque>, ids: &Ids, custom: &CustomTools, place: usize) -> Item {
+    let extra_content = opaque.map(Extra::of);
+    let (call_id, name) = (call.id.clone(), call.name.clone());
+    if custom.has(&name) {
+        let (id, input) = (ids.id("ctc", place), CustomTools::input(&call.arguments).into_owned());
+        return Item::CustomToolCall { id, status: "completed", call_id, name, input, extra_content };
+    }
+    let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments }.to_owned();
+    let id = ids.id("fc", place);
+    Item::FunctionCall { id, status: "completed", call_id, name, arguments, extra_content }
+}
+
+impl Item {
+    /// The answer ended before it did.
+    pub(super) fn cut(&mut self) {
+        self.set_status("incomplete");
+    }
+
+    pub(super) fn set_status(&mut self, to: &'static str) {
+        match self {
+            Self::Message { status, .. }
+            | Self::FunctionCall { status, .. }
+            | Self::CustomToolCall { status, .. } => *status = to,
+            Self::Reasoning { .. } => {}
+        }
+    }
+}
+
+/// Arguments as they are said at the end of a stream.
+pub(super) fn arguments_or_empty(arguments: &str) -> Cow<'_, str> {
+    if arguments.trim().is_empty() { "{}".into() } else { arguments.into() }
+}

@@ -1,0 +1,243 @@
+//! The body for a provider of the same dialect: the client's bytes, but for the model's name, and for what only
+//! whoever keeps responses knows.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem::Finder;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{ENCRYPTED, ResponsesView, content::kind};
+use crate::{members::Members, openai::reasons};
+
+/// Changes to an object's bytes.
+#[derive(Debug)]
+pub(super) struct Edits {
+    /// Just after the opening brace.
+    members_at: usize,
+    /// The object has members, so that another needs a comma after it.
+    members: bool,
+    edits: Vec<(Range<usize>, String)>,
+}
+
+impl Edits {
+    pub(super) fn of(object: &[u8]) -> Self {
+        let members_at = memchr::memchr(b'{', object).map_or(0, |at| at + 1);
+        let rest = object.get(members_at..).unwrap_or_default().trim_ascii_start();
+        Self { members_at, members: !rest.starts_with(b"}"), edits: Vec::new() }
+    }
+
+    /// A member's value: in the place of the old one, else at the beginning.
+    pub(super) fn set(&mut self, name: &str, at: Option<Range<usize>>, value: String) {
+        let start = self.members_at;
+        self.edits.push(match at {
+            Some(at) => (at, value),
+            None if self.members => (start..start, format!("\"{name}\":{value},")),
+            None => (start..start, format!("\"{name}\":{value}")),
+        });
+    }
+
+    pub(super) fn apply(mut self, body: &[u8]) -> Bytes {
+        self.edits.sort_by_key(|(at, _)| at.start);
+        let grown: usize = self.edits.iter().map(|(_, text)| text.len()).sum();
+        let mut out = BytesMut::with_capacity(body.len() + grown);
+        let mut from = 0;
+        for (at, text) in self.edits {
+            out.extend_from_slice(body.get(from..at.start).unwrap_or_default());
+            out.extend_from_slice(text.as_bytes());
+            from = at.end;
+        }
+        out.extend_from_slice(body.get(from..).unwrap_or_default());
+        out.freeze()
+    }
+}
+
+/// For members whose `null` is kept apart from absence.
+pub(super) fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// `body` with the provider's name of the model: not to be kept there, answered while we wait, and with reasoning that
+/// can be sent again. Shares the bytes when nothing changes.
+#[must_use]
+pub fn upstream_body(view: &ResponsesView, body: &Bytes, provider_model: &str) -> Bytes {
+    let mut edits = Edits::of(body);
+    if provider_model != view.model {
+        let name = serde_json::Value::from(provider_model).to_string();
+        edits.set("model", Some(view.model_at.clone()), name);
+    }
+    if view.store {
+        edits.set("store", view.store_at.clone(), "false".to_owned());
+    }
+    if view.background {
+        edits.set("background", view.background_at.clone(), "false".to_owned());
+    }
+    if view.previous_response_id.is_some() {
+        edits.set("previous_response_id", view.previous_at.clone(), "null".to_owned());
+    }
+    // Models that don't reason refuse to be asked for it.
+    if !view.shows_encrypted() && (view.reasoning || reasons(provider_model)) {
+        let mut include = view.include.clone();
+        include.push(ENCRYPTED.to_owned());
+        edits.set("include", view.include_at.clone(), serde_json::Value::from(include).to_string());
+    }
+    if let Some(at) = &view.input_at
+        && let Some(input) = body.get(at.clone()).and_then(own_items)
+    {
+        edits.set("input", Some(at.clone()), input);
+    }
+    if edits.edits.is_empty() { body.clone() } else { edits.apply(body) }
+}
+
+/// The input without what only others understand; `None` when there is none of it.
+///
+/// Reasoning goes whose state is not here, since nothing is kept there under its id, or is another vendor's.
+fn own_items(input: &[u8]) -> Option<String> {
+    if !input.starts_with(b"[") || !(has_reasoning(input) || has_extra(input)) {
+        return None;
+    }
+    let items: Vec<&RawValue> = serde_json::from_slice(input).ok()?;
+    let mut changed = false;
+    let mut kept: Vec<String> = Vec::with_capacity(items.len());
+    for item in items {
+        if kind(item) == "reasoning" && !is_own(item) {
+            changed = true;
+            continue;
+        }
+        match without_extra(item) {
+            Some(item) => {
+                changed = true;
+                kept.push(item);
+            }
+            None => kept.push(item.get().to_owned()),
+        }
+    }
+    changed.then(|| format!("[{}]", kept.join(",")))
+}
+
+fn is_own(item: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Thought {
+        #[serde(default)]
+        encrypted_content: Option<String>,
+    }
+    let thought: Option<Thought> = serde_json::from_str(item.get()).ok();
+    let state = thought.and_then(|t| t.encrypted_content).filter(|text| !text.is_empty());
+    state.is_some_and(|text| {
+        let opened = crate::canonical::Opaque::open(&text, crate::canonical::Vendor::OpenAi);
+        opened.vendor == crate::canonical::Vendor::OpenAi
+    })
+}
+
+/// `"reasoning"` as a value; as a name it is the request's own member.
+fn has_reasoning(input: &[u8]) -> bool {
+    const WORD: &[u8] = b"\"reasoning\"";
+    Finder::new(WORD).find_iter(input).any(|at| {
+        let rest = input.get(at + WORD.len()..).unwrap_or_default().trim_ascii_start();
+        !rest.starts_with(b":")
+    })
+}
+
+fn has_extra(input: &[u8]) -> bool {
+    memchr::memmem::find(input, b"\"extra_content\"").is_some()
+}
+
+/// An item without the `extra_content` that we gave it.
+fn without_extra(item: &RawValue) -> Option<String> {
+    if !has_extra(item.get().as_bytes()) {
+        return None;
+    }
+    let mut members = Members::of(item, "").ok()?;
+    let found = members.raw("extra_content").is_some();
+    let content = members.peek("content").and_then(|raw| {
+        let parts: Vec<&RawValue> = serde_json::from_str(raw.get()).ok()?;
+        let parts: Vec<String> =
+            parts.into_iter().map(|p| without_extra(p).unwrap_or_else(|| p.get().to_owned())).collect();
+        RawValue::from_string(format!("[{}]", parts.join(","))).ok()
+    });
+    let nested = content.as_ref().is_some_and(|c| !has_extra(c.get().as_bytes()));
+    if !found && !nested {
+        return None;
+    }
+    let mut all: Vec<(String, &RawValue)> = members.all().collect();
+    if let Some(content) = &content {
+        all.iter_mut().filter(|(name, _)| name == "content").for_each(|(_, raw)| *raw = content);
+    }
+    let members: Vec<String> = all
+        .iter()
+        .map(|(name, raw)| format!("{}:{}", serde_json::Value::from(name.as_str()), raw.get()))
+        .collect();
+    Some(format!("{{{}}}", members.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spliced(body: &str, model: &str) -> String {
+        let bytes = Bytes::copy_from_slice(body.as_bytes());
+        let view = ResponsesView::scan(&bytes).unwrap();
+        String::from_utf8(upstream_body(&view, &bytes, model).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn bytes_pass_but_for_the_model_and_what_is_kept_here() {
+        let rest = r#""input" : [{"role":"user","content":"\u00e9 \"model\": 1"}],  "vendor" : {"x": 1.0e3}"#;
+        assert_eq!(
+            spliced(&format!(r#"{{ "model" : "m", {rest} }}"#), "n"),
+            format!(r#"{{"store":false, "model" : "n", {rest} }}"#)
+        );
+        assert_eq!(
+            spliced(
+                &format!(
+                    r#"{{"model":"m","store":true,"background":true,"previous_response_id":"resp_1",{rest}}}"#
+                ),
+                "m"
+            ),
+            format!(r#"{{"model":"m","store":false,"background":false,"previous_response_id":null,{rest}}}"#)
+        );
+        let unkept = format!(r#"{{"model":"m","store":false,{rest}}}"#);
+        let bytes = Bytes::from(unkept);
+        let view = ResponsesView::scan(&bytes).unwrap();
+        assert_eq!(upstream_body(&view, &bytes, "m").as_ptr(), bytes.as_ptr());
+    }
+
+    #[test]
+    fn those_who_reason_are_asked_for_the_state_that_goes_back() {
+        let state = r#""include":["reasoning.encrypted_content"]"#;
+        assert_eq!(
+            spliced(r#"{"model":"gpt-5","store":false,"input":"x"}"#, "gpt-5"),
+            format!(r#"{{{state},"model":"gpt-5","store":false,"input":"x"}}"#)
+        );
+        assert_eq!(
+            spliced(
+                r#"{"model":"m","store":false,"include":["a"],"reasoning":{"effort":"low"},"input":"x"}"#,
+                "m"
+            ),
+            r#"{"model":"m","store":false,"include":["a","reasoning.encrypted_content"],"reasoning":{"effort":"low"},"input":"x"}"#
+        );
+        let asked = format!(r#"{{"model":"o3","store":false,{state},"input":"x"}}"#);
+        assert_eq!(spliced(&asked, "o3"), asked);
+    }
+
+    #[test]
+    fn thoughts_that_are_not_openai_s_go_and_its_own_stay_byte_for_byte() {
+        let own = r#"{"type":"reasoning","id":"rs_1", "summary":[],"encrypted_content":"gAAA=="}"#;
+        let hi = r#"{"role":"user","content":"a \"reasoning\" b"}"#;
+        let call = r#"{"type":"function_call","call_id":"c","name":"f","arguments":"{}""#;
+        let body = format!(
+            r#"{{"model":"m","store":false,"input":[{hi},{{"type":"reasoning","id":"rs_0","summary":[]}},{own},{{"type":"reasoning","summary":[],"encrypted_content":"weir1.anthropic..cz09"}},{call},"extra_content":{{"google":{{"thought_signature":"s"}}}}}}]}}"#
+        );
+        let out = spliced(&body, "m");
+        let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let input = out["input"].as_array().unwrap();
+        assert_eq!(input.len(), 3);
+        assert_eq!(input[1]["encrypted_content"], "gAAA==");
+        assert!(input[2].get("extra_content").is_none() && input[2]["name"] == "f");
+        let only = format!(r#"{{"model":"m","store":false,"input":[{hi},{own}]}}"#);
+        assert_eq!(spliced(&only, "m"), only);
+    }
+}
