@@ -69,7 +69,7 @@ pub(crate) fn finish(
         Ok(reply) => respond(reply, call),
         Err(error) => {
             call.refused(error.status.as_u16());
-            (dialect.error(&error, &request_id), 0)
+            (dialect.error(&error, &request_id), (0, 0))
         }
     };
     let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -79,7 +79,7 @@ pub(crate) fn finish(
 }
 
 /// The response and the tokens it costs.
-fn respond(reply: Reply, mut call: Call) -> (Response, u64) {
+fn respond(reply: Reply, mut call: Call) -> (Response, (u64, u64)) {
     let tokens = call.tokens();
     let (content_type, body) = match reply {
         Reply::Refuse => {

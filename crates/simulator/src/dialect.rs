@@ -69,8 +69,8 @@ pub(crate) struct Told<'a> {
     pub(crate) sim: &'a Simulator,
     pub(crate) request_id: &'a str,
     pub(crate) elapsed_ms: u64,
-    /// Of prompt and answer.
-    pub(crate) tokens: u64,
+    /// Of the prompt, and of the answer.
+    pub(crate) tokens: (u64, u64),
 }
 
 /// How a call is asked.

@@ -182,9 +182,9 @@ impl Call {
         self.entry.status = 200;
     }
 
-    /// Of the prompt and of the whole answer.
-    pub(crate) fn tokens(&self) -> u64 {
-        self.entry.prompt_tokens + self.entry.completion_tokens
+    /// Of the prompt, and of the whole answer.
+    pub(crate) fn tokens(&self) -> (u64, u64) {
+        (self.entry.prompt_tokens, self.entry.completion_tokens)
     }
 
     pub(crate) fn sent(&mut self, tokens: u64) {

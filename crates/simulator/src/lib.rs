@@ -23,6 +23,7 @@ mod request;
 mod responses;
 mod schema;
 mod seed;
+mod strict;
 mod text;
 mod tokens;
 mod wire;

@@ -164,7 +164,28 @@ fn kind(object: &Map<String, Value>) -> &str {
 }
 
 fn size(object: &Map<String, Value>, name: &str) -> Option<usize> {
-    object.get(name).and_then(Value::as_u64).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+    bound(object, name).filter(|n| *n >= 0.0).map(|n| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is not negative, and saturates"
+        )]
+        let n = n as usize;
+        n
+    })
+}
+
+/// A bound that the schema sets, or asks for in its description, as clients write what a vendor's schemas can't say.
+fn bound(object: &Map<String, Value>, name: &str) -> Option<f64> {
+    if let Some(value) = object.get(name) {
+        return value.as_f64();
+    }
+    let description = object.get("description")?.as_str()?;
+    let whole = |at: usize| !description[..at].ends_with(|c: char| c.is_alphanumeric());
+    let (at, _) = description.match_indices(name).find(|(at, _)| whole(*at))?;
+    let rest = description[at + name.len()..].trim_start_matches(['"', '`', '\'', ':', '=', ' ']);
+    let number = rest.split(|c: char| !c.is_ascii_digit() && c != '-' && c != '.').next()?;
+    number.trim_end_matches('.').parse().ok()
 }
 
 fn string(object: &Map<String, Value>) -> String {
@@ -192,7 +213,7 @@ fn string(object: &Map<String, Value>) -> String {
 }
 
 fn number(object: &Map<String, Value>, whole: bool) -> Value {
-    let get = |name: &str| object.get(name).and_then(Value::as_f64);
+    let get = |name: &str| bound(object, name);
     let step = get("multipleOf").filter(|step| *step > 0.0);
     let grain = step.unwrap_or(if whole { 1.0 } else { 0.5 });
     let least = get("minimum").into_iter().chain(get("exclusiveMinimum")).reduce(f64::max);
@@ -289,6 +310,22 @@ mod tests {
             (json!({"type":"number","exclusiveMinimum":0,"maximum":1}), json!(0.5)),
             (json!({"type":"number","minimum":0.1,"maximum":0.2}), json!(0.15000000000000002)),
             (json!({"type":"number","minimum":-1,"maximum":1}), json!(0)),
+        ] {
+            assert_eq!(minimal(&schema.clone()), expected, "{schema}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_taken_from_descriptions() {
+        for (schema, expected) in [
+            (json!({"type":"integer","description":"How many.\n\n{minimum: 3, maximum: 7}"}), json!(3)),
+            (json!({"type":"integer","description":"`exclusiveMinimum`: 3."}), json!(4)),
+            (
+                json!({"type":"array","items":{"type":"boolean"},"description":"{\"minItems\": 2}"}),
+                json!([false, false]),
+            ),
+            (json!({"type":"string","description":"with minLength=6"}), json!("textte")),
+            (json!({"type":"integer","description":"of the minimum wage"}), json!(0)),
         ] {
             assert_eq!(minimal(&schema.clone()), expected, "{schema}");
         }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use axum::{Router, body::Body};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -146,6 +147,115 @@ async fn tools_are_called_and_their_results_used() {
     let said = second["choices"][0]["message"]["content"].as_str().unwrap();
     assert!(said.starts_with("The result says sky cloudy:"), "{said}");
     assert_eq!(second["choices"][0]["finish_reason"], "stop");
+}
+
+#[tokio::test]
+async fn what_a_wish_says_is_done() {
+    let router = Simulator::new(Config::default()).router();
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": false});
+    let format =
+        json!({"type": "json_schema", "json_schema": {"name": "n", "strict": true, "schema": schema}});
+    let said = async |more: Value| {
+        let mut body = ask(&json!({"response_format": format}));
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let message = send(&router, post(&body)).await.json()["choices"][0]["message"].clone();
+        (message["content"].as_str().unwrap_or("none").to_owned(), message["refusal"].is_string())
+    };
+    assert_eq!(said(json!({})).await, (r#"{"n": 0}"#.into(), false));
+    let again = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "{}"}, {"role": "user", "content": "b"}]);
+    for (often, first, second) in [("once", "{}", r#"{"n": 0}"#), ("always", "{}", "{}")] {
+        let wish = json!({"off_schema": often});
+        assert_eq!(said(json!({"x_sim": wish})).await.0, first);
+        assert_eq!(said(json!({"x_sim": wish, "messages": again})).await.0, second);
+    }
+    assert_eq!(said(json!({"x_sim": {"text": "just \"this\""}})).await, ("just \"this\"".into(), false));
+    assert_eq!(said(json!({"x_sim": {"refusal": true}})).await, ("none".into(), true));
+
+    let tools = json!([{"type": "function", "function": {"name": "look"}}]);
+    let body = ask(
+        &json!({"model": "sim-think", "messages": [{"role": "user", "content": "look"}], "tools": tools, "x_sim": {"preamble": true}}),
+    );
+    let message = send(&router, post(&body)).await.json()["choices"][0]["message"].clone();
+    assert!(message["content"].is_string() && message["reasoning_content"].is_string(), "{message}");
+    assert_eq!(message["tool_calls"][0]["function"]["name"], "look");
+
+    let whole = send(&router, post(&ask(&json!({"stream": true})))).await;
+    let mut request = post(&ask(&json!({"stream": true})));
+    let wish = r#"{"chunk_bytes":1,"pause_ms":1,"pause_after":3}"#;
+    request.headers_mut().insert("x-sim", wish.parse().unwrap());
+    let split = send(&router, request).await;
+    assert_eq!(streamed_text(&split.chunks()), streamed_text(&whole.chunks()));
+    let endless = send(&router, post(&ask(&json!({"stream": true, "x_sim": {"no_end": true}})))).await;
+    assert!(!endless.text.contains("[DONE]") && !endless.text.contains("\"stop\""));
+    let mut request = post(&ask(&json!({})));
+    request.headers_mut().insert("x-sim", r#"{"statsu":1}"#.parse().unwrap());
+    assert_eq!(send(&router, request).await.json()["error"]["param"], "x-sim");
+}
+
+#[tokio::test]
+async fn a_long_beginning_is_cached_and_schemas_are_held_to_the_rules() {
+    let router = Simulator::new(Config::default()).router();
+    let system = json!({"role": "system", "content": "You are a careful assistant. ".repeat(300)});
+    let cached = async |question: &str| {
+        let messages = json!([system, {"role": "user", "content": question}]);
+        let usage = send(&router, post(&ask(&json!({"messages": messages})))).await.json()["usage"].clone();
+        usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap()
+    };
+    assert_eq!(cached("one").await, 0);
+    let read = cached("two").await;
+    assert!(read >= 1_024 && read.is_multiple_of(128), "{read}");
+
+    let open =
+        json!({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": false});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "x", "strict": true, "schema": open}});
+    let tools = json!([{"type": "function", "function": {"name": "f", "strict": true, "parameters": open}}]);
+    for (more, param, code) in [
+        (json!({"response_format": format}), "response_format", Value::Null),
+        (json!({"tools": tools}), "tools[0].function.parameters", "invalid_function_parameters".into()),
+    ] {
+        let error = send(&router, post(&ask(&more))).await.json()["error"].clone();
+        assert_eq!((&error["param"], &error["code"]), (&param.into(), &code), "{error}");
+        assert!(error["message"].as_str().unwrap().contains("Missing 'a'"), "{error}");
+    }
+    let allowed = json!({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]}});
+    let tools = json!([{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "g"}}]);
+    let answer = send(&router, post(&ask(&json!({"tools": tools, "tool_choice": allowed})))).await.json();
+    assert_eq!(answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "g");
+}
+
+#[tokio::test]
+async fn vectors_come_as_numbers_and_as_bytes() {
+    let sim = Simulator::new(Config::default());
+    let router = sim.router();
+    let embed = async |more: Value| {
+        let mut body = json!({"model": "text-embedding-3-small", "input": ["a river", "a hill"]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let request = Request::post("/v1/embeddings").body(Body::from(body.to_string())).unwrap();
+        send(&router, request).await
+    };
+    let numbers = embed(json!({"dimensions": 16})).await.json();
+    let vector: Vec<f64> = serde_json::from_value(numbers["data"][0]["embedding"].clone()).unwrap();
+    assert_eq!(
+        (vector.len(), numbers["data"][1]["index"].as_u64(), numbers["usage"]["total_tokens"].as_u64()),
+        (16, Some(1), Some(4))
+    );
+    let bytes = embed(json!({"dimensions": 16, "encoding_format": "base64"})).await.json();
+    let bytes = STANDARD.decode(bytes["data"][0]["embedding"].as_str().unwrap()).unwrap();
+    let decoded = bytes.as_chunks::<4>().0.iter().map(|four| f64::from(f32::from_le_bytes(*four)));
+    assert!(decoded.zip(&vector).all(|(a, b)| (a - b).abs() < 1e-6));
+    assert_eq!(embed(json!({})).await.json()["data"][0]["embedding"].as_array().unwrap().len(), 1_536);
+    assert_eq!(embed(json!({"input": [[1, 2], [3]]})).await.json()["usage"]["prompt_tokens"], 3);
+    for (more, status) in [
+        (json!({"model": "gpt-4o"}), 400),
+        (json!({"model": "none"}), 404),
+        (json!({"dimensions": 4_000}), 400),
+        (json!({"model": "text-embedding-ada-002", "dimensions": 5}), 400),
+        (json!({"x_sim": {"status": 503}}), 503),
+    ] {
+        assert_eq!(embed(more).await.status.as_u16(), status);
+    }
+    let summary = sim.ledger().summary();
+    assert_eq!((summary.finished.calls, summary.finished.prompt_tokens, summary.failed.calls), (4, 15, 5));
 }
 
 #[tokio::test]

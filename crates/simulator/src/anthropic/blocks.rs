@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{is_redacted, request::invalid, signature};
+use super::{is_redacted, is_signed, request::invalid};
 use crate::{error::ApiError, request::Conversation};
 
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
@@ -130,7 +130,7 @@ impl Reader {
                 "thinking" => {
                     thoughts = true;
                     let thinking = member("thinking").unwrap_or_default();
-                    if member("signature") != Some(&signature(thinking)) {
+                    if !member("signature").is_some_and(|by| is_signed(thinking, by)) {
                         return Err(invalid(&at, "Invalid `signature` in `thinking` block"));
                     }
                 }

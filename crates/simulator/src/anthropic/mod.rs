@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use serde::Serialize;
 use serde_json::json;
 
-use request::parse;
+use request::{Read, parse};
 use wire::Events;
 
 use crate::{
@@ -36,6 +36,11 @@ const SIGNATURE: usize = 62;
 /// Opaque to everybody; checked when it comes back.
 pub(crate) fn signature(thinking: &str) -> String {
     format!("{}==", id("", SIGNATURE, hash(KEY, thinking.as_bytes())))
+}
+
+/// Whether a block of thoughts is one of ours. Thoughts that weren't shown are signed by a name of their own.
+pub(crate) fn is_signed(thinking: &str, by: &str) -> bool {
+    by == signature(thinking) || thinking.is_empty() && is_redacted(by)
 }
 
 /// Thoughts that are not to be read: a name for them, and its signature.
@@ -64,8 +69,8 @@ pub(crate) struct Anthropic;
 impl Dialect for Anthropic {
     fn parse<'a>(&self, _: &Simulator, asked: &Asked<'a>) -> Result<Parsed<'a>, ApiError> {
         let version = version(asked.headers)?;
-        let (request, prompt_tokens) = parse(asked.body, version)?;
-        Ok(Parsed { request, prompt_tokens, form: Box::new(Events::default()) })
+        let Read { request, prompt_tokens, omitted } = parse(asked.body, version)?;
+        Ok(Parsed { request, prompt_tokens, form: Box::new(Events::new(omitted)) })
     }
 
     fn speaks(&self, model: &Model) -> bool {
@@ -152,13 +157,13 @@ struct Counted {
 pub(crate) async fn count_tokens(State(sim): State<Simulator>, headers: HeaderMap, body: Bytes) -> Response {
     let counted = || {
         authorize(&sim, &headers)?;
-        let (request, input_tokens) = request::parse_for_count(&body, version(&headers)?)?;
+        let Read { request, prompt_tokens, .. } = request::parse_for_count(&body, version(&headers)?)?;
         sim.0
             .catalogue
             .get(&request.model)
             .filter(|m| m.speaks_anthropic())
             .ok_or_else(|| unknown_model(&request.model))?;
-        Ok(input_tokens)
+        Ok(prompt_tokens)
     };
     match counted() {
         Ok(input_tokens) => Json(Counted { input_tokens }).into_response(),

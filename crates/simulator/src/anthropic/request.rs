@@ -11,6 +11,7 @@ use crate::{
     faults::Faults,
     request::{Choice, Format, Request, Thinking, Thoughts, Tool},
     seed::hash,
+    strict,
 };
 
 const KNOWN: &[&str] = &[
@@ -27,6 +28,7 @@ const KNOWN: &[&str] = &[
     "tool_choice",
     "thinking",
     "output_config",
+    "output_format",
     "metadata",
     "service_tier",
     "cache_control",
@@ -43,13 +45,19 @@ pub(super) const THREADS: &str = "thread_unsupported_request";
 const SAMPLING: [&str; 3] = ["temperature", "top_p", "top_k"];
 const MOST_CACHE_MARKS: usize = 4;
 const LEAST_BUDGET: u64 = 1_024;
+const EFFORTS: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
 
 pub(super) fn invalid(at: &str, what: &str) -> ApiError {
     ApiError::invalid(at, "", format!("{at}: {what}"))
 }
 
-/// The request, and its tokens.
-type Read<'a> = (Request<'a>, u64);
+/// A body that was read.
+pub(super) struct Read<'a> {
+    pub(super) request: Request<'a>,
+    pub(super) prompt_tokens: u64,
+    /// Thoughts are to be signed and not shown.
+    pub(super) omitted: bool,
+}
 
 pub(super) fn parse(body: &[u8], version: Version) -> Result<Read<'_>, ApiError> {
     read(body, version, true)
@@ -99,6 +107,12 @@ fn read(body: &[u8], version: Version, answered: bool) -> Result<Read<'_>, ApiEr
         reader.message(message, &format!("messages.{at}"))?;
     }
     let prompt_tokens = prompt_tokens(&from);
+    let display = from.get("thinking").and_then(|thinking| thinking.get("display")).and_then(Value::as_str);
+    let omitted = match display {
+        None | Some("summarized") => false,
+        Some("omitted") => true,
+        Some(_) => return Err(invalid("thinking.display", "Input should be 'summarized' or 'omitted'")),
+    };
     let request = Request {
         conversation: reader.finish()?,
         stream: from.get("stream").and_then(Value::as_bool).unwrap_or(false),
@@ -120,7 +134,7 @@ fn read(body: &[u8], version: Version, answered: bool) -> Result<Read<'_>, ApiEr
         model: Cow::Owned(model),
         legacy_max_tokens: false,
     };
-    Ok((request, prompt_tokens))
+    Ok(Read { request, prompt_tokens, omitted })
 }
 
 fn marks(value: &Value) -> usize {
@@ -137,11 +151,26 @@ fn marks(value: &Value) -> usize {
 fn check_cache_marks(from: &Map<String, Value>) -> Result<(), ApiError> {
     let marks: usize = from.values().map(marks).sum();
     if marks <= MOST_CACHE_MARKS {
-        return Ok(());
+        return check_ttls(from);
     }
     let text =
         format!("A maximum of {MOST_CACHE_MARKS} blocks with cache_control may be provided. Found {marks}.");
     Err(ApiError::invalid("cache_control", "", text))
+}
+
+/// What is cached for longer stands before the rest.
+fn check_ttls(from: &Map<String, Value>) -> Result<(), ApiError> {
+    let messages = from.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut short = false;
+    for ttl in ends(from, messages).iter().filter_map(|end| end.ttl_ms) {
+        if short && ttl == HOUR_MS {
+            let text = "a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block. Note that \
+                        blocks are processed in the following order: `tools`, `system`, `messages`.";
+            return Err(invalid("cache_control.ttl", text));
+        }
+        short |= ttl == FIVE_MINUTES_MS;
+    }
+    Ok(())
 }
 
 /// Tokens there must be at least for the cache: <https://platform.claude.com/docs/en/build-with-claude/prompt-caching>.
@@ -193,7 +222,7 @@ fn ends(from: &Map<String, Value>, messages: &[Value]) -> Vec<End> {
 
 fn tools(from: &Map<String, Value>) -> Result<Vec<Tool>, ApiError> {
     let declared = from.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let mut tools = Vec::with_capacity(declared.len());
+    let mut tools: Vec<Tool> = Vec::with_capacity(declared.len());
     for (at, tool) in declared.iter().enumerate() {
         let kind = tool.get("type").and_then(Value::as_str).unwrap_or("custom");
         if kind != "custom" {
@@ -203,6 +232,20 @@ fn tools(from: &Map<String, Value>) -> Result<Vec<Tool>, ApiError> {
         let name = tool.get("name").and_then(Value::as_str).ok_or_else(|| missing("name"))?;
         let schema =
             tool.get("input_schema").filter(|s| s.is_object()).ok_or_else(|| missing("input_schema"))?;
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+        if name.is_empty() || name.len() > 128 || !name.bytes().all(fits) {
+            let text = "String should match pattern '^[a-zA-Z0-9_-]{1,128}$'";
+            return Err(invalid(&format!("tools.{at}.custom.name"), text));
+        }
+        if schema["type"] != "object" {
+            return Err(invalid(&format!("tools.{at}.custom.input_schema.type"), "Field required"));
+        }
+        if tool.get("strict") == Some(&Value::Bool(true)) {
+            strict::anthropic(schema).map_err(|why| invalid(&format!("tools.{at}.custom"), &why))?;
+        }
+        if tools.iter().any(|known| known.name == name) {
+            return Err(invalid("tools", "Tool names must be unique."));
+        }
         tools.push(Tool { name: name.to_owned(), parameters: schema.clone() });
     }
     Ok(tools)
@@ -279,20 +322,30 @@ fn stops(from: &Map<String, Value>) -> Result<Vec<Cow<'static, str>>, ApiError> 
 }
 
 fn format(from: &Map<String, Value>) -> Result<Format, ApiError> {
-    let Some(config) = from.get("output_config") else { return Ok(Format::Text) };
-    if let Some(effort) = config.get("effort").and_then(Value::as_str)
-        && !["low", "medium", "high", "xhigh", "max"].contains(&effort)
+    let config = from.get("output_config");
+    if let Some(effort) = config.and_then(|config| config.get("effort")).and_then(Value::as_str)
+        && !EFFORTS.contains(&effort)
     {
-        return Err(invalid(
-            "output_config.effort",
-            "Input should be 'low', 'medium', 'high', 'xhigh' or 'max'",
-        ));
+        let text = "Input should be 'low', 'medium', 'high', 'xhigh' or 'max'";
+        return Err(invalid("output_config.effort", text));
     }
-    let Some(format) = config.get("format").filter(|f| !f.is_null()) else { return Ok(Format::Text) };
-    match format.get("schema").filter(|s| s.is_object()) {
-        Some(schema) => Ok(Format::Schema(schema.clone())),
-        None => Err(invalid("output_config.format.schema", "Field required")),
+    let there = |format: &&Value| !format.is_null();
+    let (format, at) = match (
+        config.and_then(|config| config.get("format")).filter(there),
+        from.get("output_format").filter(there),
+    ) {
+        (Some(format), _) => (format, "output_config.format"),
+        (None, Some(format)) => (format, "output_format"),
+        (None, None) => return Ok(Format::Text),
+    };
+    if format.get("type").and_then(Value::as_str) != Some("json_schema") {
+        return Err(invalid(&format!("{at}.type"), "Input should be 'json_schema'"));
     }
+    let at = format!("{at}.schema");
+    let schema =
+        format.get("schema").filter(|s| s.is_object()).ok_or_else(|| invalid(&at, "Field required"))?;
+    strict::anthropic(schema).map_err(|why| invalid(&at, &why))?;
+    Ok(Format::Schema(schema.clone()))
 }
 
 fn wish(from: &Map<String, Value>) -> Result<Option<Faults>, ApiError> {

@@ -125,6 +125,16 @@ async fn what_anthropic_refuses_is_refused() {
             "Expected `thinking`",
         ),
         (json!({"thinking": {"type": "enabled", "budget_tokens": 10}}), "1024"),
+        (json!({"tools": [{"name": "f", "input_schema": {}}]}), "input_schema.type"),
+        (
+            json!({"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}),
+            "output_config.format.schema: For 'object' type",
+        ),
+        (
+            json!({"system": marked, "messages": [{"role": "user", "content": [
+                {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]}]}),
+            "must not come after",
+        ),
         (json!({"thinking": thinking, "temperature": 0.5}), "temperature"),
         (json!({"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]}), "non-empty"),
         (
@@ -185,6 +195,7 @@ async fn thoughts_come_back_as_they_went_in_every_turn_of_a_loop() {
     for (thinking, wish) in [
         (json!({"type": "adaptive"}), json!({})),
         (json!({"type": "enabled", "budget_tokens": 1024}), json!({"redacted": true, "preamble": true})),
+        (json!({"type": "adaptive", "display": "omitted"}), json!({})),
     ] {
         let question =
             json!({"role": "user", "content": r#"Please look({"at": "x"}) and look({"at": "y"})"#});

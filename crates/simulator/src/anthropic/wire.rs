@@ -21,6 +21,8 @@ pub(crate) struct Events {
     model: Arc<str>,
     /// Whether usage is told.
     usage: bool,
+    /// Thoughts are signed and not shown.
+    omitted: bool,
 }
 
 fn stop_reason(choice: &Choice) -> &'static str {
@@ -41,6 +43,9 @@ fn push_stop(out: &mut Vec<u8>, choice: &Choice) {
         Some(stop) => push_string(out, stop),
         None => push(out, "null"),
     }
+    let refused = r#"{"type":"refusal","category":null,"explanation":null}"#;
+    push(out, r#","stop_details":"#);
+    push(out, if choice.refused { refused } else { "null" });
 }
 
 fn push_usage(out: &mut Vec<u8>, answer: &Answer, output_tokens: u64) {
@@ -70,7 +75,7 @@ fn push_counts(out: &mut Vec<u8>, answer: &Answer, output_tokens: u64) {
     );
 }
 
-fn content(out: &mut Vec<u8>, choice: &Choice, meter: &mut Meter) {
+fn content(out: &mut Vec<u8>, choice: &Choice, omitted: bool, meter: &mut Meter) {
     let mut before = "";
     let mut pieces = |out: &mut Vec<u8>, pieces: &[Piece], escaped: bool| {
         for piece in pieces {
@@ -89,9 +94,11 @@ fn content(out: &mut Vec<u8>, choice: &Choice, meter: &mut Meter) {
         before = ",";
     } else if !choice.thinking.is_empty() {
         push(out, r#"{"type":"thinking","thinking":""#);
-        pieces(out, &choice.thinking, true);
+        if !omitted {
+            pieces(out, &choice.thinking, true);
+        }
         push(out, r#"","signature":""#);
-        push(out, &signature(&joined(&choice.thinking)));
+        push(out, &signed(choice, omitted));
         push(out, r#""}"#);
         before = ",";
     }
@@ -123,9 +130,15 @@ fn content(out: &mut Vec<u8>, choice: &Choice, meter: &mut Meter) {
     }
 }
 
+impl Events {
+    pub(super) fn new(omitted: bool) -> Self {
+        Self { omitted, ..Self::default() }
+    }
+}
+
 impl Form for Events {
     fn begin(&mut self, head: Head, _: &Answer) {
-        *self = Self { id: id("msg_01", 22, head.seed), model: head.model, usage: head.usage };
+        (self.id, self.model, self.usage) = (id("msg_01", 22, head.seed), head.model, head.usage);
     }
 
     fn plain(&self, answer: &Answer, cut_after: u64) -> Plain {
@@ -138,7 +151,7 @@ impl Form for Events {
         push(&mut out, r#","content":["#);
         meter.pass(&out, 0);
         if let Some(choice) = answer.choices.first() {
-            content(&mut out, choice, &mut meter);
+            content(&mut out, choice, self.omitted, &mut meter);
             push(&mut out, "],");
             push_stop(&mut out, choice);
         }
@@ -160,7 +173,7 @@ impl Form for Events {
                 self.start(&mut out, answer);
                 0
             }
-            Event::Thought { piece, .. } => thought(&mut out, choice, piece),
+            Event::Thought { piece, .. } => thought(&mut out, choice, piece, self.omitted),
             Event::Word { piece, .. } => {
                 let said = &choice.content[piece];
                 if piece == 0 {
@@ -203,7 +216,12 @@ impl Form for Events {
     }
 }
 
-fn thought(out: &mut Vec<u8>, choice: &Choice, piece: usize) -> u64 {
+fn signed(choice: &Choice, omitted: bool) -> String {
+    let thoughts = joined(&choice.thinking);
+    if omitted { redacted(&thoughts) } else { signature(&thoughts) }
+}
+
+fn thought(out: &mut Vec<u8>, choice: &Choice, piece: usize, omitted: bool) -> u64 {
     let said = &choice.thinking[piece];
     let last = piece + 1 == choice.thinking.len();
     if choice.redacted {
@@ -217,9 +235,11 @@ fn thought(out: &mut Vec<u8>, choice: &Choice, piece: usize) -> u64 {
     if piece == 0 {
         block_start(out, 0, r#"{"type":"thinking","thinking":"","signature":""}"#);
     }
-    delta(out, 0, r#"{"type":"thinking_delta","thinking":"#, &said.text);
+    if !omitted {
+        delta(out, 0, r#"{"type":"thinking_delta","thinking":"#, &said.text);
+    }
     if last {
-        let signature = signature(&joined(&choice.thinking));
+        let signature = signed(choice, omitted);
         delta(out, 0, r#"{"type":"signature_delta","signature":"#, &signature);
         block_stop(out, 0);
     }
@@ -233,6 +253,7 @@ fn call_start(out: &mut Vec<u8>, index: usize, made: &ToolCall) {
     push_string(&mut block, &made.name);
     push(&mut block, r#","input":{}}"#);
     block_start(out, index, &String::from_utf8_lossy(&block));
+    delta(out, index, r#"{"type":"input_json_delta","partial_json":"#, "");
     if made.arguments.is_empty() {
         block_stop(out, index);
     }
@@ -244,7 +265,7 @@ impl Events {
         push_string(out, &self.id);
         push(out, r#","type":"message","role":"assistant","model":"#);
         push_string(out, &self.model);
-        push(out, r#","content":[],"stop_reason":null,"stop_sequence":null"#);
+        push(out, r#","content":[],"stop_reason":null,"stop_sequence":null,"stop_details":null"#);
         if self.usage {
             push(out, r#","usage":"#);
             push_usage(out, answer, 1);

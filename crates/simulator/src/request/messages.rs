@@ -60,6 +60,52 @@ struct Part<'a> {
     kind: Raw<'a>,
     #[serde(borrow, default)]
     text: Raw<'a>,
+    image_url: Option<Image>,
+    input_audio: Option<Audio>,
+    file: Option<File>,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    url: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Audio {
+    data: Option<String>,
+    format: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    file_id: Option<String>,
+    file_data: Option<String>,
+}
+
+impl Part<'_> {
+    /// What is no text must be what it says it is.
+    fn check(&self, kind: &str, param: &str) -> Result<(), ApiError> {
+        let missing = |field: &str| Err(ApiError::missing(&format!("{param}.{field}")));
+        match kind {
+            "image_url" => match self.image_url.as_ref().and_then(|image| image.url.as_deref()) {
+                None => missing("image_url.url"),
+                Some(url) if url.starts_with("data:image/") || url.starts_with("http") => Ok(()),
+                Some(_) => {
+                    let message = "Invalid image URL: expected an http(s) URL or a data URL of an image.";
+                    Err(ApiError::invalid(format!("{param}.image_url.url"), "invalid_image_url", message))
+                }
+            },
+            "input_audio" => match &self.input_audio {
+                Some(Audio { data: Some(_), format: Some(_) }) => Ok(()),
+                _ => missing("input_audio"),
+            },
+            "file" => match &self.file {
+                Some(file) if file.file_id.is_some() || file.file_data.is_some() => Ok(()),
+                _ => missing("file.file_id"),
+            },
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Tool calls that wait for their results.
@@ -259,6 +305,7 @@ fn content(raw: Raw<'_>, param: &str, into: &mut String) -> Result<(), ApiError>
         if !PARTS.contains(&&*kind) {
             return Err(wrong_value(&field, &kind, PARTS));
         }
+        part.check(&kind, &param)?;
         if kind == "text" {
             let field = format!("{param}.text");
             let said = text(part.text.ok_or_else(|| ApiError::missing(&field))?, &field)?;
@@ -280,7 +327,7 @@ mod tests {
     #[test]
     fn the_question_and_the_results_are_found() {
         let read = read(
-            r#"[{"role":"developer","content":"x"},{"role":"user","content":[{"type":"text","text":"a\nb"},{"type":"image_url","image_url":{"url":"data:"}}]},
+            r#"[{"role":"developer","content":"x"},{"role":"user","content":[{"type":"text","text":"a\nb"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AA=="}}]},
                 {"role":"assistant","content":null,"tool_calls":[{"id":"1"},{"id":"2"}]},
                 {"role":"tool","tool_call_id":"2","content":"two"},{"role":"tool","tool_call_id":"1","content":[{"type":"text","text":"one"}]}]"#,
         )

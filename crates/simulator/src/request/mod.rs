@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{cache::End, error::ApiError, faults::Faults};
+use crate::{cache::End, error::ApiError, faults::Faults, strict};
 use fields::{Raw, boolean, decimal, integer, items, object, text, wrong_type, wrong_value};
 pub(crate) use messages::Conversation;
 pub(crate) use tools::{Choice, Tool, mentioned};
@@ -137,8 +137,8 @@ impl<'a> Request<'a> {
         let conversation = Conversation::read(messages)?;
         let stream = boolean(body.stream, "stream")?.unwrap_or(false);
         check_sampling(&body)?;
-        let tools = tools::tools(body.tools)?;
-        let tool_choice = tools::choice(body.tool_choice, &tools, body.tools.is_some())?;
+        let mut tools = tools::tools(body.tools)?;
+        let tool_choice = tools::choice(body.tool_choice, &mut tools, body.tools.is_some())?;
         Ok(Self {
             conversation,
             stream,
@@ -239,6 +239,7 @@ struct ResponseFormat {
 struct JsonSchema {
     name: Option<String>,
     schema: Option<Value>,
+    strict: Option<bool>,
 }
 
 fn format(raw: Raw<'_>, messages: &str) -> Result<Format, ApiError> {
@@ -257,9 +258,15 @@ fn format(raw: Raw<'_>, messages: &str) -> Result<Format, ApiError> {
         Some("json_schema") => {
             let missing = |field: &str| ApiError::missing(&format!("response_format.json_schema{field}"));
             let schema = format.json_schema.ok_or_else(|| missing(""))?;
-            schema.name.ok_or_else(|| missing(".name"))?;
+            let name = schema.name.ok_or_else(|| missing(".name"))?;
+            let strict = schema.strict == Some(true);
             match schema.schema {
-                Some(schema @ Value::Object(_)) => Ok(Format::Schema(schema)),
+                Some(schema @ Value::Object(_)) => {
+                    let what = format!("response_format '{name}'");
+                    let checked = if strict { strict::openai(&schema, &what) } else { Ok(()) };
+                    checked.map_err(|why| ApiError::invalid("response_format", "", why))?;
+                    Ok(Format::Schema(schema))
+                }
                 Some(_) => Err(ApiError::invalid(
                     "response_format.json_schema.schema",
                     "invalid_type",

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::fields::{Raw, items, object, text, wrong_type, wrong_value};
-use crate::error::ApiError;
+use crate::{error::ApiError, strict};
 
 const MOST_TOOLS: usize = 128;
 
@@ -36,6 +36,7 @@ struct Function {
     name: Option<Box<RawValue>>,
     #[serde(default)]
     parameters: Value,
+    strict: Option<bool>,
 }
 
 pub(crate) fn tools(raw: Raw<'_>) -> Result<Vec<Tool>, ApiError> {
@@ -82,6 +83,11 @@ fn function_tool(raw: &RawValue, param: &str) -> Result<Tool, ApiError> {
         let message = format!("Invalid type for '{param}.parameters': expected an object.");
         return Err(ApiError::invalid(format!("{param}.parameters"), "invalid_type", message));
     }
+    if function.strict == Some(true) {
+        strict::openai(&function.parameters, &format!("function '{name}'")).map_err(|why| {
+            ApiError::invalid(format!("{param}.parameters"), "invalid_function_parameters", why)
+        })?;
+    }
     Ok(Tool { name, parameters: function.parameters })
 }
 
@@ -94,6 +100,14 @@ struct Named {
     #[serde(rename = "type")]
     kind: Option<String>,
     function: Option<NamedFunction>,
+    allowed_tools: Option<Allowed>,
+}
+
+#[derive(Deserialize)]
+struct Allowed {
+    mode: Option<String>,
+    #[serde(default)]
+    tools: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -101,7 +115,7 @@ struct NamedFunction {
     name: Option<String>,
 }
 
-pub(crate) fn choice(raw: Raw<'_>, tools: &[Tool], any_declared: bool) -> Result<Choice, ApiError> {
+pub(crate) fn choice(raw: Raw<'_>, tools: &mut Vec<Tool>, any_declared: bool) -> Result<Choice, ApiError> {
     let Some(raw) = raw else { return Ok(Choice::Auto) };
     if !any_declared {
         let message =
@@ -109,12 +123,7 @@ pub(crate) fn choice(raw: Raw<'_>, tools: &[Tool], any_declared: bool) -> Result
         return Err(ApiError::invalid("tool_choice", "", message));
     }
     if raw.get().starts_with('"') {
-        return match &*text(raw, "tool_choice")? {
-            "none" => Ok(Choice::None),
-            "auto" => Ok(Choice::Auto),
-            "required" => Ok(Choice::Required),
-            other => Err(wrong_value("tool_choice", other, &["none", "auto", "required"])),
-        };
+        return mode(&text(raw, "tool_choice")?, "tool_choice");
     }
     if !raw.get().starts_with('{') {
         return Err(wrong_type("tool_choice", "one of a string or an object", raw));
@@ -122,7 +131,13 @@ pub(crate) fn choice(raw: Raw<'_>, tools: &[Tool], any_declared: bool) -> Result
     let named: Named = object(raw, "tool_choice")?;
     match named.kind.as_deref() {
         Some("function") => {}
-        Some("allowed_tools" | "custom") => return Ok(Choice::Auto),
+        Some("allowed_tools") => {
+            let missing = || ApiError::missing("tool_choice.allowed_tools");
+            let allowed = named.allowed_tools.ok_or_else(missing)?;
+            tools.retain(|tool| allowed.tools.iter().any(|one| one["function"]["name"] == tool.name));
+            return mode(allowed.mode.as_deref().unwrap_or("auto"), "tool_choice.allowed_tools.mode");
+        }
+        Some("custom") => return Ok(Choice::Auto),
         Some(other) => return Err(wrong_value("tool_choice.type", other, &["function"])),
         None => return Err(ApiError::missing("tool_choice.type")),
     }
@@ -133,6 +148,15 @@ pub(crate) fn choice(raw: Raw<'_>, tools: &[Tool], any_declared: bool) -> Result
         return Err(ApiError::invalid("tool_choice", "", message));
     }
     Ok(Choice::Named(name))
+}
+
+fn mode(word: &str, param: &str) -> Result<Choice, ApiError> {
+    match word {
+        "none" => Ok(Choice::None),
+        "auto" => Ok(Choice::Auto),
+        "required" => Ok(Choice::Required),
+        other => Err(wrong_value(param, other, &["none", "auto", "required"])),
+    }
 }
 
 /// Where a text has the name as a word of its own: with the object that follows it, if one does.
@@ -183,13 +207,15 @@ mod tests {
 
     #[test]
     fn a_choice_must_be_of_a_declared_tool() {
-        let tools = [Tool { name: "a".into(), parameters: Value::Null }];
-        let choose = |json: &str| choice(Some(&raw(json)), &tools, true);
+        let choose = |json: &str| {
+            let mut tools = vec![Tool { name: "a".into(), parameters: Value::Null }];
+            choice(Some(&raw(json)), &mut tools, true)
+        };
         let named = choose(r#"{"type":"function","function":{"name":"a"}}"#).unwrap();
         assert_eq!(named, Choice::Named("a".into()));
         assert!(choose(r#"{"type":"function","function":{"name":"b"}}"#).is_err());
         assert!(choose(r#""sometimes""#).is_err());
-        assert!(choice(Some(&raw(r#""auto""#)), &[], false).is_err());
+        assert!(choice(Some(&raw(r#""auto""#)), &mut Vec::new(), false).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::{
     error::ApiError,
     faults::Faults,
     request::{Choice, Format, Request, Thinking, Thoughts, Tool},
+    strict,
     tokens::count_text,
 };
 
@@ -196,6 +197,11 @@ fn tools(members: &Members<'_>) -> Result<(Vec<Tool>, Choice), ApiError> {
         if !parameters.is_null() && !parameters.is_object() {
             return Err(wrong_type(&format!("tools[{at}].parameters"), "an object", &parameters));
         }
+        if tool.get("strict") == Some(&json!(true)) {
+            let param = format!("tools[{at}].parameters");
+            strict::openai(&parameters, &format!("function '{name}'"))
+                .map_err(|why| ApiError::invalid(param, "invalid_function_parameters", why))?;
+        }
         tools.push(Tool { name: name.to_owned(), parameters });
     }
     let choice = choice(members, &mut tools)?;
@@ -250,13 +256,16 @@ fn format(members: &Members<'_>) -> Result<Format, ApiError> {
             Err(ApiError::invalid("input", "", message))
         }
         Some("json_schema") => {
-            format.text("name")?.ok_or_else(|| ApiError::missing("text.format.name"))?;
+            let name = format.text("name")?.ok_or_else(|| ApiError::missing("text.format.name"))?;
             let schema = format.get("schema").ok_or_else(|| ApiError::missing("text.format.schema"))?;
-            if schema.is_object() {
-                Ok(Format::Schema(schema.clone()))
-            } else {
-                Err(wrong_type("text.format.schema", "an object", schema))
+            if !schema.is_object() {
+                return Err(wrong_type("text.format.schema", "an object", schema));
             }
+            if format.boolean("strict")? == Some(true) {
+                strict::openai(schema, &format!("response_format '{name}'"))
+                    .map_err(|why| ApiError::invalid("text.format.schema", "invalid_json_schema", why))?;
+            }
+            Ok(Format::Schema(schema.clone()))
         }
         Some(other) => Err(invalid_value("text.format.type", other, &["json_object", "json_schema", "text"])),
         None => Err(ApiError::missing("text.format.type")),
