@@ -1,5 +1,6 @@
 //! Translation from one dialect into another, as a whole.
 
 mod golden;
+mod providers;
 mod requests;
 mod streams;

@@ -1,0 +1,506 @@
+//! Dialects that only providers speak: what is asked of them, and what they say.
+
+use bytes::{Bytes, BytesMut};
+use serde_json::{Value, json};
+
+use crate::{
+    Call, Dialect, FrameKind, Framing, Tap, Target, Translator, Usage, aws_frames, canonical::Losses,
+    framing::Splitter,
+};
+
+fn asked(from: Dialect, into: Dialect, model: &str, body: &Value) -> (Value, String) {
+    let target = Target { model, max_output: None, adaptive_thinking: false, fixed_sampling: false };
+    let mut losses = Losses::default();
+    let request = from.decode_request(body.to_string().as_bytes(), &mut losses).unwrap();
+    let body = into.encode_request(&request, &target, &mut losses);
+    (serde_json::from_slice(&body).unwrap(), losses.header())
+}
+
+/// With everything in it that chat completions have and others may.
+fn full() -> Value {
+    let schema = json!({"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "integer"}}});
+    json!({
+        "model": "m", "stream": true, "stream_options": {"include_usage": true},
+        "messages": [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": [
+                {"type": "text", "text": "Look:"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+                {"type": "file", "file": {"filename": "a_b.pdf", "file_data": "data:application/pdf;base64,BBBB"}}]},
+            {"role": "assistant", "content": null, "tool_calls": [
+                {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{\"z\": 1.0, \"a\":2}"}},
+                {"id": "call.2", "type": "function", "function": {"name": "g", "arguments": ""}}]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "one"},
+            {"role": "tool", "tool_call_id": "call.2", "content": [{"type": "text", "text": "two"}]},
+            {"role": "user", "content": "And?"}],
+        "tools": [{"type": "function", "function": {"name": "f", "description": "d", "parameters": schema, "strict": true}},
+            {"type": "function", "function": {"name": "g"}}],
+        "tool_choice": "required", "max_completion_tokens": 100, "stop": ["END"], "temperature": 0.5, "top_p": 0.9,
+        "seed": 4, "presence_penalty": 0.1, "x_sim": {"tokens": 3}
+    })
+}
+
+#[test]
+fn a_full_request_becomes_a_converse_request() {
+    let (body, losses) =
+        asked(Dialect::OpenAi, Dialect::Bedrock, "anthropic.claude-sonnet-4-5-20250929-v1:0", &full());
+    let schema = json!({"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "integer"}}});
+    assert_eq!(
+        body,
+        json!({
+            "system": [{"text": "Be kind."}],
+            "messages": [
+                {"role": "user", "content": [{"text": "Look:"},
+                    {"image": {"format": "png", "source": {"bytes": "AAAA"}}},
+                    {"document": {"format": "pdf", "name": "a b", "source": {"bytes": "BBBB"}}}]},
+                {"role": "assistant", "content": [
+                    {"toolUse": {"toolUseId": "call_1", "name": "f", "input": {"z": 1.0, "a": 2}}},
+                    {"toolUse": {"toolUseId": "call_2", "name": "g", "input": {}}}]},
+                {"role": "user", "content": [
+                    {"toolResult": {"toolUseId": "call_1", "content": [{"text": "one"}], "status": "success"}},
+                    {"toolResult": {"toolUseId": "call_2", "content": [{"text": "two"}], "status": "success"}},
+                    {"text": "And?"}]}],
+            "inferenceConfig": {"maxTokens": 100, "temperature": 0.5, "topP": 0.9, "stopSequences": ["END"]},
+            "toolConfig": {"tools": [
+                {"toolSpec": {"name": "f", "description": "d", "inputSchema": {"json": schema}, "strict": true}},
+                {"toolSpec": {"name": "g", "inputSchema": {"json": {"type": "object", "properties": {}}}}}],
+                "toolChoice": {"any": {}}},
+            "additionalModelResponseFieldPaths": ["/stop_sequence"],
+            "x_sim": {"tokens": 3}
+        })
+    );
+    assert_eq!(losses, "dropped;presence_penalty, dropped;seed");
+    let raw = serde_json::to_string(&body["messages"][1]).unwrap();
+    assert!(raw.contains(r#""z":1.0"#), "{raw}");
+}
+
+#[test]
+fn a_full_request_becomes_ollama_s() {
+    let (body, losses) = asked(Dialect::OpenAi, Dialect::Ollama, "llama3.2", &full());
+    let schema = json!({"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "integer"}}});
+    assert_eq!(
+        body,
+        json!({
+            "model": "llama3.2", "stream": true,
+            "messages": [
+                {"role": "system", "content": "Be kind."},
+                {"role": "user", "content": "Look:", "images": ["AAAA"]},
+                {"role": "assistant", "content": "", "tool_calls": [
+                    {"id": "call_1", "function": {"index": 0, "name": "f", "arguments": {"z": 1.0, "a": 2}}},
+                    {"id": "call.2", "function": {"index": 1, "name": "g", "arguments": {}}}]},
+                {"role": "tool", "tool_name": "f", "tool_call_id": "call_1", "content": "one"},
+                {"role": "tool", "tool_name": "g", "tool_call_id": "call.2", "content": "two"},
+                {"role": "user", "content": "And?"}],
+            "tools": [{"type": "function", "function": {"name": "f", "description": "d", "parameters": schema}},
+                {"type": "function", "function": {"name": "g", "parameters": {"type": "object", "properties": {}}}}],
+            "options": {"num_predict": 100, "temperature": 0.5, "top_p": 0.9, "seed": 4, "presence_penalty": 0.1, "stop": ["END"]},
+            "x_sim": {"tokens": 3}
+        })
+    );
+    assert_eq!(losses, "dropped;messages.content.document, dropped;tool_choice");
+}
+
+#[test]
+fn a_full_request_becomes_mistral_s() {
+    let (body, losses) = asked(Dialect::OpenAi, Dialect::Mistral, "mistral-large-latest", &full());
+    let id = |at: usize| body["messages"][2]["tool_calls"][at]["id"].as_str().unwrap().to_owned();
+    let (one, two) = (id(0), id(1));
+    assert!([&one, &two].iter().all(|id| id.len() == 9 && id.bytes().all(|b| b.is_ascii_alphanumeric())));
+    assert_ne!(one, two);
+    let schema = json!({"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "integer"}}});
+    assert_eq!(
+        body,
+        json!({
+            "model": "mistral-large-latest", "stream": true,
+            "messages": [
+                {"role": "system", "content": "Be kind."},
+                {"role": "user", "content": [{"type": "text", "text": "Look:"},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+                    {"type": "document_url", "document_url": "data:application/pdf;base64,BBBB", "document_name": "a_b.pdf"}]},
+                {"role": "assistant", "content": "", "tool_calls": [
+                    {"id": one, "type": "function", "function": {"name": "f", "arguments": "{\"z\": 1.0, \"a\":2}"}},
+                    {"id": two, "type": "function", "function": {"name": "g", "arguments": "{}"}}]},
+                {"role": "tool", "tool_call_id": one, "name": "f", "content": "one"},
+                {"role": "tool", "tool_call_id": two, "name": "g", "content": "two"},
+                {"role": "assistant", "content": "Understood."},
+                {"role": "user", "content": "And?"}],
+            "tools": [{"type": "function", "function": {"name": "f", "description": "d", "parameters": schema, "strict": true}},
+                {"type": "function", "function": {"name": "g", "parameters": {"type": "object", "properties": {}}}}],
+            "tool_choice": "any", "max_tokens": 100, "stop": ["END"], "temperature": 0.5, "top_p": 0.9,
+            "random_seed": 4, "presence_penalty": 0.1, "x_sim": {"tokens": 3}
+        })
+    );
+    assert_eq!(losses, "emulated;messages.role.tool");
+}
+
+#[test]
+fn the_beginning_of_an_answer_is_a_prefix_and_thoughts_are_chunks() {
+    let body = json!({"model": "m", "reasoning_effort": "high", "messages": [{"role": "user", "content": "x"},
+        {"role": "assistant", "thinking_blocks": [{"type": "thinking", "thinking": "hm"}], "content": "It is"}], "safe_prompt": true});
+    let (sent, losses) = asked(Dialect::OpenAi, Dialect::Mistral, "magistral-medium-latest", &body);
+    assert_eq!(
+        sent["messages"][1],
+        json!({"role": "assistant", "prefix": true, "content": [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "closed": true},
+            {"type": "text", "text": "It is"}]})
+    );
+    assert_eq!((&sent["prompt_mode"], &sent["safe_prompt"]), (&json!("reasoning"), &json!(true)));
+    assert_eq!(losses, "altered;reasoning_effort");
+    let (sent, losses) = asked(Dialect::OpenAi, Dialect::Mistral, "mistral-small-latest", &body);
+    assert_eq!((&sent["reasoning_effort"], losses.as_str()), (&json!("high"), ""));
+    let (sent, losses) = asked(Dialect::OpenAi, Dialect::Mistral, "codestral-latest", &body);
+    assert_eq!(sent["messages"][1]["content"], "It is");
+    assert_eq!(losses, "dropped;reasoning_effort");
+}
+
+#[test]
+fn claude_on_bedrock_gets_its_state_and_marks_back_as_they_were() {
+    let model = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
+    let body = json!({"model": "m", "max_tokens": 5000, "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "system": [{"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral", "ttl": "1h"}}],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}, "cache_control": {"type": "ephemeral"}}],
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": true},
+        "messages": [{"role": "user", "content": "x"},
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "h\u{e9}", "signature": "EqQB+/=="},
+                {"type": "redacted_thinking", "data": "EmwKAhgB=="},
+                {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"q": 1}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "is_error": true,
+                "content": [{"type": "image", "source": {"type": "base64", "media_type": "image/webp", "data": "CC=="}}]},
+                {"type": "text", "text": "go on", "cache_control": {"type": "ephemeral"}}]}]});
+    let (sent, losses) = asked(Dialect::Anthropic, Dialect::Bedrock, model, &body);
+    assert_eq!(losses, "");
+    assert_eq!(
+        sent,
+        json!({
+            "system": [{"text": "Be kind."}, {"cachePoint": {"type": "default", "ttl": "1h"}}],
+            "messages": [{"role": "user", "content": [{"text": "x"}]},
+                {"role": "assistant", "content": [
+                    {"reasoningContent": {"reasoningText": {"text": "h\u{e9}", "signature": "EqQB+/=="}}},
+                    {"reasoningContent": {"redactedContent": "EmwKAhgB=="}},
+                    {"toolUse": {"toolUseId": "toolu_1", "name": "f", "input": {"q": 1}}}]},
+                {"role": "user", "content": [
+                    {"toolResult": {"toolUseId": "toolu_1", "status": "error",
+                        "content": [{"image": {"format": "webp", "source": {"bytes": "CC=="}}}]}},
+                    {"text": "go on"}, {"cachePoint": {"type": "default"}}]}],
+            "inferenceConfig": {"maxTokens": 5000},
+            "toolConfig": {"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}}},
+                {"cachePoint": {"type": "default"}}]},
+            "additionalModelRequestFields": {"thinking": {"type": "enabled", "budget_tokens": 2000},
+                "tool_choice": {"type": "auto", "disable_parallel_tool_use": true}}
+        })
+    );
+    let answer = json!({"output": {"message": {"role": "assistant", "content": [
+            {"reasoningContent": {"reasoningText": {"text": "h\u{e9}", "signature": "EqQB+/=="}}},
+            {"reasoningContent": {"redactedContent": "EmwKAhgB=="}},
+            {"text": "so"},
+            {"toolUse": {"toolUseId": "toolu_1", "name": "f", "input": {"q": 1.0}}}]}},
+        "stopReason": "tool_use", "invented": 1,
+        "usage": {"inputTokens": 10, "outputTokens": 5, "totalTokens": 42, "cacheReadInputTokens": 20, "cacheWriteInputTokens": 7,
+            "cacheDetails": [{"ttl": "1h", "inputTokens": 4}, {"ttl": "5m", "inputTokens": 3}]}});
+    let bytes = answer.to_string();
+    let usage = Dialect::Bedrock.provider().usage_of_answer(bytes.as_bytes()).unwrap();
+    let expected = Usage {
+        input_tokens: 37,
+        output_tokens: 5,
+        cache_read_tokens: 20,
+        cache_write_tokens: 7,
+        cache_write_1h_tokens: 4,
+        ..Usage::default()
+    };
+    assert_eq!(usage, expected);
+    let call = Call { model: "claude".to_owned(), now_s: 7, ..Call::default() };
+    let back = Dialect::Bedrock.translate_answer(bytes.as_bytes(), Dialect::Anthropic, usage, &call).unwrap();
+    let back: Value = serde_json::from_slice(&back).unwrap();
+    assert_eq!(
+        back["content"],
+        json!([{"type": "thinking", "thinking": "h\u{e9}", "signature": "EqQB+/=="},
+            {"type": "redacted_thinking", "data": "EmwKAhgB=="}, {"type": "text", "text": "so"},
+            {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"q": 1.0}}])
+    );
+    assert_eq!((&back["model"], &back["stop_reason"]), (&json!("claude"), &json!("tool_use")));
+    assert_eq!(back["usage"]["input_tokens"], 10);
+}
+
+#[test]
+fn bedrock_is_asked_for_schemas_thoughts_and_tools_as_the_model_takes_them() {
+    let schema = json!({"type": "object", "properties": {}, "additionalProperties": false});
+    let format =
+        json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": true}});
+    let body = |more: Value| {
+        let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let sent = |model: &str, more: Value| asked(Dialect::OpenAi, Dialect::Bedrock, model, &body(more));
+    let (claude, losses) =
+        sent("anthropic.claude-haiku-4-5-20251001-v1:0", json!({"response_format": format}));
+    let structure = &claude["outputConfig"]["textFormat"]["structure"]["jsonSchema"];
+    assert_eq!(serde_json::from_str::<Value>(structure["schema"].as_str().unwrap()).unwrap(), schema);
+    assert_eq!((structure["name"].as_str(), losses.as_str()), (Some("n"), ""));
+    let (nova, losses) = sent("amazon.nova-pro-v1:0", json!({"response_format": format}));
+    assert!(nova["system"][0]["text"].as_str().unwrap().contains("additionalProperties"));
+    assert_eq!((losses.as_str(), nova.get("outputConfig")), ("emulated;response_format", None));
+
+    let (opus, _) = sent("global.anthropic.claude-opus-4-6-v1", json!({"reasoning_effort": "high"}));
+    let more = json!({"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}});
+    assert_eq!(opus["additionalModelRequestFields"], more);
+    let (sonnet, losses) = sent(
+        "anthropic.claude-3-7-sonnet-20250219-v1:0",
+        json!({"reasoning_effort": "low", "temperature": 0.2}),
+    );
+    assert_eq!(sonnet["additionalModelRequestFields"]["thinking"]["budget_tokens"], 1024);
+    assert!(sonnet["inferenceConfig"]["maxTokens"].as_u64().unwrap() > 1024);
+    assert_eq!(losses, "altered;reasoning_effort, dropped;temperature");
+    let (oss, _) = sent("openai.gpt-oss-20b-1:0", json!({"reasoning_effort": "low"}));
+    assert_eq!(oss["additionalModelRequestFields"], json!({"reasoning_effort": "low"}));
+    let (_, losses) = sent("meta.llama3-1-8b-instruct-v1:0", json!({"reasoning_effort": "low"}));
+    assert_eq!(losses, "dropped;reasoning_effort");
+
+    // Members of Converse's own come through, and a client's own parameters go before ours.
+    let own = json!({"performanceConfig": {"latency": "optimized"}, "reasoning_effort": "low",
+        "additionalModelRequestFields": {"reasoning_effort": "high", "k": 1}});
+    let (oss, losses) = sent("openai.gpt-oss-20b-1:0", own);
+    assert_eq!(oss["additionalModelRequestFields"], json!({"reasoning_effort": "high", "k": 1}));
+    assert_eq!((oss["performanceConfig"]["latency"].as_str(), losses.as_str()), (Some("optimized"), ""));
+
+    // Calls without declared tools would be refused.
+    let called = json!({"messages": [{"role": "user", "content": "x"},
+        {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "1", "content": ""}]});
+    let (plain, losses) = sent("amazon.nova-lite-v1:0", called);
+    assert_eq!(plain["toolConfig"]["tools"][0]["toolSpec"]["name"], "f");
+    assert_eq!(losses, "emulated;tools");
+    let result = &plain["messages"][2]["content"][0]["toolResult"];
+    assert_eq!(result["content"][0]["text"], "(no output)");
+}
+
+/// The client's stream for these pieces of the provider's, with its end, as the orchestrator relays it.
+fn relayed(from: Dialect, into: Dialect, pieces: &[&[u8]]) -> (String, Option<Usage>) {
+    let mut splitter = Splitter::of(from.provider().framing());
+    let call = Call { model: "m".to_owned(), now_s: 7, include_usage: true, ..Call::default() };
+    let mut translator = Translator::new(from, into, &call);
+    let mut tap = Tap::new(from, 1);
+    let mut out = BytesMut::new();
+    for piece in pieces {
+        splitter.feed(Bytes::copy_from_slice(piece));
+        while let Some(event) = splitter.next_event().unwrap() {
+            let kind = tap.observe(&event);
+            if let Err(error) = translator.event(&event, &mut out) {
+                out.extend_from_slice(&translator.fail(&error));
+            } else if kind == FrameKind::Done {
+                assert!(tap.finished());
+                out.extend_from_slice(&translator.end(tap.usage().unwrap_or_default()));
+            }
+        }
+    }
+    (String::from_utf8(out.to_vec()).unwrap(), tap.usage())
+}
+
+fn data(stream: &str) -> Vec<Value> {
+    let lines = stream.lines().filter_map(|line| line.strip_prefix("data: "));
+    lines.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
+}
+
+fn frames(events: &[(&str, Value)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, payload) in events {
+        let (kind, name_of) = match name.ends_with("Exception") {
+            true => ("exception", ":exception-type"),
+            false => ("event", ":event-type"),
+        };
+        let headers = [(name_of, *name), (":content-type", "application/json"), (":message-type", kind)];
+        aws_frames::write(&headers, payload.to_string().as_bytes(), &mut out);
+    }
+    out
+}
+
+fn bedrock_stream() -> Vec<u8> {
+    let delta = |index: u64, delta: Value| json!({"contentBlockIndex": index, "delta": delta, "p": "abcd"});
+    let stop = |index: u64| json!({"contentBlockIndex": index});
+    frames(&[
+        ("messageStart", json!({"role": "assistant", "p": "ab"})),
+        ("contentBlockDelta", delta(0, json!({"reasoningContent": {"text": "h\u{e9}"}}))),
+        ("contentBlockDelta", delta(0, json!({"reasoningContent": {"signature": "EqQB=="}}))),
+        ("contentBlockStop", stop(0)),
+        ("contentBlockDelta", delta(1, json!({"reasoningContent": {"redactedContent": "Emw="}}))),
+        ("contentBlockStop", stop(1)),
+        ("contentBlockDelta", delta(2, json!({"text": "Hello "}))),
+        ("contentBlockDelta", delta(2, json!({"text": "\u{1f30d}"}))),
+        ("contentBlockStop", stop(2)),
+        (
+            "contentBlockStart",
+            json!({"contentBlockIndex": 3, "start": {"toolUse": {"toolUseId": "t1", "name": "f"}}}),
+        ),
+        ("contentBlockDelta", delta(3, json!({"toolUse": {"input": "{\"a\":"}}))),
+        ("contentBlockDelta", delta(3, json!({"toolUse": {"input": "1}"}}))),
+        ("contentBlockStop", stop(3)),
+        (
+            "contentBlockStart",
+            json!({"contentBlockIndex": 4, "start": {"toolUse": {"toolUseId": "t2", "name": "g"}}}),
+        ),
+        ("contentBlockStop", stop(4)),
+        ("inventedEvent", json!({"x": 1})),
+        ("messageStop", json!({"stopReason": "tool_use"})),
+        (
+            "metadata",
+            json!({"usage": {"inputTokens": 5, "outputTokens": 9, "totalTokens": 16, "cacheReadInputTokens": 2},
+            "metrics": {"latencyMs": 1}}),
+        ),
+    ])
+}
+
+fn ollama_stream() -> Vec<u8> {
+    let line = |message: Value| json!({"model": "llama3", "created_at": "2025-01-01T00:00:00Z", "message": message, "done": false});
+    let said = |name: &str, text: &str| line(json!({"role": "assistant", "content": "", name: text}));
+    let call = |name: &str, arguments: Value| {
+        line(
+            json!({"role": "assistant", "content": "", "tool_calls": [{"function": {"name": name, "arguments": arguments}}]}),
+        )
+    };
+    let lines = [
+        said("thinking", "h\u{e9}"),
+        said("content", "Hello "),
+        said("content", "\u{1f30d}"),
+        call("f", json!({"a": 1})),
+        call("g", json!({})),
+        json!({"model": "llama3", "created_at": "2025-01-01T00:00:01Z", "message": {"role": "assistant", "content": ""},
+            "done": true, "done_reason": "stop", "prompt_eval_count": 7, "eval_count": 9, "total_duration": 1}),
+    ];
+    lines.iter().flat_map(|line| format!("{line}\n").into_bytes()).collect()
+}
+
+fn mistral_stream() -> Vec<u8> {
+    let chunk = |delta: Value, finish: Value, usage: Value| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        let mut chunk = json!({"id": "c1", "object": "chat.completion.chunk", "created": 5, "model": "magistral", "choices": [choice]});
+        if !usage.is_null() {
+            chunk["usage"] = usage;
+        }
+        format!("data: {chunk}\n\n")
+    };
+    let plain = |delta: Value| chunk(delta, Value::Null, Value::Null);
+    let thinking = json!([{"type": "thinking", "thinking": [{"type": "text", "text": "h\u{e9}"}]}]);
+    let calls = json!({"tool_calls": [
+        {"id": "D681PevKs", "function": {"name": "f", "arguments": "{\"a\":1}"}, "index": 0},
+        {"id": "E681PevKs", "function": {"name": "g", "arguments": {}}, "index": 1}]});
+    let usage = json!({"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16, "prompt_tokens_details": {"cached_tokens": 2}});
+    [
+        plain(json!({"role": "assistant", "content": ""})),
+        plain(json!({"content": thinking})),
+        plain(json!({"content": [{"type": "text", "text": "Hello "}]})),
+        plain(json!({"content": "\u{1f30d}"})),
+        chunk(calls, json!("tool_calls"), usage),
+        "data: [DONE]\n\n".to_owned(),
+    ]
+    .concat()
+    .into_bytes()
+}
+
+#[test]
+fn their_streams_become_chat_completions_however_they_are_cut() {
+    for (dialect, stream, cached) in [
+        (Dialect::Bedrock, bedrock_stream(), 2),
+        (Dialect::Ollama, ollama_stream(), 0),
+        (Dialect::Mistral, mistral_stream(), 2),
+    ] {
+        let (whole, usage) = relayed(dialect, Dialect::OpenAi, &[&stream]);
+        let events = data(&whole);
+        assert!(whole.ends_with("data: [DONE]\n\n"));
+        let said = |name: &str| -> String {
+            events.iter().filter_map(|e| e["choices"][0]["delta"][name].as_str()).collect()
+        };
+        assert_eq!(said("content"), "Hello \u{1f30d}", "{dialect:?}");
+        assert_eq!(said("reasoning_content"), "h\u{e9}");
+        let mut calls = vec![(String::new(), String::new()); 2];
+        for call in events.iter().filter_map(|e| e["choices"][0]["delta"]["tool_calls"].as_array()).flatten()
+        {
+            let entry = &mut calls[usize::try_from(call["index"].as_u64().unwrap()).unwrap()];
+            entry.0.push_str(call["function"]["name"].as_str().unwrap_or_default());
+            entry.1.push_str(call["function"]["arguments"].as_str().unwrap_or_default());
+        }
+        assert_eq!(calls, [("f".into(), r#"{"a":1}"#.into()), ("g".into(), "{}".into())], "{dialect:?}");
+        let finishes: Vec<_> =
+            events.iter().filter_map(|e| e["choices"][0]["finish_reason"].as_str()).collect();
+        assert_eq!(finishes, ["tool_calls"]);
+        let usage = usage.unwrap();
+        assert_eq!((usage.input_tokens, usage.output_tokens, usage.cache_read_tokens), (7, 9, cached));
+        assert_eq!(events.last().unwrap()["usage"]["prompt_tokens"], 7);
+        for into in [Dialect::OpenAi, Dialect::Anthropic] {
+            let whole = relayed(dialect, into, &[&stream]).0;
+            for at in 0..=stream.len() {
+                let (a, b) = stream.split_at(at);
+                assert_eq!(relayed(dialect, into, &[a, b]).0, whole, "{dialect:?} split at {at}");
+            }
+            let bytes: Vec<_> = stream.chunks(1).collect();
+            assert_eq!(relayed(dialect, into, &bytes).0, whole);
+        }
+    }
+}
+
+#[test]
+fn bedrock_s_state_streams_through_to_anthropic_s_clients() {
+    let (stream, _) = relayed(Dialect::Bedrock, Dialect::Anthropic, &[&bedrock_stream()]);
+    let events = data(&stream);
+    let kinds: Vec<_> = events.iter().map(|e| e["type"].as_str().unwrap()).collect();
+    assert_eq!((kinds.first(), kinds.last()), (Some(&"message_start"), Some(&"message_stop")));
+    let delta = |kind: &str, name: &str| -> String {
+        let fits = |e: &&Value| e["delta"]["type"] == kind;
+        events.iter().filter(fits).filter_map(|e| e["delta"][name].as_str()).collect()
+    };
+    assert_eq!(delta("signature_delta", "signature"), "EqQB==");
+    let redacted: Vec<_> =
+        events.iter().filter(|e| e["content_block"]["type"] == "redacted_thinking").collect();
+    assert_eq!(redacted[0]["content_block"]["data"], "Emw=");
+    let starts = kinds.iter().filter(|kind| **kind == "content_block_start").count();
+    assert_eq!((starts, kinds.iter().filter(|kind| **kind == "content_block_stop").count()), (5, 5));
+}
+
+#[test]
+fn errors_in_the_middle_end_their_streams() {
+    let begun = |stream: &[u8], framing: Framing| {
+        let mut splitter = Splitter::of(framing);
+        splitter.feed(Bytes::copy_from_slice(stream));
+        splitter.next_event().unwrap().unwrap().to_vec()
+    };
+    let exception = frames(&[("throttlingException", json!({"message": "slow down"}))]);
+    for (dialect, first, error) in [
+        (Dialect::Bedrock, begun(&bedrock_stream(), Framing::AwsFrames), exception),
+        (Dialect::Ollama, begun(&ollama_stream(), Framing::Lines), b"{\"error\":\"slow down\"}\n".to_vec()),
+        (
+            Dialect::Mistral,
+            begun(&mistral_stream(), Framing::Sse),
+            b"data: {\"object\":\"error\",\"message\":\"slow down\",\"type\":\"rate_limited\",\"raw_status_code\":429}\n\n".to_vec(),
+        ),
+    ] {
+        let mut tap = Tap::new(dialect, 1);
+        tap.observe(&first);
+        assert_eq!(tap.observe(&error), FrameKind::Error, "{dialect:?}");
+        assert!(tap.failed() && !tap.finished());
+        let (stream, _) = relayed(dialect, Dialect::OpenAi, &[&first, &error]);
+        assert!(stream.contains("slow down") && stream.ends_with("data: [DONE]\n\n"), "{stream}");
+    }
+}
+
+#[test]
+fn ollama_s_whole_answers_have_ids_counts_and_log_probabilities() {
+    let body = json!({"model": "llama3", "created_at": "2025-01-01T00:00:00Z", "done": true, "done_reason": "length",
+        "message": {"role": "assistant", "content": "Hi", "thinking": "hm"}, "prompt_eval_count": 3, "eval_count": 2,
+        "logprobs": [{"token": "Hi", "logprob": -0.5, "bytes": [72, 105], "top_logprobs": [{"token": "Ho", "logprob": -1.5}]}]});
+    let provider = Dialect::Ollama.provider();
+    let answer = provider.decode_answer(body.to_string().as_bytes()).unwrap();
+    assert_eq!(answer.usage.map(|u| (u.input_tokens, u.output_tokens)), Some((3, 2)));
+    let text = answer.parts().last().unwrap();
+    assert_eq!((text.logprobs[0].token.as_str(), text.logprobs[0].top[0].logprob), ("Hi", -1.5));
+    assert_eq!(*answer.finish(), crate::canonical::Finish::MaxTokens);
+    let schema = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}});
+    let ask = json!({"model": "m", "messages": [{"role": "user", "content": "x"}], "response_format": schema,
+        "reasoning_effort": "low", "logprobs": true, "top_logprobs": 2, "keep_alive": "5m", "options": {"num_ctx": 8192}, "max_tokens": 9});
+    let (sent, losses) = asked(Dialect::OpenAi, Dialect::Ollama, "gpt-oss:20b", &ask);
+    assert_eq!((&sent["format"], &sent["think"]), (&json!({"type": "object"}), &json!("low")));
+    assert_eq!(sent["options"], json!({"num_ctx": 8192, "num_predict": 9}));
+    assert_eq!(sent["keep_alive"], "5m");
+    assert_eq!(losses, "");
+    let (sent, losses) = asked(Dialect::OpenAi, Dialect::Ollama, "qwen3", &ask);
+    assert_eq!((&sent["think"], losses.as_str()), (&json!(true), "altered;reasoning_effort"));
+}
