@@ -186,7 +186,7 @@ impl From<&WireLogprob> for Logprob {
 /// The answer as a response; `usage` stands in for what its dialect didn't say. State that goes back is always in it:
 /// whoever keeps the response hides it from those who didn't ask.
 pub(super) fn encode_answer(answer: &Answer, usage: Usage, call: &Call) -> Bytes {
-    let id = item::response_id(call.id.as_deref(), &answer.id, call.now_s);
+    let id = item::response_id(call.id.as_deref(), &answer.id);
     let ids = Ids::new(&id);
     let custom = CustomTools::of_request(&call.request);
     let refused = answer.parts().iter().any(|p| matches!(p.content, Content::Refusal(_)));

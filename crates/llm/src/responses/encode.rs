@@ -2,64 +2,22 @@
 
 use std::time::Instant;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use serde::Serialize;
+use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
 use weir_error::Error;
 
 use super::{
     custom::CustomTools,
     error,
-    item::{self, Extra, Ids, Item, Piece, Summary, WireLogprob},
+    item::{self, Ids, Item, Piece, Summary},
     object::{self, Response, State},
+    out::{Out, OutPart, Writer},
 };
 use crate::{
     Call, Usage,
-    canonical::{Delta, Event, Finish, Opaque, PartStart},
+    canonical::{Delta, Event, Finish, PartStart},
     wire::Encode,
 };
-
-/// An event: each has some of these.
-#[derive(Serialize, Default)]
-struct Out<'a> {
-    r#type: &'static str,
-    sequence_number: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    item_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_index: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content_index: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    summary_index: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    delta: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refusal: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    arguments: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logprobs: Option<&'a [WireLogprob]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    part: Option<OutPart<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    item: Option<&'a Item>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    response: Option<&'a RawValue>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum OutPart<'a> {
-    Piece(&'a Piece),
-    Summary(&'a Summary),
-}
 
 /// A part that has begun: where it stands.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +36,7 @@ pub(super) struct Encoder {
     since: Instant,
     ids: Ids,
     custom: CustomTools,
-    sequence: u64,
+    writer: Writer,
     started: bool,
     items: Vec<Item>,
     open: Vec<Open>,
@@ -97,7 +55,7 @@ impl Encoder {
             since: Instant::now(),
             ids: Ids::new(""),
             custom: CustomTools::of_request(&call.request),
-            sequence: 0,
+            writer: Writer::default(),
             started: false,
             items: Vec::new(),
             open: Vec::new(),
@@ -111,7 +69,7 @@ impl Encoder {
         if std::mem::replace(&mut self.started, true) {
             return;
         }
-        let id = item::response_id(self.ours.as_deref(), id, self.now_s);
+        let id = item::response_id(self.ours.as_deref(), id);
         self.ids = Ids::new(&id);
         self.response.id = id;
         if !model.is_empty() {
@@ -122,12 +80,8 @@ impl Encoder {
         }
         let response = self.response.json(&State { status: "in_progress", ..State::default() });
         for r#type in ["response.created", "response.in_progress"] {
-            self.write(Out { r#type, response: Some(&response), ..Out::default() }, out);
+            self.writer.write(Out { r#type, response: Some(&response), ..Out::default() }, out);
         }
-    }
-
-    fn write(&mut self, event: Out<'_>, out: &mut BytesMut) {
-        write(&mut self.sequence, event, out);
     }
 
     fn part(&mut self, part: usize, start: &PartStart, out: &mut BytesMut) {
@@ -182,7 +136,7 @@ impl Encoder {
                 part: summary.first().map(OutPart::Summary),
                 ..Out::default()
             };
-            write(&mut self.sequence, event, out);
+            self.writer.write(event, out);
         }
     }
 
@@ -212,12 +166,12 @@ impl Encoder {
             part: content.last().map(OutPart::Piece),
             ..Out::default()
         };
-        write(&mut self.sequence, event, out);
+        self.writer.write(event, out);
     }
 
     fn add(&mut self, item: Item, out: &mut BytesMut) {
         let output_index = Some(self.items.len());
-        self.write(
+        self.writer.write(
             Out { r#type: "response.output_item.added", output_index, item: Some(&item), ..Out::default() },
             out,
         );
@@ -233,144 +187,22 @@ impl Encoder {
     }
 
     fn delta(&mut self, part: usize, delta: &Delta, out: &mut BytesMut) {
-        let Some(open) = self.open.iter().find(|open| open.part == part).copied() else { return };
+        let Some(open) = self.open.iter().find(|open| open.part == part) else { return };
         let Some(item) = self.items.get_mut(open.item) else { return };
-        let mut event = Out { output_index: Some(open.item), ..Out::default() };
-        match (item, delta) {
-            (Item::Message { id, content, .. }, delta) => {
-                event.item_id = Some(id);
-                event.content_index = Some(open.content);
-                let Some(piece) = content.get_mut(open.content) else { return };
-                if let Delta::Logprobs(logprobs) = delta {
-                    let new: Vec<_> = logprobs.iter().map(WireLogprob::from).collect();
-                    event.r#type = "response.output_text.delta";
-                    event.delta = Some("");
-                    event.logprobs = Some(&new);
-                    write(&mut self.sequence, event, out);
-                    if let Piece::OutputText { logprobs, .. } = piece {
-                        logprobs.extend(new);
-                    }
-                    return;
-                }
-                match (piece, delta) {
-                    (Piece::OutputText { text, .. }, Delta::Text(said) | Delta::Refusal(said)) => {
-                        text.push_str(said);
-                        event.r#type = "response.output_text.delta";
-                        event.logprobs = Some(&[]);
-                        event.delta = Some(said);
-                    }
-                    (Piece::Refusal { refusal }, Delta::Text(said) | Delta::Refusal(said)) => {
-                        refusal.push_str(said);
-                        event.r#type = "response.refusal.delta";
-                        event.delta = Some(said);
-                    }
-                    (Piece::OutputText { extra_content, .. }, Delta::Opaque(opaque)) => {
-                        *extra_content = Some(Extra::of(opaque));
-                        return;
-                    }
-                    _ => return,
-                }
-            }
-            (Item::Reasoning { id, summary, .. }, Delta::Thinking(said)) => {
-                let Some(Summary::SummaryText { text }) = summary.first_mut() else { return };
-                text.push_str(said);
-                event.r#type = "response.reasoning_summary_text.delta";
-                event.item_id = Some(id);
-                event.summary_index = Some(0);
-                event.delta = Some(said);
-            }
-            (Item::Reasoning { encrypted_content, .. }, Delta::Opaque(opaque)) => {
-                *encrypted_content = item::sealed(opaque);
-                return;
-            }
-            (Item::FunctionCall { id, arguments, .. }, Delta::Arguments(said)) => {
-                arguments.push_str(said);
-                event.r#type = "response.function_call_arguments.delta";
-                event.item_id = Some(id);
-                event.delta = Some(said);
-            }
-            // Its text is known when its JSON is whole.
-            (Item::CustomToolCall { input, .. }, Delta::Arguments(said)) => return input.push_str(said),
-            (
-                Item::FunctionCall { extra_content, .. } | Item::CustomToolCall { extra_content, .. },
-                Delta::Opaque(opaque),
-            ) => return signed(extra_content, opaque),
-            _ => return,
-        }
-        write(&mut self.sequence, event, out);
+        self.writer.said(item, open.item, open.content, delta, out);
     }
 
     fn stop(&mut self, part: usize, out: &mut BytesMut) {
         let Some(at) = self.open.iter().position(|open| open.part == part) else { return };
         let open = self.open.remove(at);
         let Some(item) = self.items.get_mut(open.item) else { return };
-        let mut event = Out { output_index: Some(open.item), ..Out::default() };
-        let sequence = &mut self.sequence;
-        match item {
-            Item::Message { id, content, .. } => {
-                event.item_id = Some(id);
-                event.content_index = Some(open.content);
-                let Some(piece) = content.get(open.content) else { return };
-                part_done(piece, event, sequence, out);
-                let over = self.message != Some(open.item);
-                if over && !self.open.iter().any(|other| other.item == open.item) {
-                    self.item_done(open.item, out);
-                }
-                return;
-            }
-            Item::Reasoning { id, summary, .. } => {
-                if let Some(Summary::SummaryText { text }) = summary.first() {
-                    event.r#type = "response.reasoning_summary_text.done";
-                    event.item_id = Some(id);
-                    event.summary_index = Some(0);
-                    event.text = Some(text);
-                    write(sequence, event, out);
-                    let event = Out {
-                        r#type: "response.reasoning_summary_part.done",
-                        item_id: Some(id),
-                        output_index: Some(open.item),
-                        summary_index: Some(0),
-                        part: summary.first().map(OutPart::Summary),
-                        ..Out::default()
-                    };
-                    write(sequence, event, out);
-                }
-            }
-            Item::FunctionCall { id, name, arguments, .. } => {
-                if arguments.trim().is_empty() {
-                    "{}".clone_into(arguments);
-                    let delta = Out {
-                        r#type: "response.function_call_arguments.delta",
-                        item_id: Some(id),
-                        output_index: Some(open.item),
-                        delta: Some(arguments),
-                        ..Out::default()
-                    };
-                    write(sequence, delta, out);
-                }
-                event.r#type = "response.function_call_arguments.done";
-                event.item_id = Some(id);
-                event.name = Some(name);
-                event.arguments = Some(arguments);
-                write(sequence, event, out);
-            }
-            Item::CustomToolCall { id, input, .. } => {
-                *input = CustomTools::input(input).into_owned();
-                let delta = Out {
-                    r#type: "response.custom_tool_call_input.delta",
-                    item_id: Some(id),
-                    output_index: Some(open.item),
-                    delta: Some(input),
-                    ..Out::default()
-                };
-                write(sequence, delta, out);
-                event.r#type = "response.custom_tool_call_input.done";
-                event.item_id = Some(id);
-                event.input = Some(input);
-                write(sequence, event, out);
-            }
+        self.writer.done(item, open.item, open.content, out);
+        // A message may go on, or have other parts that do.
+        let goes_on =
+            self.message == Some(open.item) || self.open.iter().any(|other| other.item == open.item);
+        if !goes_on {
+            self.item_done(open.item, out);
         }
-        self.item_done(open.item, out);
     }
 
     fn item_done(&mut self, place: usize, out: &mut BytesMut) {
@@ -386,12 +218,12 @@ impl Encoder {
             item: Some(item),
             ..Out::default()
         };
-        write(&mut self.sequence, event, out);
+        self.writer.write(event, out);
     }
 
     fn ended(&mut self, r#type: &'static str, response: &RawValue) -> Bytes {
         let mut out = BytesMut::new();
-        self.write(Out { r#type, response: Some(response), ..Out::default() }, &mut out);
+        self.writer.write(Out { r#type, response: Some(response), ..Out::default() }, &mut out);
         out.freeze()
     }
 }
@@ -461,42 +293,4 @@ impl Encode for Encoder {
         out.extend_from_slice(&self.ended("response.failed", &response));
         out.freeze()
     }
-}
-
-/// The end of a message's part: its text, then all of it.
-fn part_done(piece: &Piece, event: Out<'_>, sequence: &mut u64, out: &mut BytesMut) {
-    let Out { item_id, output_index, content_index, .. } = event;
-    let done = match piece {
-        Piece::OutputText { text, logprobs, .. } => {
-            Out { r#type: "response.output_text.done", text: Some(text), logprobs: Some(logprobs), ..event }
-        }
-        Piece::Refusal { refusal } => {
-            Out { r#type: "response.refusal.done", refusal: Some(refusal), ..event }
-        }
-    };
-    write(sequence, done, out);
-    let event = Out {
-        r#type: "response.content_part.done",
-        item_id,
-        output_index,
-        content_index,
-        part: Some(OutPart::Piece(piece)),
-        ..Out::default()
-    };
-    write(sequence, event, out);
-}
-
-fn signed(extra: &mut Option<Extra>, opaque: &Opaque) {
-    *extra = Some(Extra::of(opaque));
-}
-
-fn write(sequence: &mut u64, event: Out<'_>, out: &mut BytesMut) {
-    let event = Out { sequence_number: *sequence, ..event };
-    *sequence += 1;
-    out.extend_from_slice(b"event: ");
-    out.extend_from_slice(event.r#type.as_bytes());
-    out.extend_from_slice(b"\ndata: ");
-    // Serializing into memory can't fail.
-    drop(serde_json::to_writer(out.writer(), &event));
-    out.extend_from_slice(b"\n\n");
 }

@@ -156,10 +156,10 @@ pub(super) fn sealed(opaque: &Opaque) -> Option<String> {
 }
 
 /// The response's id with us, or one made from the provider's.
-pub(super) fn response_id(ours: Option<&str>, theirs: &str, now_s: i64) -> String {
+pub(super) fn response_id(ours: Option<&str>, theirs: &str) -> String {
     match ours {
         Some(id) => id.to_owned(),
-        None if theirs.is_empty() => format!("resp_{now_s:x}"),
+        None if theirs.is_empty() => format!("resp_{}", ids::plain_or_random("")),
         None => ids::with_prefix("resp_", theirs),
     }
 }
@@ -219,7 +219,7 @@ fn call_item(call: &ToolUse, opaque: Option<&Opaque>, ids: &Ids, custom: &Custom
         let (id, input) = (ids.id("ctc", place), CustomTools::input(&call.arguments).into_owned());
         return Item::CustomToolCall { id, status: "completed", call_id, name, input, extra_content };
     }
-    let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments }.to_owned();
+    let arguments = arguments_or_empty(&call.arguments).into_owned();
     let id = ids.id("fc", place);
     Item::FunctionCall { id, status: "completed", call_id, name, arguments, extra_content }
 }
@@ -240,7 +240,7 @@ impl Item {
     }
 }
 
-/// Arguments as they are said at the end of a stream.
+/// Arguments, which are an object even when there are none.
 pub(super) fn arguments_or_empty(arguments: &str) -> Cow<'_, str> {
     if arguments.trim().is_empty() { "{}".into() } else { arguments.into() }
 }

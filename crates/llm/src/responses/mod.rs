@@ -25,6 +25,7 @@ mod event;
 mod follow;
 mod item;
 mod object;
+mod out;
 mod request_in;
 mod request_out;
 mod splice;
