@@ -4,6 +4,7 @@
 
 pub(crate) mod check;
 mod items;
+mod object;
 mod request;
 mod secret;
 #[cfg(test)]

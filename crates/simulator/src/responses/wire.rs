@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::{items::REASONED, secret};
+use super::{items::REASONED, object::Status, secret};
 use crate::{
     answer::{Answer, Choice, ToolCall, joined},
     dialect::{self, Head},
@@ -21,31 +21,23 @@ const ID: usize = 48;
 #[derive(Debug)]
 pub(crate) struct Form {
     /// Members of the response that repeat the request, after a comma.
-    echo: Vec<u8>,
+    pub(super) echo: Vec<u8>,
     logprobs: Logprobs,
     /// Reasoning is sent along, encrypted.
     encrypted: bool,
     obfuscated: bool,
-    id: String,
+    pub(super) id: String,
     /// What is the same in the ids of all items.
     item: String,
     seed: u64,
-    created: i64,
-    model: Arc<str>,
-    usage: bool,
+    pub(super) created: i64,
+    pub(super) model: Arc<str>,
+    pub(super) usage: bool,
     sequence: u64,
     /// Items that are done, with commas.
-    items: Vec<u8>,
+    pub(super) items: Vec<u8>,
     /// How many those are: the index of the item at hand.
     index: usize,
-}
-
-/// What has become of a response.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Status<'a> {
-    InProgress,
-    Ended(&'a Choice),
-    Failed(&'a ApiError),
 }
 
 impl Form {
@@ -73,57 +65,6 @@ impl Form {
             items: Vec::new(),
             index: 0,
         }
-    }
-
-    fn before_output(&self, out: &mut Vec<u8>, status: Status<'_>) {
-        push(out, r#"{"id":""#);
-        push(out, &self.id);
-        push(out, r#"","object":"response","created_at":"#);
-        push_number(out, self.created);
-        push(out, r#","model":"#);
-        push_string(out, &self.model);
-        let (word, completed) = match status {
-            Status::InProgress => ("in_progress", false),
-            Status::Ended(choice) if choice.finish == "length" => ("incomplete", false),
-            Status::Ended(_) => ("completed", true),
-            Status::Failed(_) => ("failed", false),
-        };
-        push(out, r#","status":""#);
-        push(out, word);
-        push(out, r#"","completed_at":"#);
-        if completed {
-            push_number(&mut *out, self.created);
-        } else {
-            push(out, "null");
-        }
-        push(out, r#","error":"#);
-        match status {
-            Status::Failed(error) => {
-                let code = if error.status.as_u16() == 429 { "rate_limit_exceeded" } else { "server_error" };
-                push(out, &json!({"code": code, "message": error.message}).to_string());
-            }
-            _ => push(out, "null"),
-        }
-        push(out, r#","incomplete_details":"#);
-        push(out, if word == "incomplete" { r#"{"reason":"max_output_tokens"}"# } else { "null" });
-        push(out, r#","service_tier":""#);
-        push(out, if status == Status::InProgress { "auto" } else { "default" });
-        push(out, r#"","output":["#);
-    }
-
-    fn after_output(&self, out: &mut Vec<u8>, status: Status<'_>, answer: &Answer) {
-        push(out, r#"],"usage":"#);
-        match status {
-            Status::Ended(_) if self.usage => push_usage(out, answer),
-            _ => push(out, "null"),
-        }
-        out.extend_from_slice(&self.echo);
-    }
-
-    fn response(&self, out: &mut Vec<u8>, status: Status<'_>, answer: &Answer) {
-        self.before_output(out, status);
-        out.extend_from_slice(&self.items);
-        self.after_output(out, status, answer);
     }
 
     /// An event up to the members of its own.
@@ -415,18 +356,6 @@ fn push_call(out: &mut Vec<u8>, id: &str, status: &str, made: &ToolCall) {
     push(out, r#","name":"#);
     push_string(out, &made.name);
     push(out, r#","arguments":"#);
-}
-
-fn push_usage(out: &mut Vec<u8>, answer: &Answer) {
-    let (input, output) = (answer.prompt_tokens, answer.completion_tokens);
-    let usage = json!({
-        "input_tokens": input,
-        "input_tokens_details": {"cached_tokens": answer.cache.read, "cache_write_tokens": 0},
-        "output_tokens": output,
-        "output_tokens_details": {"reasoning_tokens": answer.reasoning_tokens},
-        "total_tokens": input + output,
-    });
-    push(out, &usage.to_string());
 }
 
 impl dialect::Form for Form {
