@@ -45,6 +45,9 @@ pub struct Config {
     pub max_concurrent_per_tenant: u32,
     /// Other calls of one tenant in progress in this process: all that isn't a model call.
     pub max_concurrent_rest_per_tenant: u32,
+    /// Tokens a second that all streams of one tenant get together from this process, with a burst of one second's
+    /// worth: a stream that is ahead waits, and its provider with it. Unset: as fast as they come.
+    pub stream_tokens_per_second_per_tenant: Option<std::num::NonZeroU32>,
     /// Tenants whose limits are tracked at once.
     pub max_tenants: usize,
 }
@@ -67,6 +70,7 @@ impl Default for Config {
             max_concurrent_requests: 4_096,
             max_concurrent_per_tenant: 1_024,
             max_concurrent_rest_per_tenant: 64,
+            stream_tokens_per_second_per_tenant: None,
             max_tenants: 200_000,
         }
     }

@@ -294,7 +294,10 @@ impl Access {
         let tenant = grant.limiter().ok_or_else(tenant_required)?;
         let ticker = &self.0.lookup.ticker;
         match tenant.enter(estimated_tokens, self.0.config.max_concurrent_per_tenant, ticker.now()) {
-            Ok(charged) => Ok(Permit::new(tenant.clone(), ticker.clone(), charged)),
+            Ok(charged) => {
+                let pace = self.0.config.stream_tokens_per_second_per_tenant;
+                Ok(Permit::new(tenant.clone(), ticker.clone(), charged, pace))
+            }
             Err(refusal) => Err(self.refused(refusal)),
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     canned,
     load::{self, Kind, Load, Outcome, Until, median},
     report::{Frontier, Point, Report, Row},
+    streams,
     systems::{System, Systems},
 };
 
@@ -36,7 +37,10 @@ pub(crate) struct Args {
     /// Seconds on each step of the throughput frontier; 0 leaves it out.
     #[arg(long, default_value_t = 2)]
     frontier: u64,
-    /// Only these systems, comma-separated: floor, plain, governed, split.
+    /// Paced streams at once; 0 leaves them out. Memory a stream is what four times as many need more.
+    #[arg(long, default_value_t = 256)]
+    streams: usize,
+    /// Only these systems, comma-separated: floor, plain, governed, translated, split.
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// The `weir` program; the one beside this program when nothing is said.
@@ -69,6 +73,12 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Report> {
             report.frontier.push(frontier(system, args, &numbers).await.with_context(|| system.name)?);
         }
     }
+    if args.streams > 0 {
+        for system in &systems.all {
+            systems.settle().await?;
+            report.streams.push(streams::run(system, args.streams).await.with_context(|| system.name)?);
+        }
+    }
     Ok(report)
 }
 
@@ -82,6 +92,7 @@ async fn rounds(
     let load = |system: &System| Load {
         address: system.address,
         key: system.key.clone(),
+        model: system.model,
         kind,
         connections: args.connections,
         numbers: numbers.clone(),
@@ -136,6 +147,7 @@ async fn frontier(system: &System, args: &Args, numbers: &Arc<AtomicU64>) -> any
         let load = Load {
             address: system.address,
             key: system.key.clone(),
+            model: system.model,
             kind: Kind::Plain,
             connections,
             numbers: numbers.clone(),

@@ -51,10 +51,10 @@ impl Kind {
         }
     }
 
-    fn body(self, number: u64) -> String {
+    fn body(self, model: &str, number: u64) -> String {
         let stream = if self == Self::Streamed { r#""stream":true,"# } else { "" };
         format!(
-            r#"{{"model":"gpt-4o-mini",{stream}"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"Tell me about rivers and weirs, number {number}."}}],"temperature":0.7}}"#
+            r#"{{"model":"{model}",{stream}"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"Tell me about rivers and weirs, number {number}."}}],"temperature":0.7}}"#
         )
     }
 }
@@ -64,6 +64,7 @@ impl Kind {
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     pub(crate) key: String,
+    pub(crate) model: &'static str,
     pub(crate) kind: Kind,
     pub(crate) connections: usize,
     /// Numbers that no body had before.
@@ -123,11 +124,11 @@ pub(crate) async fn run(load: &Load, until: Until) -> anyhow::Result<Outcome> {
     Ok(Outcome { requests: whole.len(), took, whole, first })
 }
 
-fn histogram() -> anyhow::Result<Histogram<u64>> {
+pub(crate) fn histogram() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new_with_max(LONGEST_NS, 3)?)
 }
 
-async fn connect(address: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     let socket = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
     socket.set_nodelay(true)?;
     let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
@@ -153,7 +154,7 @@ async fn client(
             .header(header::HOST, "bench")
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::AUTHORIZATION, &authorization)
-            .body(Full::new(Bytes::from(load.kind.body(number))))?;
+            .body(Full::new(Bytes::from(load.kind.body(load.model, number))))?;
         sender.ready().await?;
         let sent = Instant::now();
         let began = answer(&mut sender, request, load.kind).await?;

@@ -7,6 +7,7 @@ mod layers;
 mod load;
 mod process;
 mod report;
+mod streams;
 mod systems;
 
 use std::net::SocketAddr;
@@ -29,7 +30,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Floor, plain, governed and split side by side: throughput, latency, CPU, memory.
+    /// Floor, plain, governed, translated and split side by side: throughput, latency, CPU, memory, paced streams.
     Compare(compare::Args),
     /// CPU per request, layer by layer, in one process.
     Layers(layers::Args),

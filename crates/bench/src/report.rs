@@ -17,6 +17,28 @@ pub(crate) struct Report {
     pub(crate) connections: usize,
     pub(crate) rows: Vec<Row>,
     pub(crate) frontier: Vec<Frontier>,
+    #[serde(default)]
+    pub(crate) streams: Vec<Streams>,
+}
+
+/// Many streams at once, each of which gets a token now and then.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Streams {
+    pub(crate) system: String,
+    pub(crate) streams: usize,
+    /// Tokens that should have come.
+    pub(crate) tokens: usize,
+    pub(crate) lost: usize,
+    /// That came later than the next one was due.
+    pub(crate) late: usize,
+    /// From being sent by the upstream to being read by the client.
+    pub(crate) delay_p50_us: f64,
+    pub(crate) delay_p99_us: f64,
+    pub(crate) delay_max_us: f64,
+    /// Of the system's processes, a token.
+    pub(crate) cpu_us_per_token: f64,
+    /// Resident memory that one more open stream takes; negative when the system gave some back meanwhile.
+    pub(crate) bytes_per_stream: f64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,6 +93,7 @@ impl Report {
             connections,
             rows: Vec::new(),
             frontier: Vec::new(),
+            streams: Vec::new(),
         }
     }
 
@@ -112,6 +135,8 @@ impl Report {
             ratios.push((format!("{name}: plain / floor"), self.throughput(kind, "plain", "floor")));
             ratios.push((format!("{name}: governed / plain"), self.throughput(kind, "governed", "plain")));
             ratios.push((format!("{name}: governed / floor"), self.throughput(kind, "governed", "floor")));
+            let cpu = |over| self.cpu(kind, "translated", over);
+            ratios.push((format!("{name}: translated / governed, CPU"), cpu("governed")));
             ratios.push((format!("{name}: split / governed, CPU"), self.cpu(kind, "split", "governed")));
         }
         ratios
@@ -165,10 +190,11 @@ impl Report {
                 println!("{:<10} {}", f.system, cells.collect::<Vec<_>>().join("   "));
             }
         }
+        self.print_streams();
         println!();
-        for (i, (name, ratio)) in self.ratios().into_iter().enumerate() {
+        for (name, ratio) in self.ratios() {
             let Some(ratio) = ratio else { continue };
-            let before = baseline.and_then(|b| b.ratios().into_iter().nth(i)?.1);
+            let before = baseline.and_then(|b| b.ratios().into_iter().find(|(n, _)| *n == name)?.1);
             let before = before.map_or_else(String::new, |b| {
                 format!("   before {b:.2} ({:+.0} %)", (ratio / b - 1.0) * 100.0)
             });
@@ -176,6 +202,39 @@ impl Report {
         }
         if let Some(baseline) = baseline {
             println!("before: commit {}", baseline.commit);
+        }
+    }
+}
+
+impl Report {
+    #[expect(clippy::print_stdout, reason = "the report")]
+    fn print_streams(&self) {
+        let Some(first) = self.streams.first() else { return };
+        println!(
+            "\n{:<10} {:>8} {:>6} {:>6} {:>9} {:>9} {:>9} {:>8} {:>11}",
+            format!("{} paced", first.streams),
+            "tokens",
+            "lost",
+            "late",
+            "p50 µs",
+            "p99 µs",
+            "max µs",
+            "cpu µs",
+            "KiB/stream"
+        );
+        for s in &self.streams {
+            println!(
+                "{:<10} {:>8} {:>6} {:>6} {:>9.0} {:>9.0} {:>9.0} {:>8.1} {:>11.1}",
+                s.system,
+                s.tokens,
+                s.lost,
+                s.late,
+                s.delay_p50_us,
+                s.delay_p99_us,
+                s.delay_max_us,
+                s.cpu_us_per_token,
+                s.bytes_per_stream / 1024.0,
+            );
         }
     }
 }

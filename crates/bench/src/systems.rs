@@ -1,10 +1,11 @@
 //! What is compared, as processes: the floor, Weir's way with everything off, Weir as it stands in one process, and
-//! the same with gateway and orchestrator apart. One PostgreSQL, one NATS and one set of the services behind them
-//! (control, router, billing, analytics) serve both of the latter.
+//! the same with another dialect behind it, and with gateway and orchestrator apart. One PostgreSQL, one NATS and one set of the services behind them
+//! (control, router, billing, analytics) serve all of the latter.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,10 +17,13 @@ use weir_testkit::{APP_PASSWORD, APP_ROLE, Nats, Postgres};
 use weir_types::{KeyId, api_key};
 
 use crate::{
+    canned,
     compare::Args,
     process::{PATIENCE, Process},
 };
 
+/// What all but one are asked for.
+pub(crate) const GPT: &str = "gpt-4o-mini";
 /// Requests and tokens a minute that are counted for every request and never reached.
 const LIMIT: u64 = 1_000_000_000;
 /// Addresses of the loopback network, so that all services keep their usual ports, beside a `weir dev` too.
@@ -35,9 +39,11 @@ pub(crate) struct System {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
     pub(crate) key: String,
+    /// What is asked for: it decides the dialect of the upstream.
+    pub(crate) model: &'static str,
     /// Whether its requests are metered by the services behind it.
     pub(crate) metered: bool,
-    processes: Vec<Process>,
+    processes: Vec<Arc<Process>>,
 }
 
 impl System {
@@ -46,7 +52,7 @@ impl System {
     /// # Errors
     /// One is gone.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        self.processes.iter().map(Process::cpu).sum()
+        self.processes.iter().map(|p| p.cpu()).sum()
     }
 
     /// Resident, of all its processes, in bytes.
@@ -54,7 +60,7 @@ impl System {
     /// # Errors
     /// One is gone.
     pub(crate) fn memory(&self) -> anyhow::Result<u64> {
-        self.processes.iter().map(Process::memory).sum()
+        self.processes.iter().map(|p| p.memory()).sum()
     }
 }
 
@@ -77,13 +83,14 @@ impl Systems {
             if wanted(name) {
                 let (process, address) = Process::own(&[name, &origin]).await?;
                 let key = crate::load::layers_key().1;
-                all.push(System { name, address, key, metered: false, processes: vec![process] });
+                let processes = vec![Arc::new(process)];
+                all.push(System { name, address, key, model: GPT, metered: false, processes });
             }
         }
         let folder = tempfile::tempdir()?;
         let mut systems =
             Self { all, behind: Vec::new(), _upstream: upstream_process, _nats: None, _folder: folder };
-        if wanted("governed") || wanted("split") {
+        if wanted("governed") || wanted("translated") || wanted("split") {
             systems.governed(args, &origin, &wanted).await?;
         }
         ensure!(!systems.all.is_empty(), "--only names no system");
@@ -103,14 +110,21 @@ impl Systems {
             ("governed", GOVERNED, &[&["gateway", "orchestrator"] as &[&str]] as &[&[&str]]),
             ("split", SPLIT, &[&["orchestrator"], &["gateway"]]),
         ] {
-            if !wanted(name) {
+            // The same processes, asked for a model whose provider speaks another dialect.
+            let translated = name == "governed" && wanted("translated");
+            if !wanted(name) && !translated {
                 continue;
             }
-            let processes = groups.iter().map(|group| site.serve(group, host));
+            let processes = groups.iter().map(|group| site.serve(group, host).map(Arc::new));
             let processes = processes.collect::<anyhow::Result<Vec<_>>>()?;
             let address = SocketAddr::from((host, 8000));
             let key = site.key(address).await.context(name)?;
-            self.all.push(System { name, address, key, metered: true, processes });
+            let system = |name, model, processes: &[Arc<Process>]| {
+                let (key, processes) = (key.clone(), processes.to_vec());
+                System { name, address, key, model, metered: true, processes }
+            };
+            self.all.extend(wanted(name).then(|| system(name, GPT, &processes)));
+            self.all.extend(translated.then(|| system("translated", canned::CLAUDE, &processes)));
         }
         self._nats = Some(site.nats);
         Ok(())
@@ -183,6 +197,8 @@ impl Site {
             ("WEIR_CONTROL__ADMIN_KEY_SHA256", admin_sha256),
             ("OPENAI_BASE_URL", format!("{origin}/v1")),
             ("OPENAI_API_KEY", "sk-bench".to_owned()),
+            ("ANTHROPIC_BASE_URL", origin.to_owned()),
+            ("ANTHROPIC_API_KEY", "sk-bench".to_owned()),
             ("LOG_LEVEL", "info".to_owned()),
         ] {
             env.push((name.to_owned(), value));

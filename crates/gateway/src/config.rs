@@ -18,6 +18,9 @@ pub struct Config {
     pub upload_memory: ByteSize,
     /// The largest answer that is not streamed.
     pub max_answer: ByteSize,
+    /// Answers from this size on are compressed for clients that take gzip or zstd; event streams never are. Zero:
+    /// none.
+    pub compress_from: ByteSize,
     /// How long a request body may take in all.
     #[serde(with = "weir_config::duration")]
     pub body_timeout: Duration,
@@ -51,6 +54,7 @@ impl Default for Config {
             max_uploads_per_tenant: 1_024,
             upload_memory: ByteSize::mib(1_024),
             max_answer: ByteSize::mib(64),
+            compress_from: ByteSize::kib(8),
             body_timeout: Duration::from_secs(60),
             chat_timeout: Duration::from_secs(600),
             stream_timeout: Duration::from_secs(3_600),

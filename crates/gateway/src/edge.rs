@@ -22,10 +22,11 @@ use weir_types::TraceContext;
 use crate::{
     House,
     asked::{Asked, REQUEST_ID, TRACEPARENT},
-    chat, docs,
+    chat, compress, docs, embeddings,
     endpoint::{self, Dialect, Endpoint, Found},
     entry::{CLIENT_CLOSED, Entry},
-    models, reply, rest, websocket,
+    gemini::{self, Verb},
+    models, reply, responses, rest, tokenize, websocket,
 };
 
 /// As Anthropic's SDKs look for it.
@@ -88,6 +89,8 @@ impl House {
             reply::error(dialect, &error, &asked)
         });
         self.finish(&asked, origin, &mut response);
+        let accepted = asked.headers.get(header::ACCEPT_ENCODING);
+        response = compress::compressed(accepted, self.config.compress_from.0, response).await;
         counted.status = response.status().as_u16();
         entry.answered(response, &asked.who)
     }
@@ -105,6 +108,9 @@ impl House {
         match (endpoint, &asked.method) {
             (Endpoint::ChatCompletions, _) => chat::complete(self, asked, body, Spoken::OpenAi).await,
             (Endpoint::Messages, _) => chat::complete(self, asked, body, Spoken::Anthropic).await,
+            (Endpoint::Responses, _) => chat::complete(self, asked, body, Spoken::Responses).await,
+            (Endpoint::Gemini(Verb::Generate), _) => gemini::generate(self, asked, body, id, false).await,
+            (Endpoint::Gemini(Verb::Stream), _) => gemini::generate(self, asked, body, id, true).await,
             (Endpoint::Models, _) => models::list(self, asked).await,
             (Endpoint::Model, _) => models::get(self, asked, id).await,
             // These are not on the hot path: boxing keeps the future of the one that is small.
@@ -117,7 +123,18 @@ impl House {
             return websocket::hand_over(self, asked).await;
         }
         match endpoint {
+            Endpoint::Embeddings => embeddings::create(self, asked, body).await,
+            Endpoint::Tokenize => tokenize::tokenize(self, asked, body).await,
             Endpoint::CountTokens => chat::count_tokens(self, asked, body).await,
+            Endpoint::Gemini(Verb::Count) => gemini::count_tokens(self, asked, body, id).await,
+            Endpoint::Gemini(Verb::Embed) => gemini::embed(self, asked, body, id, false).await,
+            Endpoint::Gemini(Verb::BatchEmbed) => gemini::embed(self, asked, body, id, true).await,
+            Endpoint::GeminiModels => gemini::list(self, asked).await,
+            Endpoint::GeminiModel => gemini::get(self, asked, id).await,
+            Endpoint::InputTokens => chat::count_input(self, asked, body).await,
+            Endpoint::Response => responses::one(self, asked, id).await,
+            Endpoint::CancelResponse => responses::cancel(self, asked, id).await,
+            Endpoint::InputItems => responses::input_items(self, asked, id).await,
             Endpoint::Rest(route) => rest::serve(self, asked, route, body).await,
             Endpoint::Index => index(),
             Endpoint::OpenApi => docs::openapi(),
@@ -183,6 +200,10 @@ fn index() -> Answer {
             "name": "weir",
             "chat": "/v1/chat/completions",
             "messages": "/v1/messages",
+            "responses": "/v1/responses",
+            "embeddings": "/v1/embeddings",
+            "gemini": "/v1beta/models",
+            "tokenize": "/v1/tokenize",
             "models": "/v1/models",
             "websocket": "/ws/chat",
             "docs": "/docs",

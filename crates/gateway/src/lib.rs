@@ -6,19 +6,24 @@
 mod asked;
 mod auth;
 mod chat;
+mod compress;
 mod config;
 mod cors;
 mod docs;
 mod edge;
+mod embeddings;
 mod endpoint;
 mod entry;
+mod gemini;
 mod linger;
 mod models;
 mod reply;
+mod responses;
 mod rest;
 mod start;
 #[cfg(test)]
 mod tests;
+mod tokenize;
 mod uploads;
 mod websocket;
 

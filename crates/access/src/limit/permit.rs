@@ -1,6 +1,6 @@
 //! One admitted model call.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use weir_error::Code;
 
@@ -16,17 +16,26 @@ pub struct Permit {
     charged: u64,
     used: u64,
     settled: bool,
+    /// Tokens a second that its tenant's streams get together.
+    pace: Option<NonZeroU32>,
 }
 
 impl Permit {
-    pub(crate) fn new(tenant: Arc<Tenant>, ticker: Ticker, charged: u64) -> Self {
-        Self { tenant, ticker, charged, used: 0, settled: false }
+    pub(crate) fn new(tenant: Arc<Tenant>, ticker: Ticker, charged: u64, pace: Option<NonZeroU32>) -> Self {
+        Self { tenant, ticker, charged, used: 0, settled: false, pace }
     }
 
     /// Notes about so many more tokens as used. They count only for a call that ends unsettled: a client that hangs
     /// up before the end does not get for its small estimate whatever it has read.
     pub fn used(&mut self, tokens: u64) {
         self.used = self.used.saturating_add(tokens);
+    }
+
+    /// So many tokens of a stream are sent now; how long the next ones are to wait.
+    #[must_use]
+    pub fn pace(&self, tokens: u64) -> Duration {
+        let Some(per_second) = self.pace else { return Duration::ZERO };
+        self.tenant.pace(per_second, tokens, self.ticker.now())
     }
 
     /// Charges what was really used: refunds the rest of the estimate, or takes more, into debt if need be. A later

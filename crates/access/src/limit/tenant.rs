@@ -1,6 +1,7 @@
 //! One tenant's buckets and work in progress.
 
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -22,6 +23,8 @@ pub(crate) struct Tenant {
     limited: AtomicBool,
     suspended: AtomicBool,
     buckets: Mutex<Buckets>,
+    /// Of all its streams' tokens, where they are paced.
+    pace: Mutex<Option<Bucket>>,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +80,7 @@ impl Tenant {
             limited: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
             buckets: Mutex::new(Buckets::default()),
+            pace: Mutex::new(None),
         };
         tenant.set(terms, now);
         Arc::new(tenant)
@@ -159,6 +163,16 @@ impl Tenant {
             tokens.give(charged - actual);
         }
         actual
+    }
+
+    /// Takes tokens of a stream that are sent anyway; how long until the next may be.
+    pub(crate) fn pace(&self, per_second: NonZeroU32, tokens: u64, now: u64) -> Duration {
+        let rate = u64::from(per_second.get());
+        let mut pace = self.pace.lock();
+        let bucket = pace.get_or_insert_with(|| Bucket::full(rate * 60, rate, now));
+        bucket.refill(now);
+        bucket.take(tokens);
+        bucket.wait(0).unwrap_or_default()
     }
 
     pub(crate) fn state(&self, now: u64) -> RateState {
@@ -362,5 +376,19 @@ mod tests {
         tenant.leave();
         assert!(tenant.enter(0, 2, 0).is_ok());
         assert!(!tenant.is_idle(0));
+    }
+
+    #[test]
+    fn streams_of_a_tenant_share_a_pace() {
+        let tenant = Tenant::new(Terms::default(), 0);
+        let rate = NonZeroU32::new(10).unwrap();
+        let pace = |tokens, at_ms: u64| tenant.pace(rate, tokens, at_ms * 1_000_000);
+        // A second's worth at once, then as fast as the rate.
+        assert_eq!(pace(4, 0), Duration::ZERO);
+        assert_eq!(pace(6, 0), Duration::ZERO);
+        assert_eq!(pace(1, 0), Duration::from_millis(100));
+        assert_eq!(pace(1, 0), Duration::from_millis(200));
+        assert_eq!(pace(0, 200), Duration::ZERO);
+        assert_eq!(pace(30, 10_000), Duration::from_secs(2));
     }
 }

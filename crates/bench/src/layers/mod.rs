@@ -77,6 +77,7 @@ async fn measure(rungs: &[Rung], kind: Kind, args: &Args) -> anyhow::Result<Vec<
     let load = |rung: &Rung| Load {
         address: rung.address,
         key: load::layers_key().1,
+        model: crate::systems::GPT,
         kind,
         connections: args.connections,
         numbers: numbers.clone(),

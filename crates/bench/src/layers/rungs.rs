@@ -244,6 +244,7 @@ async fn orchestrator(origin: &Uri, spool: &std::path::Path, tasks: &Tasks) -> a
     let nats = NatsConfig { url: "nats://127.0.0.1:9".into(), ..NatsConfig::default() };
     let bus = Bus::connect(&nats, EventMetrics::new(&metrics)).await?;
     let deps = weir_orchestrator::Deps {
+        database: None,
         router: Transport::absent("router"),
         bus,
         metrics,

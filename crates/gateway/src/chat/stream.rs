@@ -76,6 +76,7 @@ pub(super) async fn answer(
         request_id: id,
         dialect,
         follower: Follower::new(dialect),
+        pause: None,
         _streaming: house.streams.enter(),
     });
     Ok(response)
@@ -111,6 +112,8 @@ struct ChatStream {
     dialect: Dialect,
     /// Should we have to end the stream.
     follower: Follower,
+    /// The tenant's streams are ahead of what they may get a second: nothing is read meanwhile.
+    pause: Option<Pin<Box<Sleep>>>,
     _streaming: StreamGuard,
 }
 
@@ -134,6 +137,12 @@ impl ChatStream {
                     Poll::Pending => return self.poll_silence(cx),
                 },
                 State::Relaying(frames) | State::Collecting(frames, _) => {
+                    if let Some(pause) = &mut self.pause {
+                        if pause.as_mut().poll(cx).is_pending() {
+                            return self.poll_silence(cx);
+                        }
+                        self.pause = None;
+                    }
                     let frame = match Pin::new(frames).poll_next(cx) {
                         Poll::Ready(Some(Ok(frame))) => frame.frame,
                         Poll::Ready(Some(Err(status))) => {
@@ -162,7 +171,10 @@ impl ChatStream {
                 self.last = Instant::now();
                 self.silent = false;
                 self.follower.observe(&data.bytes);
-                self.held.permit.used(events(&data.bytes, self.dialect));
+                let tokens = events(&data.bytes, self.dialect);
+                self.held.permit.used(tokens);
+                let wait = self.held.permit.pace(tokens);
+                self.pause = (!wait.is_zero()).then(|| Box::pin(sleep(wait)));
                 Some(data.bytes)
             }
             (Frame::End(end), _) => {
@@ -233,6 +245,10 @@ fn event(json: &[u8], dialect: Dialect) -> Bytes {
     if dialect == Dialect::Anthropic {
         out.extend_from_slice(b"event: error\n");
     }
+    // Google's SDK for Node reads one line.
+    let compact = (dialect == Dialect::Gemini).then(|| serde_json::from_slice::<serde_json::Value>(json).ok());
+    let compact = compact.flatten().map(|value| value.to_string());
+    let json = compact.as_ref().map_or(json, String::as_bytes);
     for line in json.split(|&b| b == b'\n' || b == b'\r').filter(|line| !line.is_empty()) {
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(line);
@@ -260,5 +276,6 @@ mod tests {
             event(b"{\"a\":\r\n 1}\n", Dialect::OpenAi),
             "data: {\"a\":\ndata:  1}\n\ndata: [DONE]\n\n"
         );
+        assert_eq!(event(b"{\"error\":\r\n 1}\n", Dialect::Gemini), "data: {\"error\":1}\n\n");
     }
 }
