@@ -229,7 +229,7 @@ impl Upstream {
             Err(_) => return Err(UpstreamError::FirstByteTimeout),
         };
         let (parts, incoming) = response.into_parts();
-        let body = AnswerBody { incoming, idle: config.idle_timeout, max: config.max_answer };
+        let body = AnswerBody { unread: None, incoming, idle: config.idle_timeout, max: config.max_answer };
         Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
 }
@@ -238,13 +238,28 @@ impl Upstream {
 #[derive(Debug)]
 pub struct AnswerBody {
     incoming: Incoming,
+    /// Read before its time.
+    unread: Option<Bytes>,
     idle: Duration,
     max: usize,
 }
 
 impl AnswerBody {
+    /// The whole of it, which stays unread.
+    ///
+    /// # Errors
+    /// As [`AnswerBody::collect`].
+    pub async fn peek(&mut self) -> Result<Bytes, UpstreamError> {
+        let whole = self.gather().await?;
+        self.unread = Some(whole.clone());
+        Ok(whole)
+    }
+
     /// The next piece; `None` at the end.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, UpstreamError>> {
+        if let Some(unread) = self.unread.take() {
+            return Some(Ok(unread));
+        }
         loop {
             match timeout(self.idle, self.incoming.frame()).await {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
@@ -263,6 +278,10 @@ impl AnswerBody {
     /// # Errors
     /// It broke off, fell silent, or is too long.
     pub async fn collect(mut self) -> Result<Bytes, UpstreamError> {
+        self.gather().await
+    }
+
+    async fn gather(&mut self) -> Result<Bytes, UpstreamError> {
         let mut first = Bytes::new();
         let mut more: Option<BytesMut> = None;
         while let Some(piece) = self.chunk().await {

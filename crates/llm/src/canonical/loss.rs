@@ -35,6 +35,12 @@ impl Losses {
         self.0.insert((how, field.chars().take(MAX_NAME).map(plain).collect()));
     }
 
+    /// Whether this field is said otherwise than it was meant.
+    #[must_use]
+    pub fn is_inexact(&self, field: &str) -> bool {
+        self.0.iter().any(|(how, named)| named == field && *how != "dropped")
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -4,6 +4,7 @@
 //! into these types; another's `encode` writes them as its own. What a side can't say is named in [`Losses`], never
 //! dropped in silence. Values that nobody here looks into (schemas, arguments of tools) stay the bytes they were.
 
+mod collect;
 mod event;
 mod failure;
 mod loss;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+pub use collect::Collector;
 pub use event::{Answer, Choice, Delta, Event, Finish, PartStart};
 pub use failure::{Failure, Wrong};
 pub use loss::Losses;

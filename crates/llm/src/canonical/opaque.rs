@@ -18,7 +18,7 @@ pub enum Vendor {
 impl Vendor {
     const ALL: [Self; 3] = [Self::Anthropic, Self::Google, Self::OpenAi];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Anthropic => "anthropic",
             Self::Google => "google",

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::state::{Detail, Extra, Thought, details};
 use crate::canonical::{
-    Content, Losses, Media, Message, Part, Role, Source, ToolResult, ToolUse, Vendor,
+    Content, Losses, Media, Message, Opaque, Part, Role, Source, ToolResult, ToolUse, Vendor,
 };
 
 #[derive(Serialize)]
@@ -22,12 +22,8 @@ pub(super) enum Wire<'a> {
         content: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         refusal: Option<&'a str>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        thinking_blocks: Vec<Thought<'a>>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        reasoning_details: Vec<Detail<'a>>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        extra_content: Option<Extra<'a>>,
+        #[serde(flatten)]
+        state: State<'a>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         tool_calls: Vec<Call<'a>>,
     },
@@ -96,7 +92,7 @@ impl Wire<'_> {
 
 /// Whose opaque state a compatible provider takes back, by the model it serves. OpenAI's own endpoint takes none: the
 /// models of others have others' names, or stand behind a vendor's (`openai/gpt-5`).
-pub(super) fn carries(model: &str) -> Option<Vendor> {
+pub(crate) fn carries(model: &str) -> Option<Vendor> {
     let reasoning = model.contains('/') && super::request_out::reasons(model);
     match model.to_ascii_lowercase() {
         name if name.contains("claude") => Some(Vendor::Anthropic),
@@ -126,44 +122,67 @@ fn texts(parts: &[Part]) -> String {
     texts.collect::<Vec<_>>().join("\n\n")
 }
 
+/// A turn's opaque state, as members of its message; that of calls stands in them.
+#[derive(Serialize, Default)]
+pub(super) struct State<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    thinking_blocks: Vec<Thought<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasoning_details: Vec<Detail<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<Extra<'a>>,
+}
+
+impl<'a> State<'a> {
+    fn add(&mut self, content: &'a Content, opaque: &'a Opaque) {
+        let text = match content {
+            Content::Thinking(text) => Some(text.as_str()),
+            Content::RedactedThinking => None,
+            Content::Text(_) => return self.extra_content = Some(Extra::new(opaque)),
+            _ => return,
+        };
+        if opaque.vendor == Vendor::OpenAi {
+            self.reasoning_details.extend(details(text, opaque, self.reasoning_details.len()));
+        } else {
+            self.thinking_blocks.push(Thought::new(text, opaque));
+        }
+    }
+}
+
+/// All the state of a turn, whosever it is.
+pub(super) fn state(parts: &[Part]) -> State<'_> {
+    let mut state = State::default();
+    for part in parts {
+        part.opaque.iter().for_each(|opaque| state.add(&part.content, opaque));
+    }
+    state
+}
+
 fn assistant<'a>(parts: &'a [Part], carried: Option<Vendor>, losses: &mut Losses) -> Wire<'a> {
     let (mut content, mut refusal, mut tool_calls) = (None::<String>, None, Vec::new());
-    let (mut thinking_blocks, mut reasoning_details, mut extra_content) = (Vec::new(), Vec::new(), None);
+    let mut state = State::default();
     for part in parts {
         let own = part.opaque.as_ref().filter(|o| Some(o.vendor) == carried);
         if own.is_none() && part.opaque.is_some() {
             // Another vendor's state means nothing to this one.
             losses.dropped("thinking");
         }
+        own.iter().for_each(|opaque| state.add(&part.content, opaque));
         match &part.content {
-            Content::Text(text) => {
-                content.get_or_insert_default().push_str(text);
-                extra_content = own.map(Extra::new).or(extra_content);
-            }
+            Content::Text(text) => content.get_or_insert_default().push_str(text),
             Content::Refusal(text) => refusal = Some(text.as_str()),
             Content::ToolUse(ToolUse { id, name, arguments }) => {
                 let function = CallFunction { name, arguments };
                 tool_calls.push(Call { id, r#type: "function", function, extra_content: own.map(Extra::new) });
             }
-            Content::Thinking(_) | Content::RedactedThinking => {
-                let Some(opaque) = own else { continue };
-                let text = match &part.content {
-                    Content::Thinking(text) => Some(text.as_str()),
-                    _ => None,
-                };
-                if opaque.vendor == Vendor::OpenAi {
-                    reasoning_details.extend(details(text, opaque, reasoning_details.len()));
-                } else {
-                    thinking_blocks.push(Thought::new(text, opaque));
-                }
-            }
+            Content::Thinking(_) | Content::RedactedThinking => {}
             other => losses.dropped(&format!("messages.content.{}", other.kind())),
         }
     }
     if content.is_none() && refusal.is_none() && tool_calls.is_empty() {
         content = Some(String::new());
     }
-    Wire::Assistant { content, refusal, thinking_blocks, reasoning_details, extra_content, tool_calls }
+    Wire::Assistant { content, refusal, state, tool_calls }
 }
 
 /// Results are messages of their own here, and hold text alone: what else is in them follows as the user's.
