@@ -1,18 +1,25 @@
 //! Token counts, for when a provider sends none and for limits before a call.
 //!
-//! The tokenizer is `bpe-openai`'s `o200k_base`, whose run time is linear in the text whatever the text is. Exact
-//! for OpenAI's current models; for others an estimate that is usually within 15 %.
+//! The tokenizers are `bpe-openai`'s, whose run time is linear in the text whatever the text is: `o200k_base`, exact for
+//! OpenAI's current models and an estimate for others', and `cl100k_base` for those of OpenAI's that read it.
+
+pub mod image;
+mod tokenizer;
+
+use std::borrow::Cow;
 
 use bpe_openai::o200k_base;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+pub use tokenizer::Tokenizer;
+
 /// Per message and per answer, as OpenAI's cookbook "How to count tokens with tiktoken" gives them.
 const PER_MESSAGE: u64 = 3;
 const PER_NAME: u64 = 1;
 const PRIMING: u64 = 3;
-/// An image at low detail, from OpenAI's vision guide; high detail depends on the pixels, which aren't here.
-const PER_IMAGE: u64 = 85;
+/// A family whose tokenizer reads for embeddings.
+const EMBEDDING: &str = "text-embedding-";
 /// Bytes a token on average in English, for estimates before a call.
 const BYTES_PER_TOKEN: usize = 4;
 
@@ -20,6 +27,18 @@ const BYTES_PER_TOKEN: usize = 4;
 #[must_use]
 pub fn count_text(text: &str) -> u64 {
     if text.is_empty() { 0 } else { o200k_base().count(text) as u64 }
+}
+
+/// Tokens of a text as OpenAI's models for embeddings read it.
+#[must_use]
+pub fn count_embedded(text: &str) -> u64 {
+    Tokenizer::of(EMBEDDING).count(text)
+}
+
+/// The text that such tokens stand for; `None` where they stand for none.
+#[must_use]
+pub fn text_of_embedded(ids: &[u32]) -> Option<String> {
+    Tokenizer::of(EMBEDDING).decode(ids)
 }
 
 /// A cheap guess from a size in bytes, for admission before a call.
@@ -30,6 +49,8 @@ pub fn estimate(bytes: usize) -> u64 {
 
 #[derive(Deserialize)]
 struct Prompt<'a> {
+    #[serde(borrow, default)]
+    model: Option<&'a RawValue>,
     #[serde(borrow, default)]
     messages: Vec<Message<'a>>,
     #[serde(borrow, default)]
@@ -58,17 +79,73 @@ pub fn count_prompt(body: &[u8]) -> u64 {
         return 0;
     }
     let Ok(prompt) = serde_json::from_slice::<Prompt<'_>>(body) else { return estimate(body.len()) };
-    let messages: u64 = prompt.messages.iter().map(count_message).sum();
-    let raw =
-        |value: Option<&RawValue>| value.map(RawValue::get).filter(|t| *t != "null").map_or(0, count_text);
-    messages + raw(prompt.tools) + raw(prompt.functions) + PRIMING
+    let model = string(prompt.model).unwrap_or_default();
+    prompt.count(&model)
 }
 
-fn count_message(message: &Message<'_>) -> u64 {
-    let name = string(message.name).map_or(0, |name| count_text(&name) + PER_NAME);
-    let role = string(message.role).map_or(0, |role| count_text(&role));
-    let calls = message.tool_calls.map(RawValue::get).filter(|t| *t != "null").map_or(0, count_text);
-    PER_MESSAGE + role + name + calls + count_content(message.content)
+/// The same for a model that the body may name otherwise. `None` for what can't be read.
+#[must_use]
+pub fn count_chat(body: &[u8], model: &str) -> Option<u64> {
+    serde_json::from_slice::<Prompt<'_>>(body).ok().map(|prompt| prompt.count(model))
+}
+
+impl Prompt<'_> {
+    fn count(&self, model: &str) -> u64 {
+        let reader = Reader { tokenizer: Tokenizer::of(model), model };
+        let messages: u64 = self.messages.iter().map(|message| reader.message(message)).sum();
+        messages + reader.raw(self.tools) + reader.raw(self.functions) + PRIMING
+    }
+}
+
+/// A body's model, and how it reads.
+struct Reader<'a> {
+    tokenizer: Tokenizer,
+    model: &'a str,
+}
+
+impl Reader<'_> {
+    fn text(&self, raw: Option<&RawValue>) -> Option<u64> {
+        string(raw).map(|text| self.tokenizer.count(&text))
+    }
+
+    /// JSON, as it is written.
+    fn raw(&self, raw: Option<&RawValue>) -> u64 {
+        raw.map(RawValue::get).filter(|t| *t != "null").map_or(0, |text| self.tokenizer.count(text))
+    }
+
+    fn message(&self, message: &Message<'_>) -> u64 {
+        let name = self.text(message.name).map_or(0, |name| name + PER_NAME);
+        let role = self.text(message.role).unwrap_or_default();
+        PER_MESSAGE + role + name + self.raw(message.tool_calls) + self.content(message.content)
+    }
+
+    fn content(&self, content: Option<&RawValue>) -> u64 {
+        if let Some(text) = self.text(content) {
+            return text;
+        }
+        let Some(raw) = content.filter(|raw| raw.get() != "null") else { return 0 };
+        let Ok(parts) = serde_json::from_str::<Vec<Part<'_>>>(raw.get()) else {
+            return estimate(raw.get().len());
+        };
+        let part = |part: &Part<'_>| {
+            self.text(part.text).unwrap_or_default() + part.image_url.map_or(0, |image| self.image(image))
+        };
+        parts.iter().map(part).sum()
+    }
+
+    fn image(&self, raw: &RawValue) -> u64 {
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Image<'a> {
+            #[serde(borrow)]
+            url: Cow<'a, str>,
+            #[serde(borrow)]
+            detail: Cow<'a, str>,
+        }
+        let image: Image<'_> = serde_json::from_str(raw.get()).unwrap_or_default();
+        let size = image::size(&image.url).unwrap_or(image::UNSEEN);
+        image::openai(self.model, size, image.detail == "low")
+    }
 }
 
 fn string(raw: Option<&RawValue>) -> Option<String> {
@@ -81,21 +158,6 @@ struct Part<'a> {
     text: Option<&'a RawValue>,
     #[serde(borrow, default)]
     image_url: Option<&'a RawValue>,
-}
-
-fn count_content(content: Option<&RawValue>) -> u64 {
-    if let Some(text) = string(content) {
-        return count_text(&text);
-    }
-    let Some(raw) = content.filter(|raw| raw.get() != "null") else { return 0 };
-    let Ok(parts) = serde_json::from_str::<Vec<Part<'_>>>(raw.get()) else {
-        return estimate(raw.get().len());
-    };
-    let part = |part: &Part<'_>| {
-        string(part.text).map_or(0, |text| count_text(&text))
-            + if part.image_url.is_some() { PER_IMAGE } else { 0 }
-    };
-    parts.iter().map(part).sum()
 }
 
 #[cfg(test)]
