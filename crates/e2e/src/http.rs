@@ -123,9 +123,20 @@ impl Http {
     /// # Errors
     /// No answer, none in time, or one that is no event stream; its body is in the error then.
     pub async fn stream(&self, path: &str, body: &Value) -> Result<Events> {
+        self.events(Method::POST, path, Some(body.to_string().into())).await
+    }
+
+    /// Starts a streamed answer to `GET`.
+    ///
+    /// # Errors
+    /// As [`Http::stream`].
+    pub async fn watch(&self, path: &str) -> Result<Events> {
+        self.events(Method::GET, path, None).await
+    }
+
+    async fn events(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<Events> {
         let begin = async {
-            let (status, headers, body) =
-                self.open(Method::POST, path, Some(body.to_string().into())).await?;
+            let (status, headers, body) = self.open(method, path, body).await?;
             let kind =
                 headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
             if status != 200 || !kind.starts_with("text/event-stream") {

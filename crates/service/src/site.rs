@@ -375,7 +375,9 @@ async fn verify_late(late: &LateDb) {
         match late.verify().await {
             Ok(()) => return tracing::info!("the database is there now"),
             Err(DbError::Unavailable(_)) => {}
-            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the database is not used"),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the database is not used");
+            }
         }
         sleep(backoff.next()).await;
     }

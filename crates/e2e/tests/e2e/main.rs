@@ -27,6 +27,8 @@ mod outages;
 #[cfg(test)]
 mod pushed;
 #[cfg(test)]
+mod responses;
+#[cfg(test)]
 mod skew;
 #[cfg(test)]
 mod strangers;

@@ -1,0 +1,71 @@
+//! Responses: made like any chat, and read, ended and forgotten.
+
+use weir_proto::chat::Dialect;
+
+use super::*;
+
+#[tokio::test]
+async fn responses_are_made_like_any_chat() {
+    let house = house();
+    let asked = json!({"model": "sim-1", "input": "Hi", "background": true});
+    for path in ["/v1/responses", "/openai/responses", "/openai/v1/responses", "/api/v1/responses"] {
+        let response = post(path, &asked).key(&house.key).send(&house).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+    }
+    let sent = house.fakes.0.chats.lock().last().cloned().unwrap();
+    assert_eq!((sent.dialect(), sent.stream), (Dialect::OpenaiResponses, false));
+    assert_eq!(serde_json::from_slice::<Value>(&sent.body).unwrap(), asked);
+    let (status, error) = post("/v1/responses", &json!({"input": "Hi"})).key(&house.key).json(&house).await;
+    assert_eq!((status, &error["error"]["param"]), (StatusCode::BAD_REQUEST, &json!("model")));
+    let (status, error) = post("/v1/responses/compact", &asked).key(&house.key).json(&house).await;
+    assert_eq!((status, &error["error"]["code"]), (StatusCode::NOT_IMPLEMENTED, &json!("not_implemented")));
+}
+
+#[tokio::test]
+async fn what_is_kept_is_read_by_id() {
+    let house = house();
+    let said = async |ask: Ask| {
+        let (status, body) = ask.key(&house.key).json(&house).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body["asked"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(said(get("/v1/responses/resp_1?include[]=a&include[]=b")).await, r#"("resp_1", ["a", "b"])"#);
+    assert_eq!(said(get("/openai/responses/resp_1?stream=false")).await, r#"("resp_1", [])"#);
+    assert_eq!(said(get("/v1/responses/resp_1").method(Method::DELETE)).await, r#""resp_1""#);
+    assert_eq!(house.fakes.last_call().0, "delete_response");
+    assert_eq!(said(post("/v1/responses/resp_1/cancel", &json!({}))).await, r#""resp_1""#);
+    assert_eq!(house.fakes.last_call().0, "cancel_response");
+    let items = "/v1/responses/resp_1/input_items";
+    assert_eq!(said(get(items)).await, r#"("resp_1", 20, "", false)"#);
+    let paged = said(get(&format!("{items}?limit=3&order=asc&after=msg_1"))).await;
+    assert_eq!(paged, r#"("resp_1", 3, "msg_1", true)"#);
+    for (query, param) in [("limit=0", "limit"), ("limit=101", "limit"), ("order=up", "order")] {
+        let (status, error) = get(&format!("{items}?{query}")).key(&house.key).json(&house).await;
+        assert_eq!((status, &error["error"]["param"]), (StatusCode::BAD_REQUEST, &json!(param)), "{query}");
+    }
+    let (status, error) = get("/v1/responses/resp_unknown").key(&house.key).json(&house).await;
+    assert_eq!((status, &error["error"]["type"]), (StatusCode::NOT_FOUND, &json!("invalid_request_error")));
+    let unkeyed = get("/v1/responses/resp_1").send(&house).await;
+    assert_eq!(unkeyed.status(), StatusCode::UNAUTHORIZED);
+    let post = post("/v1/responses/resp_1", &json!({})).key(&house.key).send(&house).await;
+    assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn a_stream_is_attached_to_where_the_client_was() {
+    let house = house();
+    let path = "/v1/responses/resp_1?stream=true";
+    let attached = async |ask: Ask| {
+        let response = ask.key(&house.key).send(&house).await;
+        assert!(header(&response, "content-type").unwrap().starts_with("text/event-stream"));
+        body_text(response).await
+    };
+    let event = |after: Option<u64>| format!("event: x\ndata: {after:?}\n\n");
+    assert_eq!(attached(get(path)).await, event(None));
+    assert_eq!(attached(get(&format!("{path}&starting_after=7"))).await, event(Some(7)));
+    assert_eq!(attached(get(path).header("last-event-id", "9")).await, event(Some(9)));
+    let both = get(&format!("{path}&starting_after=7")).header("last-event-id", "9");
+    assert_eq!(attached(both).await, event(Some(7)));
+    let (status, error) = get(&format!("{path}&starting_after=x")).key(&house.key).json(&house).await;
+    assert_eq!((status, &error["error"]["param"]), (StatusCode::BAD_REQUEST, &json!("starting_after")));
+}

@@ -1,0 +1,273 @@
+//! The Responses API as far as it has a memory: what is kept, what goes on from it, what runs without its client.
+//!
+//! Weir is the store. A provider is asked like for any other chat, in its own dialect, with the whole conversation in
+//! the request; a provider that could store responses is told not to.
+
+mod attach;
+mod background;
+mod events;
+mod foreground;
+mod hub;
+mod job;
+mod json;
+mod object;
+mod read;
+mod run;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{future::BoxFuture, stream};
+use uuid::Uuid;
+use weir_error::{Code, Error, require_scope, require_tenant};
+use weir_proto::chat::{
+    AttachResponseRequest, CancelResponseRequest, CompleteFrame, CompleteRequest, Data,
+    DeleteResponseRequest, End, GetResponseRequest, Head, ListInputItemsRequest, complete_frame::Frame,
+};
+use weir_runtime::Tasks;
+use weir_types::{Clock, RequestContext, scope};
+
+pub(crate) use hub::Hub;
+pub use settings::ResponsesConfig;
+
+use self::{
+    background::Runs,
+    foreground::Passing,
+    json::{Raw, array},
+    object::{ENCRYPTED, Shape},
+    wanted::Wanted,
+};
+use crate::{
+    app::{Chat, Frames},
+    metrics::ResponsesMetrics,
+    store::{self, Page},
+};
+
+/// Runs a request that says all there is to say.
+pub(crate) trait Model: Send + Sync {
+    fn run<'a>(
+        &'a self,
+        ctx: &'a RequestContext,
+        request: CompleteRequest,
+    ) -> BoxFuture<'a, Result<Frames, Error>>;
+}
+
+impl Model for Chat {
+    fn run<'a>(
+        &'a self,
+        ctx: &'a RequestContext,
+        request: CompleteRequest,
+    ) -> BoxFuture<'a, Result<Frames, Error>> {
+        Box::pin(self.complete(ctx, request))
+    }
+}
+
+/// What all of it works with. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) store: store::Responses,
+    pub(crate) hub: Hub,
+    pub(crate) model: Arc<dyn Model>,
+    pub(crate) config: Arc<ResponsesConfig>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: ResponsesMetrics,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Responses {
+    shared: Shared,
+    runs: Runs,
+}
+
+impl Responses {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { runs: Runs::new(shared.clone()), shared }
+    }
+
+    /// Keeps leases, and takes over what others leave: what runs in the background, runs here.
+    pub(crate) fn spawn(&self, tasks: &Tasks) {
+        if self.shared.store.is_configured() {
+            self.runs.spawn(tasks);
+        }
+    }
+
+    /// # Errors
+    /// What is wrong with the request; `Unavailable` where it needs the store and that is away; those of the chat path.
+    pub(crate) async fn create(
+        &self,
+        ctx: &RequestContext,
+        mut request: CompleteRequest,
+    ) -> Result<Frames, Error> {
+        require_scope(ctx, scope::CHAT_WRITE)?;
+        let tenant = require_tenant(ctx)?;
+        let wanted = Wanted::parse(&request.body)?;
+        request.body = self.upstream(ctx, &wanted).await?;
+        let shape = Shape {
+            id: format!("resp_{}", Uuid::now_v7().simple()),
+            previous: wanted.previous.clone(),
+            store: wanted.store,
+            background: wanted.background,
+            shows_encrypted: wanted.shows_encrypted(),
+        };
+        let created_s = self.shared.clock.now_ms().div_euclid(1_000);
+        if !wanted.background {
+            let (shared, ctx) = (self.shared.clone(), ctx.clone());
+            let passing = Passing { shared, ctx, shape, wanted, created_s };
+            return foreground::complete(passing, request).await;
+        }
+        let stream = std::mem::replace(&mut request.stream, true);
+        let id = shape.id.clone();
+        let object = self.runs.begin(ctx, &wanted, request, shape, created_s).await?;
+        if stream {
+            return Ok(attach::attach(self.shared.clone(), ctx.clone(), tenant, id, 0));
+        }
+        Ok(whole(object.to_vec().into()))
+    }
+
+    /// A body with the conversation so far in it, for counting.
+    ///
+    /// # Errors
+    /// As [`Responses::create`].
+    pub(crate) async fn expanded(&self, ctx: &RequestContext, body: &[u8]) -> Result<Bytes, Error> {
+        may(ctx)?;
+        self.upstream(ctx, &Wanted::parse(body)?).await
+    }
+
+    /// The body for a provider, with the conversation so far in it.
+    ///
+    /// # Errors
+    /// A turn is not there; the conversation is too long; the database is away.
+    async fn upstream(&self, ctx: &RequestContext, wanted: &Wanted) -> Result<Bytes, Error> {
+        let before = match &wanted.previous {
+            Some(id) => self.conversation(ctx, id).await?,
+            None => Vec::new(),
+        };
+        wanted.upstream(&before, wanted.background)
+    }
+
+    async fn conversation(&self, ctx: &RequestContext, id: &str) -> Result<Vec<Raw>, Error> {
+        let page = self.page();
+        let chain = self.shared.store.chain(ctx, id, page).await?;
+        let unknown = |id: &str| {
+            let text = format!("Previous response with id '{id}' not found.");
+            Error::new(Code::PreviousResponseNotFound, text).with_param("previous_response_id")
+        };
+        let Some(last) = chain.turns.last() else { return Err(unknown(id)) };
+        let invalid = |text: String| Err(Error::invalid("previous_response_id", text));
+        if matches!(last.status.as_str(), "queued" | "in_progress") {
+            return invalid(format!("Previous response with id '{id}' is still in progress."));
+        }
+        let turns = u32::try_from(chain.turns.len()).unwrap_or(u32::MAX);
+        if chain.bytes > page.bytes || (turns >= page.turns && chain.before.is_some()) {
+            return invalid("The conversation is longer than a request may be.".to_owned());
+        }
+        if let Some(gone) = &chain.before {
+            return Err(unknown(gone));
+        }
+        let mut items = Vec::new();
+        for turn in &chain.turns {
+            items.extend(array(&turn.input).into_iter().filter(|item| !wanted::is_reference(item)));
+            items.extend(array(&turn.output).into_iter().filter(|item| !object::is_mute(item)));
+        }
+        Ok(items)
+    }
+
+    fn page(&self) -> Page {
+        Page { turns: self.shared.config.max_turns, bytes: self.shared.config.max_conversation_bytes }
+    }
+
+    /// # Errors
+    /// `NotFound`; `Unavailable`.
+    pub(crate) async fn get(&self, ctx: &RequestContext, request: &GetResponseRequest) -> Result<Vec<u8>, Error> {
+        may(ctx)?;
+        let kept = self.shared.store.get(ctx, &request.id).await?;
+        let kept = kept.ok_or_else(|| not_found(&request.id))?;
+        Ok(read::body(&kept, request.include.iter().any(|name| name == ENCRYPTED)))
+    }
+
+    /// # Errors
+    /// `NotFound`; `Unavailable`.
+    pub(crate) async fn delete(
+        &self,
+        ctx: &RequestContext,
+        request: &DeleteResponseRequest,
+    ) -> Result<Vec<u8>, Error> {
+        may(ctx)?;
+        if !self.shared.store.delete(ctx, &request.id).await? {
+            return Err(not_found(&request.id));
+        }
+        // It may have been running.
+        if let Some(tenant) = ctx.tenant {
+            self.shared.hub.wrote(tenant, &request.id).await;
+        }
+        self.shared.hub.runs_changed().await;
+        Ok(read::deleted(&request.id))
+    }
+
+    /// # Errors
+    /// `NotFound`; `InvalidArgument` for one that never ran in the background; `Unavailable`.
+    pub(crate) async fn cancel(
+        &self,
+        ctx: &RequestContext,
+        request: &CancelResponseRequest,
+    ) -> Result<Vec<u8>, Error> {
+        may(ctx)?;
+        let kept = self.runs.cancel(ctx, &request.id).await?;
+        let kept = kept.ok_or_else(|| not_found(&request.id))?;
+        if !kept.background {
+            return Err(Error::new(Code::InvalidArgument, "Cannot cancel a synchronous response."));
+        }
+        Ok(read::body(&kept, false))
+    }
+
+    /// # Errors
+    /// `NotFound`; `InvalidArgument` for an item that is not there; `Unavailable`.
+    pub(crate) async fn input_items(
+        &self,
+        ctx: &RequestContext,
+        request: &ListInputItemsRequest,
+    ) -> Result<Vec<u8>, Error> {
+        may(ctx)?;
+        self.items(ctx, request).await
+    }
+
+    /// # Errors
+    /// `NotFound`; `InvalidArgument` for one that never ran in the background; `Unavailable`.
+    pub(crate) async fn attach(
+        &self,
+        ctx: &RequestContext,
+        request: AttachResponseRequest,
+    ) -> Result<Frames, Error> {
+        may(ctx)?;
+        let tenant = require_tenant(ctx)?;
+        let from = request.starting_after.map_or(0, |after| after.saturating_add(1));
+        let found = self.shared.store.events(ctx, &request.id, u64::MAX).await?;
+        let found = found.ok_or_else(|| not_found(&request.id))?;
+        if !found.background {
+            let text = "This response cannot be streamed because it was not created with background=true.";
+            return Err(Error::invalid("stream", text));
+        }
+        Ok(attach::attach(self.shared.clone(), ctx.clone(), tenant, request.id, from))
+    }
+}
+
+fn may(ctx: &RequestContext) -> Result<(), Error> {
+    require_scope(ctx, scope::CHAT_WRITE)?;
+    require_tenant(ctx).map(drop)
+}
+
+/// In the same words for another tenant's.
+fn not_found(id: &str) -> Error {
+    Error::new(Code::NotFound, format!("Response with id '{id}' not found."))
+}
+
+fn whole(body: Bytes) -> Frames {
+    let head = Head { status: 200, content_type: "application/json".to_owned(), ..Head::default() };
+    let all = [Frame::Head(head), Frame::Data(Data { bytes: body }), Frame::End(End::default())];
+    Box::pin(stream::iter(all.map(|frame| Ok(CompleteFrame { frame: Some(frame) }))))
+}

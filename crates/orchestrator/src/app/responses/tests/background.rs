@@ -1,0 +1,235 @@
+//! Responses that run without their client: here, elsewhere, and after whoever ran them is gone.
+
+use weir_error::Code;
+use weir_proto::chat::CancelResponseRequest;
+
+use super::*;
+
+const WHOLE: [&str; 8] = [
+    "created",
+    "queued",
+    "in_progress",
+    "output_item.done",
+    "output_text.delta",
+    "output_text.delta",
+    "output_item.done",
+    "completed",
+];
+
+#[tokio::test]
+async fn it_completes_after_its_client_left_and_each_event_is_read_once() {
+    let ground = Ground::new().await;
+    let (one, two) = (ground.instance(long()).await, ground.instance(long()).await);
+    let ctx = &ground.ctx;
+    let feed = ground.fake.script();
+    let body = json!({"model": "m", "input": "Hi", "background": true, "stream": true});
+    let mut frames = ask(&one.responses, ctx, body).await.unwrap();
+    let mut seen = Vec::new();
+    let first = whole_stream();
+    first[..4].iter().for_each(|bytes| feed.send(bytes.clone()).unwrap());
+    while events(&seen).len() < 4 {
+        if let Some(Frame::Data(data)) = frames.next().await.unwrap().unwrap().frame {
+            seen.extend_from_slice(&data.bytes);
+        }
+    }
+    drop(frames);
+    let told = events(&seen);
+    let id = told[0].1["response"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(told[0].1["response"]["status"], "queued");
+    assert!(seen.starts_with(b"event: response.created\nid: 0\n"), "{}", String::from_utf8_lossy(&seen));
+
+    // Elsewhere, while it goes on.
+    let after = told.last().unwrap().1["sequence_number"].as_u64().unwrap();
+    let elsewhere = attach(&two.responses, ctx, &id, Some(after)).await;
+    let rest = async {
+        first[4..].iter().for_each(|bytes| feed.send(bytes.clone()).unwrap());
+        drop(feed);
+    };
+    let ((_, bytes), ()) = tokio::join!(read(elsewhere), rest);
+    let more = events(&bytes);
+    assert_numbered(&more, after + 1);
+    let all: Vec<_> = told.into_iter().chain(more).collect();
+    assert_eq!(names(&all), WHOLE);
+    // And from the beginning, once it has ended.
+    let (_, bytes) = read(attach(&two.responses, ctx, &id, None).await).await;
+    assert_eq!(events(&bytes), all);
+    let (_, bytes) = read(attach(&one.responses, ctx, &id, Some(99)).await).await;
+    assert!(bytes.is_empty());
+    let whole = get(&two.responses, ctx, &id, &[]).await.unwrap();
+    assert_eq!(whole, all.last().unwrap().1["response"]);
+    assert_eq!((&whole["status"], &whole["background"]), (&json!("completed"), &json!(true)));
+    assert!(!String::from_utf8(bytes.to_vec()).unwrap().contains("secret"));
+    // Nothing is owed to it any more.
+    let cancelled = CancelResponseRequest { id: id.clone() };
+    let body = two.responses.cancel(ctx, &cancelled).await.unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_killed_run_without_output_is_run_again() {
+    let ground = Ground::new().await;
+    let ctx = &ground.ctx;
+    let mut one = ground.mortal(short()).await;
+    let feed = ground.fake.script();
+    let id = one.begin(ctx).await;
+    [opening(0), opening(1)].into_iter().for_each(|bytes| feed.send(bytes).unwrap());
+    let two = ground.instance(short()).await;
+    until_kept(&two.responses, ctx, &id, 2).await;
+    one.kill();
+    let (_, bytes) = read(attach(&two.responses, ctx, &id, None).await).await;
+    let told = events(&bytes);
+    assert_numbered(&told, 0);
+    assert_eq!(names(&told), WHOLE);
+    assert_eq!(ground.fake.asked(), 2);
+    assert_eq!(ground.fake.body(0), ground.fake.body(1));
+    // For the same caller.
+    assert_eq!(get(&two.responses, ctx, &id, &[]).await.unwrap()["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_killed_run_with_output_is_ended() {
+    let ground = Ground::new().await;
+    let ctx = &ground.ctx;
+    let mut one = ground.mortal(short()).await;
+    let feed = ground.fake.script();
+    let id = one.begin(ctx).await;
+    whole_stream()[..6].iter().for_each(|bytes| feed.send(bytes.clone()).unwrap());
+    let two = ground.instance(short()).await;
+    until_kept(&two.responses, ctx, &id, 6).await;
+    one.kill();
+    let (_, bytes) = read(attach(&two.responses, ctx, &id, None).await).await;
+    let told = events(&bytes);
+    assert_numbered(&told, 0);
+    assert_eq!(names(&told), [&WHOLE[..7], &["failed"]].concat());
+    let failed = &told[7].1["response"];
+    assert_eq!(failed["error"]["code"], "server_error");
+    assert!(failed["error"]["message"].as_str().unwrap().contains("interrupted"), "{failed}");
+    // What was whole is kept.
+    assert_eq!(failed["output"][1], message());
+    assert_eq!(get(&two.responses, ctx, &id, &[]).await.unwrap(), *failed);
+    assert_eq!(ground.fake.asked(), 1);
+}
+
+#[tokio::test]
+async fn it_is_cancelled_from_anywhere() {
+    let ground = Ground::new().await;
+    let (one, two) = (ground.instance(long()).await, ground.instance(long()).await);
+    let ctx = &ground.ctx;
+    let feed = ground.fake.script();
+    let id = begin(&one.responses, ctx).await;
+    whole_stream()[..6].iter().for_each(|bytes| feed.send(bytes.clone()).unwrap());
+    until_kept(&two.responses, ctx, &id, 6).await;
+    let attached = attach(&one.responses, ctx, &id, Some(6)).await;
+    let cancel = CancelResponseRequest { id: id.clone() };
+    let cancelled: Value =
+        serde_json::from_slice(&two.responses.cancel(ctx, &cancel).await.unwrap()).unwrap();
+    assert_eq!((&cancelled["status"], &cancelled["output"][1]), (&json!("cancelled"), &message()));
+    // The provider is no longer asked.
+    tokio::time::timeout(PATIENCE, feed.closed()).await.expect("the run ended");
+    let (_, bytes) = read(attached).await;
+    let told = events(&bytes);
+    assert_eq!((names(&told), told[0].1["sequence_number"].as_u64()), (vec!["incomplete"], Some(7)));
+    assert_eq!(told[0].1["response"], cancelled);
+    let again = two.responses.cancel(ctx, &cancel).await.unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&again).unwrap(), cancelled);
+
+    let plain = plain(&one.responses, ctx, json!({"model": "m", "input": "Hi"})).await;
+    let cancel = CancelResponseRequest { id: plain["id"].as_str().unwrap().to_owned() };
+    assert_eq!(one.responses.cancel(ctx, &cancel).await.unwrap_err().code(), Code::InvalidArgument);
+    let request = AttachResponseRequest { id: cancel.id, starting_after: None };
+    assert_eq!(one.responses.attach(ctx, request).await.err().unwrap().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_deleted_run_ends() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(long()).await;
+    let (responses, ctx) = (&instance.responses, &ground.ctx);
+    let feed = ground.fake.script();
+    let id = begin(responses, ctx).await;
+    feed.send(opening(0)).unwrap();
+    let request = super::super::DeleteResponseRequest { id: id.clone() };
+    responses.delete(ctx, &request).await.unwrap();
+    tokio::time::timeout(PATIENCE, feed.closed()).await.expect("the run ended");
+    assert_eq!(get(responses, ctx, &id, &[]).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn one_that_stops_leaves_its_runs_to_others_at_once() {
+    let ground = Ground::new().await;
+    let ctx = &ground.ctx;
+    let one = ground.instance(long()).await;
+    let (silent, talking) = (ground.fake.script(), ground.fake.script());
+    let first = begin(&one.responses, ctx).await;
+    silent.send(opening(0)).unwrap();
+    // Scripts are given out in order.
+    while ground.fake.asked() < 1 {
+        tokio::task::yield_now().await;
+    }
+    let second = begin(&one.responses, ctx).await;
+    whole_stream()[..4].iter().for_each(|bytes| talking.send(bytes.clone()).unwrap());
+    until_kept(&one.responses, ctx, &second, 4).await;
+    let two = ground.instance(long()).await;
+    let taken = async {
+        let (_, bytes) = read(attach(&two.responses, ctx, &first, None).await).await;
+        assert_eq!(names(&events(&bytes)), WHOLE);
+        // What has begun to speak may end.
+        whole_stream()[4..].iter().for_each(|bytes| talking.send(bytes.clone()).unwrap());
+        drop(talking);
+    };
+    let (stopped, ()) = tokio::join!(one.tasks.stop(PATIENCE), taken);
+    assert!(stopped, "{:?}", one.tasks.running());
+    assert!(silent.is_closed());
+    let (_, bytes) = read(attach(&two.responses, ctx, &second, None).await).await;
+    assert_eq!(names(&events(&bytes)), WHOLE);
+    assert_eq!(ground.fake.asked(), 3);
+}
+
+#[tokio::test]
+async fn a_tenant_and_an_instance_run_so_many_at_once() {
+    let ground = Ground::new().await;
+    let config = ResponsesConfig { max_background: 2, max_background_per_tenant: 1, ..long() };
+    let (one, two) = (ground.instance(config.clone()).await, ground.instance(config).await);
+    let background = || json!({"model": "m", "input": "Hi", "background": true});
+    let feed = ground.fake.script();
+    let id = begin(&one.responses, &ground.ctx).await;
+    for instance in [&one, &two] {
+        let error = ask(&instance.responses, &ground.ctx, background()).await.err().unwrap();
+        assert_eq!(error.code(), Code::RateLimited);
+        assert!(error.retry_after().is_some());
+    }
+    let other = ground.fake.script();
+    begin(&one.responses, &caller()).await;
+    let error = ask(&one.responses, &caller(), background()).await.err().unwrap();
+    assert_eq!(error.code(), Code::RateLimited);
+    drop(other);
+    // A place is free again once a run has ended.
+    whole_stream().into_iter().for_each(|bytes| feed.send(bytes).unwrap());
+    drop(feed);
+    read(attach(&two.responses, &ground.ctx, &id, None).await).await;
+    begin(&two.responses, &ground.ctx).await;
+}
+
+#[tokio::test]
+async fn a_run_that_fails_says_so() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(ResponsesConfig { max_event_bytes: 2_000, ..long() }).await;
+    let (responses, ctx) = (&instance.responses, &ground.ctx);
+    let cut = ground.fake.script();
+    let id = begin(responses, ctx).await;
+    [opening(0), opening(1), delta(2)].into_iter().for_each(|bytes| cut.send(bytes).unwrap());
+    drop(cut);
+    let (_, bytes) = read(attach(responses, ctx, &id, None).await).await;
+    let told = events(&bytes);
+    assert_eq!(names(&told), ["created", "queued", "in_progress", "output_text.delta", "failed"]);
+    assert_numbered(&told, 0);
+    // Longer than it may be.
+    let long = ground.fake.script();
+    let id = begin(responses, ctx).await;
+    (2..60).for_each(|n| long.send(delta(n)).unwrap());
+    let (_, bytes) = read(attach(responses, ctx, &id, None).await).await;
+    let told = events(&bytes);
+    assert_numbered(&told, 0);
+    assert_eq!(*names(&told).last().unwrap(), "failed");
+    tokio::time::timeout(PATIENCE, long.closed()).await.expect("the run ended");
+}

@@ -1,0 +1,175 @@
+//! What a client asks of the store, and the body that a provider gets: with the conversation so far in `input`, and
+//! nothing in it that only a store understands.
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use weir_error::{Code, Error};
+
+use super::{
+    json::{Object, Raw},
+    object::ENCRYPTED,
+};
+
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) body: Object,
+    pub(super) store: bool,
+    pub(super) background: bool,
+    pub(super) previous: Option<String>,
+    pub(super) include: Vec<String>,
+    /// This turn's items.
+    pub(super) input: Vec<Raw>,
+}
+
+impl Wanted {
+    /// # Errors
+    /// A member that is not of its type, or asks for what can't be had.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Error> {
+        let body: Object = serde_json::from_slice(body)
+            .map_err(|e| Error::new(Code::InvalidJson, "The body is not valid JSON.").with_source(e))?;
+        if body.get("conversation").is_some() {
+            let text = "Conversations are not kept here: go on from a response with previous_response_id.";
+            return Err(Error::invalid("conversation", text));
+        }
+        let wanted = Self {
+            store: read(&body, "store", "a boolean")?.unwrap_or(true),
+            background: read(&body, "background", "a boolean")?.unwrap_or(false),
+            previous: read(&body, "previous_response_id", "a string")?,
+            include: read(&body, "include", "an array of strings")?.unwrap_or_default(),
+            input: input(&body)?,
+            body,
+        };
+        if wanted.background && !wanted.store {
+            let text = "Background mode requires store to be true.";
+            return Err(Error::invalid("background", text));
+        }
+        Ok(wanted)
+    }
+
+    pub(super) fn shows_encrypted(&self) -> bool {
+        self.include.iter().any(|name| name == ENCRYPTED)
+    }
+
+    /// The body for a provider. `before` is the conversation so far.
+    ///
+    /// # Errors
+    /// An item refers to one that is not there.
+    pub(super) fn upstream(&self, before: &[Raw], stream: bool) -> Result<Bytes, Error> {
+        let mut body = self.body.clone();
+        ["previous_response_id", "background", "conversation"].iter().for_each(|name| body.remove(name));
+        body.set("store", &false);
+        if stream {
+            body.set("stream", &true);
+        }
+        let referred = self.input.iter().any(|item| is_reference(item));
+        if !before.is_empty() || referred {
+            let mut input: Vec<&Raw> = before.iter().collect();
+            for item in &self.input {
+                match reference(item) {
+                    None => input.push(item),
+                    // What the conversation has already need not be said again.
+                    Some(id) if before.iter().any(|item| item_id(item).as_deref() == Some(&id)) => {}
+                    Some(id) => {
+                        let text = format!("Item with id '{id}' not found.");
+                        return Err(Error::new(Code::NotFound, text).with_param("input"));
+                    }
+                }
+            }
+            body.set("input", &input);
+        }
+        Ok(body.to_vec().into())
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &Object, name: &str, expected: &str) -> Result<Option<T>, Error> {
+    let Some(raw) = body.get(name) else { return Ok(None) };
+    serde_json::from_str(raw.get()).map(Some).map_err(|_| {
+        let text = format!("Invalid type for '{name}': expected {expected}.");
+        Error::new(Code::InvalidType, text).with_param(name)
+    })
+}
+
+/// The items of `input`, which may also be a text.
+fn input(body: &Object) -> Result<Vec<Raw>, Error> {
+    let Some(raw) = body.get("input") else { return Ok(Vec::new()) };
+    if let Ok(text) = serde_json::from_str::<String>(raw.get()) {
+        let mut message = Object::default();
+        message.set("type", "message");
+        message.set("role", "user");
+        message.set("content", &[serde_json::json!({ "type": "input_text", "text": text })]);
+        return Ok(vec![message.into_raw()]);
+    }
+    Ok(read(body, "input", "a string or an array")?.unwrap_or_default())
+}
+
+pub(super) fn is_reference(item: &Raw) -> bool {
+    item.get().contains("item_reference") && reference(item).is_some()
+}
+
+fn reference(item: &Raw) -> Option<String> {
+    let item = Object::of(item)?;
+    let kind: String = item.read("type")?;
+    (kind == "item_reference").then(|| item.read("id"))?
+}
+
+pub(super) fn item_id(item: &Raw) -> Option<String> {
+    Object::of(item)?.read("id")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn parse(body: &Value) -> Result<Wanted, Error> {
+        Wanted::parse(body.to_string().as_bytes())
+    }
+
+    fn sent(wanted: &Wanted, before: &[Value]) -> Value {
+        let before: Vec<Raw> = before.iter().map(|v| serde_json::value::to_raw_value(v).unwrap()).collect();
+        serde_json::from_slice(&wanted.upstream(&before, false).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_provider_is_told_nothing_of_the_store() {
+        let asked = json!({"model": "m", "input": "Hi", "previous_response_id": "resp_1", "store": true,
+            "background": true, "vendor_thing": {"a": 1}});
+        let before = [json!({"type": "message", "role": "user", "content": "one"})];
+        let body = sent(&parse(&asked).unwrap(), &before);
+        assert_eq!(
+            body,
+            json!({"model": "m", "store": false, "vendor_thing": {"a": 1}, "input": [before[0],
+                {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}]})
+        );
+        // Nothing before: as the client wrote it.
+        let asked = json!({"model": "m", "input": "Hi"});
+        assert_eq!(sent(&parse(&asked).unwrap(), &[]), json!({"model": "m", "input": "Hi", "store": false}));
+    }
+
+    #[test]
+    fn items_are_referred_to_by_id() {
+        let before = [json!({"type": "message", "id": "msg_1", "role": "assistant", "content": []})];
+        let asked = json!({"model": "m", "input": [{"type": "item_reference", "id": "msg_1"}]});
+        assert_eq!(sent(&parse(&asked).unwrap(), &before)["input"], json!(before));
+        let unknown = parse(&asked).unwrap().upstream(&[], false).unwrap_err();
+        assert_eq!((unknown.code(), unknown.param()), (Code::NotFound, Some("input")));
+    }
+
+    #[test]
+    fn wrong_members_are_named() {
+        for (body, param) in [
+            (json!({"store": 1}), "store"),
+            (json!({"background": "yes"}), "background"),
+            (json!({"background": true, "store": false}), "background"),
+            (json!({"previous_response_id": 7}), "previous_response_id"),
+            (json!({"include": "x"}), "include"),
+            (json!({"input": 5}), "input"),
+            (json!({"conversation": "conv_1"}), "conversation"),
+        ] {
+            assert_eq!(parse(&body).unwrap_err().param(), Some(param), "{body}");
+        }
+        let nulls = json!({"store": null, "background": null, "previous_response_id": null, "input": null});
+        assert!(parse(&nulls).unwrap().store);
+    }
+}

@@ -1,0 +1,279 @@
+//! `chat.responses` as clients read them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sqlx::Row as _;
+use weir_db::{Db, DbError, LateDb};
+use weir_types::RequestContext;
+
+/// Batches of events read at once.
+const BATCHES: i64 = 64;
+/// An answer that is kept would be gone before it is read.
+const AT_LEAST_DAYS: i32 = 1;
+
+/// The table; nobody's until the database is there.
+#[derive(Debug, Clone)]
+pub(crate) struct Responses(Option<LateDb>);
+
+/// A response as it is kept: JSON, but for its name.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) id: String,
+    pub(crate) previous: Option<String>,
+    pub(crate) status: String,
+    pub(crate) background: bool,
+    pub(crate) input: Vec<u8>,
+    pub(crate) output: Vec<u8>,
+    pub(crate) object: Vec<u8>,
+}
+
+/// A turn of a conversation.
+#[derive(Debug, Clone)]
+pub(crate) struct Turn {
+    pub(crate) id: String,
+    pub(crate) status: String,
+    pub(crate) input: Vec<u8>,
+    pub(crate) output: Vec<u8>,
+}
+
+/// A conversation, its oldest turn first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chain {
+    pub(crate) turns: Vec<Turn>,
+    /// The turn before the first of these: one that is gone, or too far back.
+    pub(crate) before: Option<String>,
+    pub(crate) bytes: usize,
+}
+
+/// Events in the order of their numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) events: Bytes,
+}
+
+/// What is there after some event.
+#[derive(Debug)]
+pub(crate) struct Events {
+    pub(crate) batches: Vec<Batch>,
+    /// No more will come.
+    pub(crate) ended: bool,
+    pub(crate) background: bool,
+}
+
+/// Bounds of a conversation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Page {
+    pub(crate) turns: u32,
+    pub(crate) bytes: usize,
+}
+
+impl Responses {
+    pub(crate) fn new(db: Option<LateDb>) -> Self {
+        Self(db)
+    }
+
+    /// # Errors
+    /// `Unavailable` when there is no database, or not yet.
+    pub(crate) fn db(&self) -> Result<&Db, DbError> {
+        self.0.as_ref().ok_or(DbError::Unavailable(None))?.get()
+    }
+
+    pub(crate) fn is_configured(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether something could be kept now.
+    pub(crate) async fn is_there(&self, within: Duration) -> bool {
+        let Ok(db) = self.db() else { return false };
+        matches!(tokio::time::timeout(within, db.ping()).await, Ok(Ok(())))
+    }
+
+    /// The conversation up to a response, as far as the bounds go.
+    pub(crate) async fn chain(&self, ctx: &RequestContext, id: &str, page: Page) -> Result<Chain, DbError> {
+        let mut tx = self.db()?.tenant(ctx).await?;
+        let tenant = tx.tenant().0;
+        let rows = sqlx::query(
+            "WITH RECURSIVE chain AS ( \
+                 SELECT r.id, r.previous_id, r.status, r.input, r.output, r.expires_at, 1 AS depth, \
+                     octet_length(r.input)::bigint + octet_length(r.output) AS bytes \
+                 FROM chat.responses r WHERE r.tenant_id = $1 AND r.id = $2 \
+                 UNION ALL \
+                 SELECT p.id, p.previous_id, p.status, p.input, p.output, p.expires_at, c.depth + 1, \
+                     c.bytes + octet_length(p.input) + octet_length(p.output) \
+                 FROM chain c JOIN chat.responses p ON p.tenant_id = $1 AND p.id = c.previous_id \
+                 WHERE c.depth < $3 AND c.bytes < $4) \
+             SELECT id, previous_id, status, input, output, bytes, expires_at < now() + make_interval(days => $5) AS old \
+             FROM chain ORDER BY depth DESC",
+        )
+        .bind(tenant)
+        .bind(id)
+        .bind(i32::try_from(page.turns).unwrap_or(i32::MAX))
+        .bind(i64::try_from(page.bytes).unwrap_or(i64::MAX))
+        .bind(AT_LEAST_DAYS)
+        .fetch_all(tx.conn())
+        .await?;
+        let mut chain = Chain::default();
+        let mut old = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            let turn = Turn {
+                id: row.try_get("id")?,
+                status: row.try_get("status")?,
+                input: row.try_get("input")?,
+                output: row.try_get("output")?,
+            };
+            if at == 0 {
+                chain.before = row.try_get("previous_id")?;
+                chain.bytes = usize::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(usize::MAX);
+            }
+            if row.try_get("old")? {
+                old.push(turn.id.clone());
+            }
+            chain.turns.push(turn);
+        }
+        if !old.is_empty() {
+            // The turn that is being made will need them.
+            sqlx::query(
+                "UPDATE chat.responses SET expires_at = now() + make_interval(days => $3) \
+                 WHERE tenant_id = $1 AND id = ANY ($2)",
+            )
+            .bind(tenant)
+            .bind(old)
+            .bind(AT_LEAST_DAYS)
+            .execute(tx.conn())
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(chain)
+    }
+
+    /// Keeps one that has ended.
+    pub(crate) async fn insert(&self, ctx: &RequestContext, kept: &Kept, days: u16) -> Result<(), DbError> {
+        let mut tx = self.db()?.tenant(ctx).await?;
+        let tenant = tx.tenant().0;
+        sqlx::query(
+            "INSERT INTO chat.responses (tenant_id, id, previous_id, status, background, input, output, object, expires_at) \
+             VALUES ($1, $2, $3, $4, false, $5, $6, $7, now() + make_interval(days => $8)) ON CONFLICT DO NOTHING",
+        )
+        .bind(tenant)
+        .bind(&kept.id)
+        .bind(&kept.previous)
+        .bind(&kept.status)
+        .bind(&kept.input)
+        .bind(&kept.output)
+        .bind(&kept.object)
+        .bind(i32::from(days))
+        .execute(tx.conn())
+        .await?;
+        tx.commit().await
+    }
+
+    pub(crate) async fn get(&self, ctx: &RequestContext, id: &str) -> Result<Option<Kept>, DbError> {
+        let mut tx = self.db()?.tenant(ctx).await?;
+        let tenant = tx.tenant().0;
+        let row = sqlx::query(
+            "SELECT id, previous_id, status, background, input, output, object FROM chat.responses \
+             WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(tenant)
+        .bind(id)
+        .fetch_optional(tx.conn())
+        .await?;
+        tx.commit().await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(Kept {
+            id: row.try_get("id")?,
+            previous: row.try_get("previous_id")?,
+            status: row.try_get("status")?,
+            background: row.try_get("background")?,
+            input: row.try_get("input")?,
+            output: row.try_get("output")?,
+            object: row.try_get("object")?,
+        }))
+    }
+
+    /// Whether there was one. Its events go with it.
+    pub(crate) async fn delete(&self, ctx: &RequestContext, id: &str) -> Result<bool, DbError> {
+        let mut tx = self.db()?.tenant(ctx).await?;
+        let tenant = tx.tenant().0;
+        let gone = sqlx::query("DELETE FROM chat.responses WHERE tenant_id = $1 AND id = $2")
+            .bind(tenant)
+            .bind(id)
+            .execute(tx.conn())
+            .await?;
+        tx.commit().await?;
+        Ok(gone.rows_affected() > 0)
+    }
+
+    /// Events from a number on, as many as are read at once. `None`: no such response.
+    pub(crate) async fn events(
+        &self,
+        ctx: &RequestContext,
+        id: &str,
+        from: u64,
+    ) -> Result<Option<Events>, DbError> {
+        let mut tx = self.db()?.tenant(ctx).await?;
+        let tenant = tx.tenant().0;
+        // First where it stands, then the events: what is written in between is seen, and not taken for the end.
+        let row = sqlx::query(
+            "SELECT background, status IN ('queued', 'in_progress') AS active FROM chat.responses \
+             WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind(tenant)
+        .bind(id)
+        .fetch_optional(tx.conn())
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let rows = sqlx::query(
+            "SELECT first_sequence, last_sequence, events FROM chat.response_events \
+             WHERE tenant_id = $1 AND response_id = $2 AND last_sequence >= $3 ORDER BY first_sequence LIMIT $4",
+        )
+        .bind(tenant)
+        .bind(id)
+        .bind(signed(from))
+        .bind(BATCHES)
+        .fetch_all(tx.conn())
+        .await?;
+        tx.commit().await?;
+        let mut batches = Vec::with_capacity(rows.len());
+        for row in rows {
+            batches.push(Batch {
+                first: unsigned(row.try_get("first_sequence")?),
+                last: unsigned(row.try_get("last_sequence")?),
+                events: row.try_get::<Vec<u8>, _>("events")?.into(),
+            });
+        }
+        let active: bool = row.try_get("active")?;
+        Ok(Some(Events { batches, ended: !active, background: row.try_get("background")? }))
+    }
+
+    /// Forgets what has expired, a few hundred at a time. Says how many.
+    pub(crate) async fn prune(&self, ctx: &RequestContext) -> Result<u64, DbError> {
+        const AT_ONCE: i32 = 200;
+        let mut total = 0;
+        loop {
+            let mut tx = self.db()?.lookup(ctx).await?;
+            let gone: i64 = sqlx::query_scalar("SELECT chat.prune_responses($1)")
+                .bind(AT_ONCE)
+                .fetch_one(tx.conn())
+                .await?;
+            tx.commit().await?;
+            total += unsigned(gone);
+            if gone == 0 {
+                return Ok(total);
+            }
+            // Others want the disk too.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+pub(super) fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+pub(super) fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
