@@ -49,7 +49,10 @@ pub(crate) async fn serve(
     // Dropped with this future if the client hangs up while we wait.
     let mut call = sim.0.ledger.begin(client_id.map(Cow::into_owned).unwrap_or_default());
     let reply = match body {
-        Ok(body) => reply(sim, &Asked { headers, uri, body: &body }, number, &mut call, dialect).await,
+        Ok(body) => {
+            sim.0.recorder.note(headers, uri, &body);
+            reply(sim, &Asked { headers, uri, body: &body }, number, &mut call, dialect).await
+        }
         Err(rejected) => Err(ApiError::new(rejected.status(), "invalid_request_error", rejected.body_text())),
     };
     finish(sim, dialect, call, number, began, reply)
@@ -158,7 +161,7 @@ async fn reply(
 
     let mut answer = Answer::compose(&request, model, prompt_tokens, &faults);
     answer.cache = cached(sim, &request, &model.id, prompt_tokens);
-    call.planned(answer.completion_tokens);
+    call.planned(&answer);
     let head = Head {
         seed: hash(sim.0.origin, &number.to_be_bytes()),
         now_ms: sim.0.clock.now_ms(),

@@ -78,7 +78,10 @@ pub(crate) async fn embeddings(
     };
     let asked = body
         .map_err(|rejected| ApiError::new(rejected.status(), "invalid_request_error", rejected.body_text()));
-    let asked = asked.and_then(|body: Bytes| read(&body));
+    let asked = asked.and_then(|body: Bytes| {
+        sim.0.recorder.note(&headers, &uri, &body);
+        read(&body)
+    });
     let write = |asked: &Asking, tokens: u64| {
         let dimensions = asked.dimensions;
         let data = asked.inputs.iter().enumerate().map(|(index, input)| {

@@ -6,6 +6,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use weir_types::Clock;
 
+use crate::answer::Answer;
+
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,6 +37,12 @@ pub struct Entry {
     pub prompt_tokens: u64,
     /// Of the whole answer, whether or not all of it was sent; with hidden reasoning.
     pub completion_tokens: u64,
+    /// Of the prompt, read from the cache.
+    pub cached_tokens: u64,
+    /// Of the prompt, written to the cache.
+    pub cache_write_tokens: u64,
+    /// Of the answer, shown or not.
+    pub reasoning_tokens: u64,
     /// Completion tokens handed to the connection. Hidden reasoning counts once the usage was sent.
     pub sent: u64,
     /// Unix milliseconds.
@@ -129,6 +137,9 @@ impl Ledger {
             outcome: Outcome::Cancelled,
             prompt_tokens: 0,
             completion_tokens: 0,
+            cached_tokens: 0,
+            cache_write_tokens: 0,
+            reasoning_tokens: 0,
             sent: 0,
             started_ms,
             ended_ms: started_ms,
@@ -174,8 +185,11 @@ impl Call {
         self.entry.prompt_tokens = tokens;
     }
 
-    pub(crate) fn planned(&mut self, completion_tokens: u64) {
-        self.entry.completion_tokens = completion_tokens;
+    pub(crate) fn planned(&mut self, answer: &Answer) {
+        self.entry.completion_tokens = answer.completion_tokens;
+        self.entry.reasoning_tokens = answer.reasoning_tokens;
+        self.entry.cached_tokens = answer.cache.read;
+        self.entry.cache_write_tokens = answer.cache.written + answer.cache.written_1h;
     }
 
     pub(crate) fn answering(&mut self) {
@@ -232,7 +246,7 @@ mod tests {
         let mut call = ledger.begin("a".into());
         assert_eq!(ledger.summary().running, 1);
         call.prompt(7);
-        call.planned(20);
+        call.planned(&Answer { completion_tokens: 20, ..Answer::default() });
         call.answering();
         call.sent(5);
         clock.advance(30);

@@ -6,6 +6,8 @@
 mod admin;
 mod answer;
 mod anthropic;
+mod azure;
+mod bedrock;
 mod body;
 mod cache;
 mod chat;
@@ -17,8 +19,12 @@ mod faults;
 mod gemini;
 mod ledger;
 mod limits;
+mod mistral;
 mod models;
+mod native;
+mod ollama;
 mod openai;
+mod recorder;
 mod request;
 mod responses;
 mod schema;
@@ -26,6 +32,7 @@ mod seed;
 mod strict;
 mod text;
 mod tokens;
+mod vertex;
 mod wire;
 mod words;
 
@@ -42,6 +49,7 @@ use axum::{
 use parking_lot::RwLock;
 use weir_types::{Clock, SystemClock};
 
+pub use bedrock::{ACCESS_KEY_ID, SECRET_ACCESS_KEY};
 pub use config::Config;
 pub use faults::{Faults, Often};
 pub use ledger::{Entry, Ledger, Outcome, Summary, Sums};
@@ -49,6 +57,7 @@ pub use ledger::{Entry, Ledger, Outcome, Summary, Sums};
 use cache::PromptCache;
 use limits::Window;
 use models::Catalogue;
+use recorder::Recorder;
 
 /// The simulated provider. Clones share everything.
 #[derive(Debug, Clone)]
@@ -63,6 +72,7 @@ struct Inner {
     ledger: Arc<Ledger>,
     window: Window,
     cache: PromptCache,
+    recorder: Recorder,
     /// Makes ids differ between processes; answers don't depend on it.
     origin: u64,
     calls: AtomicU64,
@@ -84,6 +94,7 @@ impl Simulator {
             ledger: Arc::new(Ledger::new(config.ledger_entries, clock.clone())),
             window: Window::new(config.limit_requests, config.limit_tokens),
             cache: PromptCache::default(),
+            recorder: Recorder::default(),
             origin,
             calls: AtomicU64::new(0),
             clock,
@@ -114,7 +125,23 @@ impl Simulator {
             .route("/v1/embeddings", post(embed::embeddings).fallback(error::method_not_allowed))
             .route("/v1beta/models", get(gemini::list))
             .route("/v1beta/models/{*target}", get(gemini::one).post(gemini::call))
+            .route("/model/{model}/{operation}", post(bedrock::converse))
+            .route("/api/chat", post(ollama::chat))
+            .route("/api/tags", get(ollama::tags))
+            .route("/mistral/v1/chat/completions", post(mistral::chat))
+            .route("/mistral/v1/models", get(mistral::models))
+            .route("/openai/deployments/{deployment}/chat/completions", post(azure::chat))
+            .route("/openai/v1/chat/completions", post(openai::chat))
+            .route("/openai/v1/responses", post(responses::create))
+            .route("/openai/v1/embeddings", post(embed::embeddings))
+            .route(
+                "/v1/projects/{project}/locations/{location}/publishers/google/models/{*target}",
+                post(vertex::call),
+            )
+            .route("/v1/publishers/google/models/{*target}", post(gemini::call))
+            .route("/token", post(vertex::token))
             .route("/_sim/faults", get(admin::faults).put(admin::set_faults).delete(admin::clear_faults))
+            .route("/_sim/requests", get(recorder::list).put(recorder::keep).delete(recorder::forget))
             .route("/_sim/ledger", get(admin::ledger).delete(admin::clear_ledger))
             .fallback(error::unknown_url)
             .layer(DefaultBodyLimit::max(self.0.config.max_body_bytes))

@@ -63,6 +63,20 @@ const GEMINI: &[(&str, u64, i64)] = &[
     ("gemini-2.0-flash", 1_048_576, 1_738_713_600),
     ("gemini-embedding-001", 2_048, 1_752_451_200),
 ];
+/// On Bedrock, by its ids.
+const BEDROCK: &[(&str, u64)] = &[
+    ("anthropic.claude-sonnet-4-5-20250929-v1:0", CLAUDE_CONTEXT),
+    ("amazon.nova-pro-v1:0", 300_000),
+    ("openai.gpt-oss-20b-1:0", 131_072),
+];
+const MISTRAL: &[(&str, u64)] = &[
+    ("mistral-large-latest", 131_072),
+    ("mistral-small-latest", 131_072),
+    ("magistral-medium-latest", 131_072),
+];
+/// As Ollama's library has them.
+const OLLAMA: &[(&str, u64)] =
+    &[("llama3.2:latest", 131_072), ("qwen3:8b", 40_960), ("gpt-oss:20b", 131_072)];
 /// Those that give vectors: how long those are, and whether always.
 const EMBEDDING: &[(&str, usize, bool)] = &[
     ("text-embedding-3-small", 1_536, false),
@@ -93,6 +107,11 @@ impl Catalogue {
             ANTHROPIC.iter().map(|(id, _, created)| model(id, CLAUDE_CONTEXT, *created, "anthropic"));
         let gemini = GEMINI.iter().map(|(id, context, created)| model(id, *context, *created, "google"));
         let own = own.chain(claude).chain(gemini);
+        let others = [("amazon", BEDROCK), ("mistralai", MISTRAL), ("ollama", OLLAMA)];
+        let others = others
+            .into_iter()
+            .flat_map(|(owner, models)| models.iter().map(move |(id, context)| (*id, *context, owner)));
+        let own = own.chain(others.map(|(id, context, owner)| model(id, context, OWN_CREATED, owner)));
         let more = more.iter().map(|id| model(id, MILLION, OWN_CREATED, "weir"));
         let mut models: Vec<Model> = Vec::new();
         for model in openai.chain(own).chain(more) {
@@ -128,6 +147,18 @@ impl Model {
 
     pub(crate) fn speaks_gemini(&self) -> bool {
         self.is_of("google")
+    }
+
+    pub(crate) fn speaks_bedrock(&self) -> bool {
+        self.is_of("amazon") && self.embeds.is_none()
+    }
+
+    pub(crate) fn speaks_mistral(&self) -> bool {
+        self.is_of("mistralai") && self.embeds.is_none()
+    }
+
+    pub(crate) fn speaks_ollama(&self) -> bool {
+        self.is_of("ollama") && self.embeds.is_none()
     }
 
     fn anthropic_card(&self) -> Value {

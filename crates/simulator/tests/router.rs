@@ -259,6 +259,65 @@ async fn vectors_come_as_numbers_and_as_bytes() {
 }
 
 #[tokio::test]
+async fn the_same_words_get_the_same_answer_in_every_dialect() {
+    let router = Simulator::new(Config::default()).router();
+    let ask = async |path: &str, body: Value| {
+        let request =
+            Request::post(path).header("anthropic-version", "2023-06-01").body(Body::from(body.to_string()));
+        let answer = send(&router, request.unwrap()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        answer.json()
+    };
+    let (question, said, told) = ("Please look for it", "I will.", "a lake, 21 m deep");
+    let tool = json!({"name": "look"});
+    let chat = ask("/v1/chat/completions", json!({"model": "sim-large", "tools": [{"type": "function", "function": tool}], "messages": [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": question},
+        {"role": "assistant", "content": said, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "c", "content": told}]})).await;
+    let responses = ask("/v1/responses", json!({"model": "sim-large", "tools": [{"type": "function", "name": "look"}], "instructions": "Be brief.", "input": [
+        {"role": "user", "content": [{"type": "input_text", "text": question}]}, {"role": "assistant", "content": said},
+        {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": told}]})).await;
+    let messages = ask("/v1/messages", json!({"model": "sim-large", "max_tokens": 500, "system": "Be brief.",
+        "tools": [{"name": "look", "input_schema": {"type": "object"}}], "messages": [{"role": "user", "content": question},
+        {"role": "assistant", "content": [{"type": "text", "text": said}, {"type": "tool_use", "id": "c", "name": "look", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": told}]}]})).await;
+    let gemini = ask("/v1beta/models/sim-large:generateContent", json!({"systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "tools": [{"functionDeclarations": [tool]}], "contents": [{"role": "user", "parts": [{"text": question}]},
+        {"role": "model", "parts": [{"text": said}, {"functionCall": {"name": "look"}}]},
+        {"role": "user", "parts": [{"functionResponse": {"name": "look", "response": {"result": told}}}]}]})).await;
+    let text = chat["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(text.starts_with("The result says a lake 21 m deep:"), "{text}");
+    assert_eq!(responses["output"][0]["content"][0]["text"], text);
+    assert_eq!(messages["content"][0]["text"], text);
+    assert_eq!(gemini["candidates"][0]["content"]["parts"][0]["text"], text);
+}
+
+#[tokio::test]
+async fn calls_are_kept_as_they_came_when_that_is_asked_for() {
+    let router = Simulator::new(Config::default()).router();
+    let kept = async || get(&router, "/_sim/requests?id=call-1").await.json();
+    send(&router, post(&ask(&json!({})))).await;
+    assert_eq!(kept().await, json!([]));
+    let put = Request::put("/_sim/requests").body(Body::from(r#"{"keep":1}"#)).unwrap();
+    assert_eq!(send(&router, put).await.status, StatusCode::NO_CONTENT);
+    let body = ask(&json!({"of_tomorrow": 1}));
+    for _ in 0..2 {
+        let mut request = post(&body);
+        request.headers_mut().insert("authorization", "Bearer secret".parse().unwrap());
+        send(&router, request).await;
+    }
+    let calls = kept().await;
+    assert_eq!(calls.as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&calls[0]["path"], &calls[0]["body"]),
+        (&"/v1/chat/completions".into(), &body.to_string().into())
+    );
+    assert_eq!(calls[0]["headers"]["authorization"], "***");
+    assert!(get(&router, "/_sim/requests?id=other").await.json().as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn wrong_requests_are_refused_in_the_providers_shape() {
     let sim = Simulator::new(Config { api_key: Some("sk-right".to_owned().into()), ..Config::default() });
     let router = sim.router();

@@ -27,6 +27,7 @@ pub(super) async fn serve(
     let asked = Asked { headers, uri, body: &[] };
     let asking = body.map_err(|rejected| ApiError::new(rejected.status(), "", rejected.body_text()));
     let asking = asking.and_then(|body| {
+        sim.0.recorder.note(headers, uri, &body);
         authorize(sim, &asked)?;
         parse(&body, model, batch)
     });

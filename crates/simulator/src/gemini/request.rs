@@ -91,6 +91,10 @@ fn reader(body: &Value) -> Result<Reader, ApiError> {
     if let Value::Object(members) = body {
         known(members, "", BODY)?;
     }
+    if get(body, "cachedContent").is_some() {
+        let message = "CachedContent not found (or permission denied)";
+        return Err(ApiError::new(http::StatusCode::FORBIDDEN, "", message));
+    }
     let mut reader = Reader::default();
     if let Some(system) = get(body, "systemInstruction") {
         reader.system(system)?;

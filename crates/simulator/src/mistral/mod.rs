@@ -64,7 +64,9 @@ impl Dialect for Mistral {
     }
 
     fn too_long(&self, limit: u64, tokens: u64) -> ApiError {
-        let text = format!("Prompt contains {tokens} tokens, too large for model with {limit} maximum context length");
+        let text = format!(
+            "Prompt contains {tokens} tokens, too large for model with {limit} maximum context length"
+        );
         ApiError::invalid("", "3051", text)
     }
 

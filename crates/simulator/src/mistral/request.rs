@@ -36,16 +36,8 @@ const KNOWN: &[&str] = &[
     "guardrails",
     "x_sim",
 ];
-const CHUNKS: [&str; 8] = [
-    "text",
-    "image_url",
-    "document_url",
-    "file",
-    "file_url",
-    "input_audio",
-    "reference",
-    "thinking",
-];
+const CHUNKS: [&str; 8] =
+    ["text", "image_url", "document_url", "file", "file_url", "input_audio", "reference", "thinking"];
 const ID: usize = 9;
 
 fn refused(message: impl Into<String>) -> ApiError {
@@ -101,7 +93,8 @@ pub(super) fn parse(body: &[u8]) -> Result<Parsed<'static>, ApiError> {
         model: Cow::Owned(model),
         legacy_max_tokens: false,
     };
-    let prompt_tokens = prompt_tokens(&from, &["messages", "tools"], &["image_url", "document_url", "input_audio"]);
+    let prompt_tokens =
+        prompt_tokens(&from, &["messages", "tools"], &["image_url", "document_url", "input_audio"]);
     Ok(Parsed { request, prompt_tokens, form: Box::new(Chunks::default()) })
 }
 
@@ -109,7 +102,11 @@ fn tools(from: &Members) -> Result<Vec<Tool>, ApiError> {
     let mut tools = Vec::new();
     for (at, tool) in functions(list(from, "tools")).enumerate() {
         let Some(tool) = tool.filter(|tool| tool.parameters.is_object()) else {
-            return Err(unprocessable("missing", &format!("tools.{at}.function.parameters"), "Field required"));
+            return Err(unprocessable(
+                "missing",
+                &format!("tools.{at}.function.parameters"),
+                "Field required",
+            ));
         };
         tools.push(tool);
     }
@@ -117,7 +114,8 @@ fn tools(from: &Members) -> Result<Vec<Tool>, ApiError> {
 }
 
 fn tool_choice(from: &Members, tools: &[Tool]) -> Result<Choice, ApiError> {
-    let wrong = || unprocessable("enum", "tool_choice", "Input should be 'auto', 'none', 'any' or 'required'");
+    let wrong =
+        || unprocessable("enum", "tool_choice", "Input should be 'auto', 'none', 'any' or 'required'");
     match from.get("tool_choice").filter(|choice| !choice.is_null()) {
         None => Ok(Choice::Auto),
         Some(Value::String(word)) => match word.as_str() {
@@ -196,7 +194,9 @@ fn conversation(messages: &[Value]) -> Result<Conversation, ApiError> {
                     waiting.push(call_id(call)?);
                 }
                 if said.is_empty() && waiting.is_empty() {
-                    return Err(refused("Assistant message must have either content or tool_calls, but not none."));
+                    return Err(refused(
+                        "Assistant message must have either content or tool_calls, but not none.",
+                    ));
                 }
                 talk.spoke(&said);
                 let prefix = message["prefix"] == true;
@@ -229,14 +229,24 @@ fn content(content: &Value, at: usize) -> Result<String, ApiError> {
         Value::Null => return Ok(String::new()),
         Value::String(text) => return Ok(text.clone()),
         Value::Array(chunks) => chunks,
-        _ => return Err(unprocessable("string_type", &format!("messages.{at}.content"), "Input should be a valid string")),
+        _ => {
+            return Err(unprocessable(
+                "string_type",
+                &format!("messages.{at}.content"),
+                "Input should be a valid string",
+            ));
+        }
     };
     let mut said = String::new();
     for (n, chunk) in chunks.iter().enumerate() {
         let kind = chunk["type"].as_str().unwrap_or_default();
         let place = format!("messages.{at}.content.{n}");
         if !CHUNKS.contains(&kind) {
-            return Err(unprocessable("union_tag_invalid", &place, "Input tag does not match any of the expected tags"));
+            return Err(unprocessable(
+                "union_tag_invalid",
+                &place,
+                "Input tag does not match any of the expected tags",
+            ));
         }
         if kind == "thinking" && !chunk["thinking"].is_array() {
             return Err(unprocessable("list_type", &place, "Input should be a valid list"));

@@ -73,9 +73,11 @@ impl Form for Chunks {
                     chunks.push(json!({"type": "text", "text": text}));
                 }
             }
-            let calls: Vec<_> = choice.tool_calls.iter().enumerate().map(|(at, made)| call(at, made)).collect();
+            let calls: Vec<_> =
+                choice.tool_calls.iter().enumerate().map(|(at, made)| call(at, made)).collect();
             let calls = if calls.is_empty() { Value::Null } else { Value::Array(calls) };
-            let message = json!({"role": "assistant", "content": content, "tool_calls": calls, "prefix": false});
+            let message =
+                json!({"role": "assistant", "content": content, "tool_calls": calls, "prefix": false});
             json!({"index": index, "message": message, "finish_reason": finish_reason(choice)})
         };
         let choices: Vec<_> = answer.choices.iter().enumerate().map(choice).collect();

@@ -78,7 +78,11 @@ fn thinking(from: &Members, model: &str) -> Result<Thinking, ApiError> {
         Some(Value::String(level)) => match level.as_str() {
             "low" | "medium" => 1,
             "high" => 2,
-            _ => return Err(invalid(format!("invalid think value: {level:?} (must be \"high\", \"medium\", \"low\", true, or false)"))),
+            _ => {
+                return Err(invalid(format!(
+                    "invalid think value: {level:?} (must be \"high\", \"medium\", \"low\", true, or false)"
+                )));
+            }
         },
         Some(_) => return Err(invalid("think must be a boolean or string (\"high\", \"medium\", \"low\")")),
     };
@@ -95,7 +99,9 @@ fn format(from: &Members) -> Result<Format, ApiError> {
         Some(Value::String(word)) if word.is_empty() => Ok(Format::Text),
         Some(Value::String(word)) if word == "json" => Ok(Format::Json),
         Some(schema @ Value::Object(_)) => Ok(Format::Schema(schema.clone())),
-        Some(other) => Err(invalid(format!("invalid format: {other}; expected \"json\" or a valid JSON Schema object"))),
+        Some(other) => {
+            Err(invalid(format!("invalid format: {other}; expected \"json\" or a valid JSON Schema object")))
+        }
     }
 }
 
@@ -106,7 +112,8 @@ fn conversation(messages: &[Value]) -> Result<Conversation, ApiError> {
             Value::String(text) => text.clone(),
             Value::Null => String::new(),
             _ => {
-                let text = "json: cannot unmarshal into Go struct field ChatRequest.messages.content of type string";
+                let text =
+                    "json: cannot unmarshal into Go struct field ChatRequest.messages.content of type string";
                 return Err(invalid(text));
             }
         };
@@ -126,7 +133,11 @@ fn conversation(messages: &[Value]) -> Result<Conversation, ApiError> {
             Some("user") => talk.asked(said),
             Some("tool") => talk.resulted(said),
             Some("assistant") => talk.spoke(&said),
-            _ => return Err(invalid("invalid role, must be one of [\"user\", \"assistant\", \"system\", \"tool\"]")),
+            _ => {
+                return Err(invalid(
+                    "invalid role, must be one of [\"user\", \"assistant\", \"system\", \"tool\"]",
+                ));
+            }
         }
     }
     Ok(talk)

@@ -76,7 +76,11 @@ impl Form for Lines {
     }
 
     fn content_type(&self, stream: bool) -> HeaderValue {
-        HeaderValue::from_static(if stream { "application/x-ndjson" } else { "application/json; charset=utf-8" })
+        HeaderValue::from_static(if stream {
+            "application/x-ndjson"
+        } else {
+            "application/json; charset=utf-8"
+        })
     }
 
     fn plain(&self, answer: &Answer, cut_after: u64) -> Plain {

@@ -306,8 +306,6 @@ impl Form {
         let arguments = quoted(&joined(&made.arguments));
         let kind = "response.function_call_arguments.done";
         self.within(out, kind, &id, "", "arguments", &arguments);
-        push(out, r#","name":"#);
-        push_string(out, &made.name);
         push(out, "}\n\n");
         let mut item = Vec::new();
         self.call(&mut item, choice, call, &mut Meter::new(u64::MAX));

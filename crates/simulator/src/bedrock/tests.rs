@@ -1,0 +1,1 @@
+//! Called in process.
