@@ -30,8 +30,7 @@ pub(super) async fn whole(head: &Head, mut frames: Frames, mut held: Held, max: 
         }
     }
     let mut response = reply::bytes(status(head), content_type(head, reply::JSON), body.into_bytes());
-    head_headers(head, response.headers_mut());
-    cost_header(response.headers_mut(), cost);
+    served(head, cost, response.headers_mut());
     reply::rate_headers(response.headers_mut(), &held.permit.headers());
     Ok(response)
 }
@@ -108,8 +107,14 @@ pub(super) fn head_headers(head: &Head, headers: &mut HeaderMap) {
     }
 }
 
+/// Who served an answer, and what it cost.
+pub(crate) fn served(head: &Head, cost_nano_usd: Option<u64>, headers: &mut HeaderMap) {
+    head_headers(head, headers);
+    cost_header(headers, cost_nano_usd);
+}
+
 /// What the answer cost; nothing where that is not known.
-pub(crate) fn cost_header(headers: &mut HeaderMap, cost_nano_usd: Option<u64>) {
+fn cost_header(headers: &mut HeaderMap, cost_nano_usd: Option<u64>) {
     let cost = cost_nano_usd.and_then(|cost| HeaderValue::from_str(&prices::usd(cost)).ok());
     if let Some(cost) = cost {
         headers.insert(COST, cost);

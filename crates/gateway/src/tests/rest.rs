@@ -149,13 +149,19 @@ async fn decisions_are_the_routers() {
 async fn what_is_not_there_yet_says_so_in_its_dialect() {
     let house = house();
     let asks = |path: &str| post(path, &json!({})).key(&house.key);
-    let (status, body) = asks("/v1/embeddings").json(&house).await;
+    let (status, body) = asks("/v1/moderations").json(&house).await;
     assert_eq!((status, &body["error"]["code"]), (StatusCode::NOT_IMPLEMENTED, &json!("not_implemented")));
     let (status, body) = asks("/v1/messages/batches").json(&house).await;
     assert_eq!((status, &body["type"]), (StatusCode::NOT_IMPLEMENTED, &json!("error")));
     assert_eq!(body["error"]["type"], "api_error");
-    let (status, body) = asks("/v1beta/models/gemini-3:generateContent").json(&house).await;
-    assert_eq!((status, &body["error"]["status"]), (StatusCode::NOT_IMPLEMENTED, &json!("UNIMPLEMENTED")));
+    for path in ["/v1beta/models/gemini-3:predict", "/genai/v1beta/cachedContents", "/v1beta/files"] {
+        let (status, body) = asks(path).json(&house).await;
+        assert_eq!((status, &body["error"]["status"]), (StatusCode::NOT_IMPLEMENTED, &json!("UNIMPLEMENTED")));
+    }
+    for path in ["/v1/rerank", "/v1/images/generations", "/v1/audio/speech", "/v1/realtime"] {
+        let (status, body) = asks(path).json(&house).await;
+        assert_eq!((status, &body["error"]["code"]), (StatusCode::NOT_IMPLEMENTED, &json!("not_implemented")), "{path}");
+    }
     for ask in [asks("/v1/ingestion/documents"), get("/v1/ingestion/documents/1").key(&house.key)] {
         let (status, problem) = ask.json(&house).await;
         assert_eq!((status, problem_code(&problem)), (StatusCode::NOT_IMPLEMENTED, "not_implemented"));

@@ -12,6 +12,11 @@ use crate::{
 const FILES: &[(&str, Dialect, &str)] = &[
     ("openai", Dialect::OpenAi, include_str!("golden/openai.json")),
     ("anthropic", Dialect::Anthropic, include_str!("golden/anthropic.json")),
+    ("responses", Dialect::Responses, include_str!("golden/responses.json")),
+    ("gemini", Dialect::Gemini, include_str!("golden/gemini.json")),
+    ("mistral", Dialect::Mistral, include_str!("golden/mistral.json")),
+    ("bedrock", Dialect::Bedrock, include_str!("golden/bedrock.json")),
+    ("ollama", Dialect::Ollama, include_str!("golden/ollama.json")),
 ];
 
 #[derive(Deserialize)]

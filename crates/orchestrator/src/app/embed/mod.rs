@@ -1,0 +1,146 @@
+//! Embeddings: requests of a tenant for the same model that arrive within a few milliseconds share one call to a
+//! provider. Each is metered by itself, with its share of what the call used.
+
+mod batch;
+mod call;
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+use weir_error::{Code, Error, require_scope};
+use weir_llm::{embeddings::Input, tokens};
+use weir_proto::chat::{EmbedInput, EmbedRequest, EmbedResponse, embed_input};
+use weir_runtime::Tasks;
+use weir_types::{Deadline, RequestContext, scope};
+
+use super::{chat::Chat, meter::Metered};
+use batch::{Batches, Key};
+use call::Call;
+
+/// OpenAI's own bound: <https://developers.openai.com/api/reference/resources/embeddings>.
+const MAX_INPUTS: usize = 2_048;
+/// Inputs larger than this are counted on a blocking thread.
+const COUNT_INLINE: usize = 64 * 1024;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Embedder {
+    chat: Chat,
+    batches: Arc<Batches>,
+}
+
+/// One request in a call.
+pub(crate) struct Member {
+    metered: Metered,
+    inputs: Vec<Input>,
+    /// What its inputs count, for its share.
+    weight: u64,
+    deadline: Option<Deadline>,
+    answer: oneshot::Sender<Result<EmbedResponse, Error>>,
+}
+
+impl Member {
+    fn bytes(&self) -> usize {
+        self.inputs.iter().map(size).sum()
+    }
+}
+
+impl Embedder {
+    pub(crate) fn new(chat: Chat, batch_ms: u64) -> Self {
+        Self { chat, batches: Arc::new(Batches::new(batch_ms)) }
+    }
+
+    /// From here on, calls may be shared.
+    pub(crate) fn spawn(&self, tasks: &Tasks) {
+        self.batches.run_on(tasks);
+    }
+
+    pub(crate) async fn embed(
+        &self,
+        ctx: &RequestContext,
+        request: EmbedRequest,
+    ) -> Result<EmbedResponse, Error> {
+        require_scope(ctx, scope::CHAT_WRITE)?;
+        let extra = extra(&request.extra)?;
+        let inputs = inputs(request.inputs)?;
+        let weight = weigh(&inputs).await;
+        let candidates = self.chat.resolve(ctx, &request.model).await?;
+        let mut metered = self.chat.meter.request(ctx, &request.model, false)?;
+        metered.embeds();
+        let key = Key {
+            tenant: ctx.tenant,
+            model: request.model,
+            dimensions: request.dimensions,
+            extra: request.extra,
+            tokens: matches!(inputs.first(), Some(Input::Tokens(_))),
+        };
+        let (answer, answered) = oneshot::channel();
+        let member = Member { metered, inputs, weight, deadline: ctx.deadline, answer };
+        let call = Call { candidates, dimensions: key.dimensions, extra };
+        if let Some(alone) = self.batches.join(key, member, call) {
+            let (call, member) = *alone;
+            call.make(vec![member], None).await;
+        }
+        // The sender is dropped unused only where its task was ended by force.
+        answered.await.unwrap_or_else(|_| Err(Error::unavailable("this process is stopping")))
+    }
+}
+
+fn extra(json: &[u8]) -> Result<Map<String, Value>, Error> {
+    if json.is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_slice(json).map_err(|e| Error::invalid("extra", "not a JSON object").with_source(e))
+}
+
+fn inputs(wire: Vec<EmbedInput>) -> Result<Vec<Input>, Error> {
+    if !(1..=MAX_INPUTS).contains(&wire.len()) {
+        return Err(Error::invalid("input", format!("expected 1 to {MAX_INPUTS} inputs")));
+    }
+    let one = |input: EmbedInput| match input.input {
+        Some(embed_input::Input::Text(text)) if !text.is_empty() => Ok(Input::Text(text)),
+        Some(embed_input::Input::Tokens(tokens)) if !tokens.ids.is_empty() => Ok(Input::Tokens(tokens.ids)),
+        _ => Err(Error::invalid("input", "an input is empty")),
+    };
+    let inputs = wire.into_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+    let tokens = inputs.iter().filter(|input| matches!(input, Input::Tokens(_))).count();
+    if tokens != 0 && tokens != inputs.len() {
+        return Err(Error::invalid("input", "texts and tokens don't go together"));
+    }
+    Ok(inputs)
+}
+
+fn size(input: &Input) -> usize {
+    match input {
+        Input::Text(text) => text.len(),
+        Input::Tokens(ids) => ids.len() * 4,
+    }
+}
+
+fn count(inputs: &[Input]) -> u64 {
+    let one = |input: &Input| match input {
+        Input::Text(text) => tokens::count_embedded(text),
+        Input::Tokens(ids) => ids.len() as u64,
+    };
+    inputs.iter().map(one).sum()
+}
+
+async fn weigh(inputs: &[Input]) -> u64 {
+    if inputs.iter().map(size).sum::<usize>() <= COUNT_INLINE {
+        return count(inputs);
+    }
+    let inputs = inputs.to_vec();
+    tokio::task::spawn_blocking(move || count(&inputs)).await.unwrap_or_default()
+}
+
+/// Tokens as the text they stand for, for providers that take no tokens.
+fn as_text(inputs: &[&Input]) -> Result<Vec<Input>, Error> {
+    let one = |input: &&Input| match input {
+        Input::Text(text) => Ok(Input::Text(text.clone())),
+        Input::Tokens(ids) => tokens::text_of_embedded(ids)
+            .map(Input::Text)
+            .ok_or_else(|| Error::new(Code::InvalidArgument, "not tokens of a text").with_param("input")),
+    };
+    inputs.iter().map(one).collect()
+}
