@@ -18,25 +18,32 @@ TIME = {
     "description": "The time.",
     "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
 }
-# With what providers lack: nested objects, enums, references, bounds, formats.
+PLACE = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 ORDER = {
     "type": "object",
     "properties": {
-        "number": {"type": "integer", "minimum": 3},
+        "number": {"type": "integer"},
         "kind": {"type": "string", "enum": ["large", "small"]},
-        "note": {"type": ["string", "null"]},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
         "to": {"$ref": "#/$defs/place"},
-        "parts": {"type": "array", "items": {"$ref": "#/$defs/place"}, "minItems": 1},
+        "parts": {"type": "array", "items": {"$ref": "#/$defs/place"}},
     },
     "required": ["number", "kind", "note", "to", "parts"],
     "additionalProperties": False,
-    "$defs": {
-        "place": {
-            "type": "object",
-            "properties": {"city": {"type": "string"}},
-            "required": ["city"],
-            "additionalProperties": False,
-        }
+    "$defs": {"place": PLACE},
+}
+# With what most providers lack.
+BOUNDED = {
+    **ORDER,
+    "properties": {
+        **ORDER["properties"],
+        "number": {"type": "integer", "minimum": 3, "multipleOf": 2},
+        "parts": {"type": "array", "items": {"$ref": "#/$defs/place"}, "minItems": 2, "maxItems": 4},
     },
 }
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -83,8 +90,6 @@ class Case:
     breaks: int | None = None
     # streamed or whole: the other makes no sense.
     only: str = ""
-    # The model, of every provider.
-    model: str = "sim-small"
 
 
 def user(text):
@@ -138,6 +143,7 @@ CASES = (
         results=("sunny at noon",),
     ),
     Case("schema", user("Order something."), schema=ORDER),
+    Case("bounded schema", user("Order something."), schema=BOUNDED, only="whole"),
     Case("repaired", user("Order something."), schema=ORDER, sim={"off_schema": "once"}, only="whole"),
     Case("image", user("What is this?"), image=PIXEL),
     Case("file", user("What does it say?"), file=PAPER),
@@ -146,7 +152,6 @@ CASES = (
         user("Think, and use get_weather."),
         tools=(WEATHER,),
         effort="low",
-        model="sim-think",
         max_tokens=3000,
         finish="tool_calls",
         calls=(("get_weather", ANY),),
@@ -157,7 +162,6 @@ CASES = (
         user("Think, and use get_weather."),
         tools=(WEATHER,),
         effort="low",
-        model="sim-think",
         max_tokens=3000,
         sim={"redacted": True},
         finish="tool_calls",
@@ -193,20 +197,21 @@ class Provider:
     name: str
     # The client that speaks its dialect, for whom nothing is translated.
     native: str | None
-    # Its thoughts are shown, and signed.
+    # The model that thinks, and whether its thoughts are shown.
+    thinker: str = "sim-think"
     shown: bool = True
-    signed: bool = True
 
 
+MODEL = "sim-small"
 PROVIDERS = (
-    Provider("simulator", "chat", signed=False),
+    Provider("simulator", "chat", thinker="gpt-5-mini", shown=False),
     Provider("simulator-responses", "responses"),
     Provider("simulator-anthropic", "messages"),
     Provider("simulator-gemini", "gemini"),
-    Provider("simulator-mistral", None, signed=False),
-    Provider("simulator-ollama", None, signed=False),
+    Provider("simulator-mistral", None),
+    Provider("simulator-ollama", None),
     Provider("simulator-bedrock", None),
-    Provider("simulator-azure", "chat", signed=False),
+    Provider("simulator-azure", "chat", thinker="gpt-5-mini", shown=False),
     Provider("simulator-vertex", "gemini"),
 )
 

@@ -165,7 +165,7 @@ def _answer(response):
         finish = "refusal"
     failed = response["status"] == "failed"
     assert failed == bool(response["error"]), (response["status"], response["error"])
-    assert failed or response["completed_at"] or finish == "length", response
+    assert response["status"] != "completed" or response["completed_at"], response
     return Answer(
         text="".join(part.get("text", part.get("refusal", "")) for part in contents),
         thoughts="".join(thoughts),

@@ -16,6 +16,10 @@ except ImportError:  # Python 3.10
 
 # What clients of OpenAI's dialect get besides, under the names that others made common: FEATURES 3.1, crates/llm/README.md.
 EXTENSIONS = {"weir", "reasoning_content", "reasoning_details", "thinking_blocks", "extra_content"}
+# What a response has by the Open Responses specification and OpenAI's own documentation, but not by its SDK.
+EXTENSIONS |= {"store", "presence_penalty", "frequency_penalty"}
+# And what OpenAI's Node SDK knows.
+EXTENSIONS |= {"ResponseFunctionCallArgumentsDoneEvent.name"}
 
 
 def _by_type(union):
@@ -106,7 +110,7 @@ def _short(text):
 def _extras(value, path):
     if isinstance(value, pydantic.BaseModel):
         for name in value.model_extra or {}:
-            if name not in EXTENSIONS:
+            if name not in EXTENSIONS and f"{path}.{name}" not in EXTENSIONS:
                 yield f"{path}.{name}"
         for name in type(value).model_fields:
             yield from _extras(getattr(value, name), f"{path}.{name}")

@@ -362,7 +362,9 @@ fn reasoning(request: &Request, target: &Target<'_>, body: &mut Body<'_>, losses
     if budget < MIN_BUDGET {
         return losses.dropped("reasoning_effort");
     }
-    losses.altered("reasoning_effort");
+    if reasoning.budget != Some(budget) {
+        losses.altered("reasoning_effort");
+    }
     body.thinking = Some(Thinking::Enabled { budget_tokens: budget });
 }
 

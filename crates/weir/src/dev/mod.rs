@@ -207,12 +207,13 @@ fn house_settings(
         return Ok(settings);
     }
     // One server, but a provider in each of its dialects.
-    for (provider, dialect) in [("simulator", "openai"), ("simulator-anthropic", "anthropic")] {
-        let mut set = |key: &str, value: String| {
-            sources.set(format!("orchestrator.providers.{provider}.{key}"), value, ORIGIN);
-        };
-        set("base_url", format!("{simulator}/v1"));
-        set("dialect", dialect.to_owned());
+    for (key, value) in weir_simulator::providers(simulator) {
+        sources.set(key, value, ORIGIN);
+    }
+    if orchestrator.prices_file.is_none() {
+        let prices = folder.make("services")?.join("simulator-prices.toml");
+        std::fs::write(&prices, weir_simulator::PRICES)?;
+        sources.set("orchestrator.prices_file", prices.display().to_string(), ORIGIN);
     }
     Ok(weir_service::load(&sources)?)
 }
