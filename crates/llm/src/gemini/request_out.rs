@@ -14,12 +14,13 @@ use super::{
     think::{self, Version},
 };
 use crate::{
-    anthropic::object,
+    anthropic::{JSON_ONLY, object},
     canonical::{
-        Content, Format, Function, Losses, Media, Message, Part, Request, Role, Source, Tool, ToolChoice,
+        Content, Format, Function, Losses, Media, Message, Part, Raw, Request, Role, Source, Tool, ToolChoice,
         ToolResult, ToolUse,
     },
     dialect::{Target, extensions},
+    schema::{self, Flavor},
 };
 
 const MAX_STOPS: usize = 5;
@@ -66,8 +67,11 @@ struct Declaration<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
+    /// As older models take it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    parameters_json_schema: Option<&'a RawValue>,
+    parameters: Option<Raw>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters_json_schema: Option<Raw>,
 }
 
 #[derive(Serialize)]
@@ -84,7 +88,7 @@ struct Calling<'a> {
     allowed_function_names: Option<[&'a str; 1]>,
 }
 
-#[derive(Serialize, Default, PartialEq)]
+#[derive(Serialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct GenerationConfig<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,8 +111,11 @@ struct GenerationConfig<'a> {
     seed: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_mime_type: Option<&'static str>,
+    /// As older models take it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    response_json_schema: Option<Schema<'a>>,
+    response_schema: Option<Raw>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_json_schema: Option<Raw>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_logprobs: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,24 +124,18 @@ struct GenerationConfig<'a> {
     thinking_config: Option<think::Config>,
 }
 
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Schema<'a>(&'a RawValue);
-
-impl PartialEq for Schema<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.get() == other.0.get()
-    }
-}
-
 /// The body for a provider: its path says the model, and whether to stream.
 pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
     let mut body = Body { extensions: extensions(&request.extras, losses), ..Body::default() };
-    let config = generation_config(request, target, losses);
-    body.generation_config = Some(config).filter(|config| *config != GenerationConfig::default());
+    let mut config = generation_config(request, target, losses);
     Writer::new(target.model, &request.messages).write(&request.messages, &mut body, losses);
     sign_calls(&mut body.contents, target.model, losses);
-    tools(request, &mut body, losses);
+    tools(request, Version::of(target.model), &mut body, losses);
+    if let Some(wish) = format(request, Version::of(target.model), &mut config, losses) {
+        let system = body.system_instruction.get_or_insert_with(|| System { parts: Vec::new() });
+        system.parts.push(Out::text(wish));
+    }
+    body.generation_config = config.says_something().then_some(config);
     if request.user.is_some() {
         losses.dropped("user");
     }
@@ -151,11 +152,6 @@ fn generation_config<'a>(
     if request.stop.len() > MAX_STOPS {
         losses.altered("stop");
     }
-    let (response_mime_type, response_json_schema) = match &request.format {
-        None => (None, None),
-        Some(Format::Json) => (Some("application/json"), None),
-        Some(Format::Schema { schema, .. }) => (Some("application/json"), Some(Schema(schema))),
-    };
     GenerationConfig {
         temperature: sampling.temperature,
         top_p: sampling.top_p,
@@ -166,11 +162,61 @@ fn generation_config<'a>(
         presence_penalty: sampling.presence_penalty,
         frequency_penalty: sampling.frequency_penalty,
         seed: sampling.seed.map(|seed| narrow(seed, losses)),
-        response_mime_type,
-        response_json_schema,
         response_logprobs: request.logprobs.map(|_| true),
         logprobs: request.logprobs.filter(|n| *n > 0),
         thinking_config: request.reasoning.as_ref().and_then(|r| think::write(r, target.model, losses)),
+        ..GenerationConfig::default()
+    }
+}
+
+impl GenerationConfig<'_> {
+    fn says_something(&self) -> bool {
+        serde_json::to_string(self).is_ok_and(|json| json != "{}")
+    }
+}
+
+/// What is wished for in words, where it can't be asked for.
+fn format(
+    request: &Request,
+    version: Version,
+    config: &mut GenerationConfig<'_>,
+    losses: &mut Losses,
+) -> Option<Cow<'static, str>> {
+    let format = request.format.as_ref()?;
+    let functions = request.tools.iter().any(|tool| matches!(tool, Tool::Function(_)));
+    // Before the third generation it is calls or JSON.
+    let able = version >= Version::THREE || !functions;
+    match format {
+        Format::Json if able => config.response_mime_type = Some("application/json"),
+        Format::Json => {
+            losses.emulated("response_format");
+            return Some(JSON_ONLY.into());
+        }
+        Format::Schema { schema, .. } => {
+            let compiled = schema::compile(schema, version.flavor());
+            if !able || !compiled.supported {
+                losses.emulated("response_format");
+                return Some(schema::instruction(schema).into());
+            }
+            if compiled.altered {
+                losses.altered("response_format");
+            }
+            config.response_mime_type = Some("application/json");
+            (config.response_schema, config.response_json_schema) = version.either(compiled.schema);
+        }
+    }
+    None
+}
+
+impl Version {
+    /// Models before 2.5 know no JSON Schema, but a part of `OpenAPI`.
+    fn flavor(self) -> Flavor {
+        if self < Self::TWO_FIVE { Flavor::GeminiOpenApi } else { Flavor::Gemini }
+    }
+
+    /// A schema in the one or the other member for it.
+    fn either(self, schema: Raw) -> (Option<Raw>, Option<Raw>) {
+        if self < Self::TWO_FIVE { (Some(schema), None) } else { (None, Some(schema)) }
     }
 }
 
@@ -184,7 +230,7 @@ fn narrow(seed: i64, losses: &mut Losses) -> i32 {
     })
 }
 
-fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
+fn tools<'a>(request: &'a Request, version: Version, body: &mut Body<'a>, losses: &mut Losses) {
     let mut declared = Vec::new();
     for tool in &request.tools {
         match tool {
@@ -212,15 +258,23 @@ fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
         None => None,
     };
     body.tool_config = calling.map(|function_calling_config| ToolConfig { function_calling_config });
-    let function_declarations = declared.into_iter().map(declaration).collect();
+    let function_declarations =
+        declared.into_iter().map(|function| declaration(function, version, losses)).collect();
     body.tools.push(Tools { function_declarations });
 }
 
-fn declaration(function: &Function) -> Declaration<'_> {
+fn declaration<'a>(function: &'a Function, version: Version, losses: &mut Losses) -> Declaration<'a> {
+    let compiled = function.schema.as_ref().map(|schema| schema::compile(schema, version.flavor()));
+    if compiled.as_ref().is_some_and(|compiled| compiled.altered) {
+        losses.altered("tools.parameters");
+    }
+    let (parameters, parameters_json_schema) =
+        compiled.map_or((None, None), |compiled| version.either(compiled.schema));
     Declaration {
         name: &function.name,
         description: function.description.as_deref(),
-        parameters_json_schema: function.schema.as_deref(),
+        parameters,
+        parameters_json_schema,
     }
 }
 
@@ -332,7 +386,7 @@ impl<'a> Writer<'a> {
         let response = Response {
             id: &result.id,
             name: self.names.get(result.id.as_str()).copied().unwrap_or("unknown"),
-            response: response(&text.join("\n\n"), result.is_error).into(),
+            response: response(&text.join("\n\n"), result.is_error),
             parts: if self.media_in_results { std::mem::take(&mut others) } else { Vec::new() },
         };
         out.push(Out { function_response: Some(response), ..Out::default() });

@@ -112,7 +112,7 @@ fn full_request() -> Value {
         "generationConfig": {"maxOutputTokens": 9, "temperature": 0.5, "topP": 0.8, "topK": 40.0, "candidateCount": 1,
             "stopSequences": ["END"], "responseMimeType": "application/json",
             "responseSchema": {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}, "responseModalities": ["TEXT"]},
-        "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}], "x_sim": {}
+        "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}], "x_sim": {"tokens": 3}
     })
 }
 
@@ -142,7 +142,7 @@ fn a_full_gemini_request_becomes_a_chat_completion_request() {
     assert_eq!(body["tools"][0]["function"]["parameters"]["properties"]["z"]["type"], json!(["number", "null"]));
     assert_eq!(body["tool_choice"], json!({"type": "function", "function": {"name": "f"}}));
     assert!(body["response_format"]["json_schema"]["schema"]["properties"]["a"].to_string().contains("\"string\""));
-    assert_eq!((&body["max_tokens"], &body["stop"], &body["x_sim"]), (&json!(9), &json!(["END"]), &json!({})));
+    assert_eq!((&body["max_tokens"], &body["stop"], &body["x_sim"]), (&json!(9), &json!(["END"]), &json!({"tokens": 3})));
     for lost in ["dropped;safetySettings", "dropped;tools.googleSearch", "dropped;top_k"] {
         assert!(losses.contains(lost), "{lost} not in {losses}");
     }
@@ -189,6 +189,34 @@ fn what_is_chosen_among_tools_is_said_both_ways() {
         let (same, _) = translated(Dialect::Gemini, Dialect::Gemini, &ask(config.clone()), "gemini-3");
         assert_eq!(same["toolConfig"]["functionCallingConfig"]["mode"], back, "{config}");
     }
+}
+
+#[test]
+fn schemas_are_said_as_each_generation_takes_them() {
+    let schema = json!({"type": "object", "properties": {"a": {"type": ["string", "null"]}}, "required": ["a"], "additionalProperties": false});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}});
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": schema}}]);
+    let ask = |format: &Value, tools: Option<&Value>| {
+        let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}], "response_format": format});
+        if let Some(tools) = tools {
+            body["tools"] = tools.clone();
+        }
+        body
+    };
+    let to = |body: &Value, model: &str| translated(Dialect::OpenAi, Dialect::Gemini, body, model);
+    let (body, losses) = to(&ask(&format, None), "gemini-2.5-flash");
+    assert_eq!((&body["generationConfig"]["responseJsonSchema"], losses.as_str()), (&schema, ""));
+    let (body, _) = to(&ask(&format, Some(&tools)), "gemini-2.0-flash");
+    let parameters = &body["tools"][0]["functionDeclarations"][0]["parameters"];
+    assert_eq!((&parameters["type"], &parameters["properties"]["a"]["nullable"]), (&json!("OBJECT"), &json!(true)));
+    let (body, _) = to(&ask(&format, None), "gemini-2.0-flash");
+    assert_eq!(body["generationConfig"]["responseSchema"]["type"], "OBJECT");
+    // Calls and JSON together, only the third generation does.
+    let (body, losses) = to(&ask(&format, Some(&tools)), "gemini-2.5-flash");
+    assert_eq!((body.get("generationConfig"), losses.as_str()), (None, "emulated;response_format"));
+    assert!(body["systemInstruction"]["parts"][0]["text"].as_str().unwrap().contains("\"properties\""));
+    let (body, losses) = to(&ask(&json!({"type": "json_object"}), Some(&tools)), "gemini-3-flash");
+    assert_eq!((&body["generationConfig"]["responseMimeType"], losses.as_str()), (&json!("application/json"), ""));
 }
 
 #[test]
@@ -494,7 +522,9 @@ fn the_tap_knows_what_passed() {
     };
     assert_eq!(tap.usage(), Some(usage));
     let mut cut = Tap::new(Dialect::Gemini, 1);
-    events[..5].iter().for_each(|event| drop(cut.observe(event.as_bytes())));
+    for event in &events[..5] {
+        cut.observe(event.as_bytes());
+    }
     assert!(!cut.finished());
 }
 
