@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-use crate::{answer::Cache, request::Conversation, seed::hash};
+use crate::{answer::Cache, models::Model, request::Conversation, seed::hash};
 
 /// Beginnings remembered; then all are forgotten.
 const MOST: usize = 1 << 16;
@@ -41,7 +41,7 @@ impl PromptCache {
     pub(crate) fn implicit(
         &self,
         talk: &Conversation,
-        model: &str,
+        model: &Model,
         prompt_tokens: u64,
         now_ms: i64,
     ) -> Cache {
@@ -50,14 +50,16 @@ impl PromptCache {
             return Cache::default();
         }
         let mut known = self.0.lock();
-        let key = |digest: u64| hash(digest, model.as_bytes());
+        let key = |digest: u64| hash(digest, model.id.as_bytes());
         let seen = |digest: u64| known.get(&key(digest)).is_some_and(|until| *until > now_ms);
         let read = talk.ends.iter().rev().find(|(digest, _)| seen(*digest)).map_or(0, |(_, bytes)| *bytes);
         for (digest, _) in &talk.ends {
             remember(&mut known, key(*digest), now_ms + HOUR_MS);
         }
         let read = share(prompt_tokens, read, all) / STEP * STEP;
-        Cache { read: if read < LEAST_IMPLICIT { 0 } else { read }, ..Cache::default() }
+        let read = if read < LEAST_IMPLICIT { 0 } else { read };
+        let written = if model.writes_cache { prompt_tokens / STEP * STEP - read } else { 0 };
+        Cache { read, written, ..Cache::default() }
     }
 
     /// A prompt is cached where it is marked, if there are at least `least` tokens.
@@ -105,19 +107,24 @@ fn share(tokens: u64, bytes: usize, all: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::Catalogue;
 
     #[test]
     fn a_long_beginning_is_read_the_second_time_only() {
         let cache = PromptCache::default();
         let talk =
             |last: u64| Conversation { ends: vec![(1, 9_000), (last, 10_000)], ..Conversation::default() };
-        let read = |last, model, now| cache.implicit(&talk(last), model, 2_000, now).read;
-        assert_eq!(read(2, "a", 0), 0);
-        assert_eq!(read(2, "a", 1), 1_920);
-        assert_eq!(read(3, "a", 1), 1_792);
-        assert_eq!(read(3, "b", 1), 0);
-        assert_eq!(read(3, "a", 2 * HOUR_MS), 0);
-        assert_eq!(cache.implicit(&talk(2), "a", 1_000, 1).read, 0);
+        let models = Catalogue::new(&[]);
+        let ask = |last, model, now| cache.implicit(&talk(last), models.get(model).unwrap(), 2_000, now);
+        let read = |last, model, now| ask(last, model, now).read;
+        assert_eq!(read(2, "gpt-4o", 0), 0);
+        assert_eq!(read(2, "gpt-4o", 1), 1_920);
+        assert_eq!(read(3, "gpt-4o", 1), 1_792);
+        assert_eq!(read(3, "sim-large", 1), 0);
+        assert_eq!(read(3, "gpt-4o", 2 * HOUR_MS), 0);
+        assert_eq!(cache.implicit(&talk(2), models.get("gpt-4o").unwrap(), 1_000, 1), Cache::default());
+        assert_eq!(ask(2, "gpt-5.6-sol", 1).written, 1_920);
+        assert_eq!(ask(3, "gpt-5.6-sol", 1), Cache { read: 1_792, written: 128, written_1h: 0 });
     }
 
     #[test]

@@ -160,7 +160,7 @@ async fn reply(
     };
 
     let mut answer = Answer::compose(&request, model, prompt_tokens, &faults);
-    answer.cache = cached(sim, &request, &model.id, prompt_tokens);
+    answer.cache = cached(sim, &request, model, prompt_tokens);
     call.planned(&answer);
     let head = Head {
         seed: hash(sim.0.origin, &number.to_be_bytes()),
@@ -186,7 +186,7 @@ pub(crate) async fn begin(faults: &Faults) {
     }
 }
 
-fn cached(sim: &Simulator, request: &Request<'_>, model: &str, prompt_tokens: u64) -> Cache {
+fn cached(sim: &Simulator, request: &Request<'_>, model: &Model, prompt_tokens: u64) -> Cache {
     let now_ms = sim.0.clock.now_ms();
     match &request.marks {
         Some((ends, least)) => sim.0.cache.explicit(ends, prompt_tokens, *least, now_ms),

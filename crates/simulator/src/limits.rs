@@ -71,7 +71,7 @@ impl Window {
 }
 
 /// Unix seconds as RFC 3339 has them. The calendar is Howard Hinnant's `civil_from_days`.
-fn time_of_day(seconds: i64) -> String {
+pub(crate) fn time_of_day(seconds: i64) -> String {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let days = days + 719_468;
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));

@@ -9,9 +9,9 @@ use axum::{
 };
 use http::{HeaderMap, Uri};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::{Simulator, chat, dialect::Asked, error::ApiError, gemini};
+use crate::{Simulator, chat, dialect::Asked, error::ApiError, gemini, limits::time_of_day};
 
 /// A model.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub(crate) struct Model {
     pub(crate) context: u64,
     /// Thinks before it answers, which costs tokens nobody sees; wants `max_completion_tokens`.
     pub(crate) reasons: bool,
+    /// Tells what it writes to the cache.
+    pub(crate) writes_cache: bool,
     /// Gives vectors, so long by itself; whether it gives no others.
     pub(crate) embeds: Option<(usize, bool)>,
     created: i64,
@@ -40,6 +42,7 @@ const OPENAI: &[(&str, u64, i64)] = &[
     ("gpt-3.5-turbo", 16_385, 1_677_610_602),
     ("o3-mini", 200_000, 1_737_146_383),
     ("gpt-5-mini", 400_000, 1_754_425_928),
+    ("gpt-5.6-sol", 1_050_000, 1_783_555_200),
     ("text-embedding-3-small", 8_192, 1_705_948_997),
     ("text-embedding-3-large", 8_192, 1_705_953_180),
     ("text-embedding-ada-002", 8_192, 1_671_217_299),
@@ -50,6 +53,8 @@ const OWN: &[(&str, u64)] =
 const REASONING: &[&str] = &["o3", "gpt-5", "sim-think", "gemini-2.5", "gemini-3"];
 /// Anthropic's, with the most they answer.
 const ANTHROPIC: &[(&str, u64, i64)] = &[
+    ("claude-opus-5-5", 128_000, 1_790_812_800),
+    ("claude-sonnet-5-5", 128_000, 1_790_812_800),
     ("claude-opus-4-5", 64_000, 1_763_942_400),
     ("claude-sonnet-4-5", 64_000, 1_759_104_000),
     ("claude-haiku-4-5", 64_000, 1_760_486_400),
@@ -57,6 +62,7 @@ const ANTHROPIC: &[(&str, u64, i64)] = &[
 ];
 /// Google's.
 const GEMINI: &[(&str, u64, i64)] = &[
+    ("gemini-3.8-flash", 1_048_576, 1_790_812_800),
     ("gemini-3-pro-preview", 1_048_576, 1_763_424_000),
     ("gemini-2.5-pro", 1_048_576, 1_750_118_400),
     ("gemini-2.5-flash", 1_048_576, 1_750_118_400),
@@ -85,6 +91,11 @@ const EMBEDDING: &[(&str, usize, bool)] = &[
     ("gemini-embedding-001", 3_072, false),
     ("sim-embed", 256, false),
 ];
+/// What the names of models begin with that tell what they write to the cache, and charge for it.
+const CACHE_WRITING: &[&str] = &["gpt-5.6", "gpt-6"];
+/// Those that think as much as they like, without a budget, unseen unless asked to show it, and take no sampling
+/// parameters: <https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking>.
+const ADAPTIVE: &[&str] = &["claude-opus-5", "claude-sonnet-5"];
 const CLAUDE_CONTEXT: u64 = 200_000;
 const OWN_CREATED: i64 = 1_735_689_600;
 
@@ -97,6 +108,7 @@ impl Catalogue {
             id: id.into(),
             context,
             reasons: REASONING.iter().any(|prefix| id.starts_with(prefix)),
+            writes_cache: CACHE_WRITING.iter().any(|prefix| id.starts_with(prefix)),
             embeds: EMBEDDING.iter().find(|(name, ..)| *name == id).map(|(_, size, fixed)| (*size, *fixed)),
             created,
             owned_by,
@@ -164,12 +176,31 @@ impl Model {
     fn anthropic_card(&self) -> Value {
         let max =
             ANTHROPIC.iter().find(|(id, ..)| *id == &*self.id).map_or(CLAUDE_CONTEXT, |(_, max, _)| *max);
-        // Times of day would need a calendar; one for all will do.
+        let yes = |supported: bool| json!({"supported": supported});
+        let adaptive = is_adaptive(&self.id);
+        let types = json!({
+            "enabled": yes(!adaptive), "adaptive": yes(adaptive), "disabled": yes(true), "between_tools": yes(adaptive),
+        });
+        let levels = ["low", "medium", "high", "xhigh", "max"].map(|level| (level.to_owned(), yes(true)));
+        let mut effort: Map<String, Value> = levels.into_iter().collect();
+        effort.insert("supported".into(), true.into());
         json!({
-            "type": "model", "id": &*self.id, "display_name": &*self.id, "created_at": "2025-09-29T00:00:00Z",
-            "lifecycle": "active", "max_input_tokens": self.context, "max_tokens": max,
+            "type": "model", "id": &*self.id, "display_name": &*self.id, "created_at": time_of_day(self.created),
+            "lifecycle": "active", "deprecated_at": null, "retires_at": null, "line": null,
+            "max_input_tokens": self.context, "max_tokens": max,
+            "capabilities": {
+                "batch": yes(false), "citations": yes(false), "code_execution": yes(false),
+                "context_management": yes(false), "effort": effort, "image_input": yes(true), "pdf_input": yes(true),
+                "server_tools": yes(false), "structured_outputs": yes(true),
+                "thinking": {"supported": true, "types": types},
+            },
         })
     }
+}
+
+/// Whether it is one of Anthropic's that think without a budget.
+pub(crate) fn is_adaptive(id: &str) -> bool {
+    ADAPTIVE.iter().any(|prefix| id.starts_with(prefix))
 }
 
 #[derive(Serialize)]

@@ -201,6 +201,8 @@ fn push_usage(out: &mut Vec<u8>, answer: &Answer) {
     push_number(out, answer.prompt_tokens + answer.completion_tokens);
     push(out, r#","prompt_tokens_details":{"cached_tokens":"#);
     push_number(out, answer.cache.read);
+    push(out, r#","cache_write_tokens":"#);
+    push_number(out, answer.cache.written);
     push(out, r#","audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":"#);
     push_number(out, answer.reasoning_tokens);
     push(out, r#","audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}"#);

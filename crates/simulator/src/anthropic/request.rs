@@ -9,6 +9,7 @@ use crate::{
     cache::{End, FIVE_MINUTES_MS, HOUR_MS},
     error::ApiError,
     faults::Faults,
+    models::is_adaptive,
     request::{Choice, Format, Request, Thinking, Thoughts, Tool},
     seed::hash,
     strict,
@@ -82,6 +83,12 @@ fn read(body: &[u8], version: Version, answered: bool) -> Result<Read<'_>, ApiEr
         return Err(invalid(gone, "Extra inputs are not permitted"));
     }
     let text = |name: &str| from.get(name).and_then(Value::as_str);
+    let gone = SAMPLING
+        .iter()
+        .find(|name| from.contains_key(**name) && is_adaptive(text("model").unwrap_or_default()));
+    if let Some(gone) = gone {
+        return Err(ApiError::invalid(*gone, "", format!("`{gone}` is deprecated for this model.")));
+    }
     let model = text("model").ok_or_else(|| invalid("model", "Field required"))?.to_owned();
     let max_tokens = match from.get("max_tokens").map(Value::as_u64) {
         Some(Some(n)) if n > 0 => Some(n),
@@ -109,7 +116,8 @@ fn read(body: &[u8], version: Version, answered: bool) -> Result<Read<'_>, ApiEr
     let prompt_tokens = prompt_tokens(&from);
     let display = from.get("thinking").and_then(|thinking| thinking.get("display")).and_then(Value::as_str);
     let omitted = match display {
-        None | Some("summarized") => false,
+        None => is_adaptive(&model),
+        Some("summarized") => false,
         Some("omitted") => true,
         Some(_) => return Err(invalid("thinking.display", "Input should be 'summarized' or 'omitted'")),
     };
@@ -278,7 +286,13 @@ fn thinking(
     choice: &Choice,
 ) -> Result<Thinking, ApiError> {
     let Some(thinking) = from.get("thinking") else { return Ok(Thinking::Off) };
+    let model = from.get("model").and_then(Value::as_str).unwrap_or_default();
     let budget = match thinking.get("type").and_then(Value::as_str) {
+        Some("enabled") if is_adaptive(model) => {
+            let text = "\"thinking.type.enabled\" is not supported for this model. Use \"thinking.type.adaptive\" and \
+                        \"output_config.effort\" to control thinking behavior.";
+            return Err(ApiError::invalid("thinking", "", text));
+        }
         Some("enabled") => {
             let budget = thinking.get("budget_tokens").and_then(Value::as_u64);
             budget.ok_or_else(|| invalid("thinking.enabled.budget_tokens", "Field required"))?

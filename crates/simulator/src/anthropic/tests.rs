@@ -114,6 +114,8 @@ async fn what_anthropic_refuses_is_refused() {
     let marked = json!([{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]);
     for (more, says) in [
         (json!({"invented": 1}), "invented: Extra inputs"),
+        (json!({"model": "claude-opus-5-5", "thinking": thinking}), "thinking.type.enabled"),
+        (json!({"model": "claude-opus-5-5", "temperature": 0.5}), "deprecated for this model"),
         (json!({"thread": {"type": "create"}}), "thread_unsupported_request"),
         (json!({"max_tokens": null}), "max_tokens"),
         (json!({"temperature": 1.5}), "temperature"),

@@ -74,7 +74,7 @@ fn push_usage(out: &mut Vec<u8>, answer: &Answer) {
     let (input, output) = (answer.prompt_tokens, answer.completion_tokens);
     let usage = json!({
         "input_tokens": input,
-        "input_tokens_details": {"cached_tokens": answer.cache.read, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": answer.cache.read, "cache_write_tokens": answer.cache.written},
         "output_tokens": output,
         "output_tokens_details": {"reasoning_tokens": answer.reasoning_tokens},
         "total_tokens": input + output,
