@@ -1,11 +1,19 @@
 //! Who asks: the key in the headers, and the tenant it acts for.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, header};
 use weir_access::Grant;
 use weir_error::{Code, Error};
 use weir_types::TenantId;
 
-use crate::{House, asked::Asked, entry::Who};
+use crate::{
+    House,
+    asked::Asked,
+    endpoint::{self, Dialect},
+    entry::Who,
+    gemini,
+};
 
 const TENANT: &str = "x-tenant-id";
 
@@ -42,7 +50,8 @@ impl House {
     }
 
     async fn check(&self, asked: &Asked) -> Result<Grant, Error> {
-        let key = presented(&asked.headers).ok_or_else(|| {
+        let in_query = in_query(asked);
+        let key = presented(&asked.headers).or(in_query.as_deref()).ok_or_else(|| {
             Error::new(Code::InvalidApiKey, "no API key was given: send it as `Authorization: Bearer`")
         })?;
         let grant = self.access.authenticate_from(&asked.request_id, key, asked.peer).await?;
@@ -60,14 +69,22 @@ impl House {
     }
 }
 
-/// `Authorization: Bearer …`, else `x-api-key`.
+/// As Google's clients may send it, to paths of its dialect alone: a query is in more logs than a header.
+fn in_query(asked: &Asked) -> Option<Cow<'_, str>> {
+    asked.uri.query()?;
+    let google = endpoint::find(asked.uri.path()).is_some_and(|f| f.endpoint.dialect() == Dialect::Gemini);
+    if google { gemini::query(asked, "key").filter(|key| !key.is_empty()) } else { None }
+}
+
+/// `Authorization: Bearer …`, else `x-api-key`, else `x-goog-api-key`.
 fn presented(headers: &HeaderMap) -> Option<&str> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
     let bearer = text(header::AUTHORIZATION.as_str()).and_then(|value| {
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    bearer.or_else(|| text("x-api-key").map(str::trim)).filter(|key| !key.is_empty())
+    let others = || ["x-api-key", "x-goog-api-key"].iter().find_map(|name| text(name)).map(str::trim);
+    bearer.or_else(others).filter(|key| !key.is_empty())
 }
 
 #[cfg(test)]
@@ -77,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_found_in_either_header() {
+    fn a_key_is_found_in_any_of_the_headers() {
         let of = |pairs: &[(&'static str, &'static str)]| {
             let headers: HeaderMap =
                 pairs.iter().map(|(k, v)| (k.parse().unwrap(), HeaderValue::from_static(v))).collect();
@@ -87,6 +104,7 @@ mod tests {
         assert_eq!(of(&[("authorization", "bearer  a ")]).as_deref(), Some("a"));
         assert_eq!(of(&[("x-api-key", "b"), ("authorization", "Bearer a")]).as_deref(), Some("a"));
         assert_eq!(of(&[("authorization", "Basic x"), ("x-api-key", "b")]).as_deref(), Some("b"));
+        assert_eq!(of(&[("x-goog-api-key", "c")]).as_deref(), Some("c"));
         for none in
             [&[][..], &[("authorization", "a")], &[("authorization", "Bearer ")], &[("x-api-key", "")]]
         {

@@ -3,6 +3,8 @@
 use http::Method;
 use weir_rest::Route;
 
+use crate::gemini::{self, Verb};
+
 /// The shape errors are answered in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -17,6 +19,7 @@ impl From<weir_llm::Dialect> for Dialect {
     fn from(dialect: weir_llm::Dialect) -> Self {
         match dialect {
             weir_llm::Dialect::Anthropic => Self::Anthropic,
+            weir_llm::Dialect::Gemini => Self::Gemini,
             // Clients speak no others.
             _ => Self::OpenAi,
         }
@@ -29,8 +32,20 @@ pub(crate) enum Endpoint {
     ChatCompletions,
     Messages,
     CountTokens,
+    Embeddings,
+    Tokenize,
+    Responses,
+    /// One that is kept.
+    Response,
+    CancelResponse,
+    InputItems,
+    InputTokens,
     Models,
     Model,
+    /// A method of a model, in Google's dialect.
+    Gemini(Verb),
+    GeminiModels,
+    GeminiModel,
     ChatSocket,
     /// Described in `/proto`.
     Rest(&'static Route),
@@ -60,9 +75,21 @@ impl Endpoint {
     /// `HEAD` where there is `GET`: the connection leaves the body out.
     pub(crate) fn methods(self) -> &'static [Method] {
         match self {
-            Self::ChatCompletions | Self::Messages | Self::CountTokens => POST,
+            Self::ChatCompletions
+            | Self::Messages
+            | Self::CountTokens
+            | Self::Embeddings
+            | Self::Tokenize
+            | Self::Responses
+            | Self::CancelResponse
+            | Self::InputTokens
+            | Self::Gemini(_) => POST,
+            Self::Response => &[Method::GET, Method::HEAD, Method::DELETE],
             Self::Models
             | Self::Model
+            | Self::GeminiModels
+            | Self::GeminiModel
+            | Self::InputItems
             | Self::Index
             | Self::OpenApi
             | Self::Docs
@@ -76,13 +103,29 @@ impl Endpoint {
 
     /// What the access line of a success says has happened to the business.
     pub(crate) fn business_event(self) -> Option<&'static str> {
-        matches!(self, Self::ChatCompletions | Self::Messages).then_some("chat_completed")
+        let chat = matches!(
+            self,
+            Self::ChatCompletions
+                | Self::Messages
+                | Self::Responses
+                | Self::Gemini(Verb::Generate | Verb::Stream)
+        );
+        chat.then_some("chat_completed")
     }
 
     pub(crate) fn dialect(self) -> Dialect {
         match self {
-            Self::ChatCompletions | Self::Models | Self::Model => Dialect::OpenAi,
+            Self::ChatCompletions
+            | Self::Models
+            | Self::Model
+            | Self::Responses
+            | Self::Response
+            | Self::CancelResponse
+            | Self::InputItems
+            | Self::InputTokens
+            | Self::Embeddings => Dialect::OpenAi,
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
+            Self::Gemini(_) | Self::GeminiModels | Self::GeminiModel => Dialect::Gemini,
             Self::Absent(dialect) => dialect,
             _ => Dialect::Problem,
         }
@@ -99,12 +142,20 @@ const ROOT: &[(&str, Endpoint)] = &[
     ("/errors/{id}", Endpoint::ErrorCode),
 ];
 
-/// Written by hand, below `/v1`, and below `/api/v1` alike; the rest is what `/proto` says. A trailing `{id}` takes one
-/// segment, `{*id}` any number.
+/// Written by hand, below `/v1`, and below `/api/v1` alike; the rest is what `/proto` says. `{id}` takes one segment, a
+/// trailing `{*id}` any number.
 const TABLE: &[(&str, Endpoint)] = &[
     ("/v1/chat/completions", Endpoint::ChatCompletions),
     ("/v1/messages", Endpoint::Messages),
     ("/v1/messages/count_tokens", Endpoint::CountTokens),
+    ("/v1/responses", Endpoint::Responses),
+    ("/v1/responses/input_tokens", Endpoint::InputTokens),
+    ("/v1/responses/compact", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/responses/{id}", Endpoint::Response),
+    ("/v1/responses/{id}/cancel", Endpoint::CancelResponse),
+    ("/v1/responses/{id}/input_items", Endpoint::InputItems),
+    ("/v1/embeddings", Endpoint::Embeddings),
+    ("/v1/tokenize", Endpoint::Tokenize),
     ("/v1/models", Endpoint::Models),
     ("/v1/models/{*id}", Endpoint::Model),
     ("/v1/chat/ws", Endpoint::ChatSocket),
@@ -117,12 +168,13 @@ const TABLE: &[(&str, Endpoint)] = &[
 const ABSENT: &[(&str, Endpoint)] = &[
     ("/v1/ingestion/{*id}", Endpoint::Absent(Dialect::Problem)),
     ("/v1/completions", Endpoint::Absent(Dialect::OpenAi)),
-    ("/v1/embeddings", Endpoint::Absent(Dialect::OpenAi)),
-    ("/v1/responses", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/responses/{*id}", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/moderations", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/images/{*id}", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/audio/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/rerank", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/realtime", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/realtime/{*id}", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/files", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/files/{*id}", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/batches", Endpoint::Absent(Dialect::OpenAi)),
@@ -130,10 +182,11 @@ const ABSENT: &[(&str, Endpoint)] = &[
     ("/v1/messages/{*id}", Endpoint::Absent(Dialect::Anthropic)),
 ];
 
-const GEMINI: &str = "/v1beta/models/";
-
 /// What stands behind a path, if anything.
 pub(crate) fn find(path: &str) -> Option<Found<'_>> {
+    if let Some(found) = gemini::find(path) {
+        return Some(found);
+    }
     let path = canonical(path);
     if let Some(below) = path.strip_prefix("/openai").filter(|below| below.starts_with('/')) {
         // OpenAI's SDKs have the `/v1` in their base URL, which is this one then.
@@ -145,10 +198,6 @@ pub(crate) fn find(path: &str) -> Option<Found<'_>> {
     }
     if path.starts_with("/v1/") {
         return in_table(TABLE, path).or_else(|| in_contract(path)).or_else(|| in_table(ABSENT, path));
-    }
-    if let Some(id) = path.strip_prefix(GEMINI) {
-        let endpoint = Endpoint::Absent(Dialect::Gemini);
-        return Some(Found { endpoint, id, route: "/v1beta/models/{*id}" });
     }
     in_table(ROOT, path)
 }
@@ -175,8 +224,11 @@ fn matches<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     if let Some(stem) = pattern.strip_suffix("{*id}") {
         return path.strip_prefix(stem).filter(|rest| !rest.is_empty());
     }
-    match pattern.strip_suffix("{id}") {
-        Some(stem) => path.strip_prefix(stem).filter(|rest| !rest.is_empty() && !rest.contains('/')),
+    match pattern.split_once("{id}") {
+        Some((stem, after)) => {
+            let id = path.strip_prefix(stem)?.strip_suffix(after)?;
+            (!id.is_empty() && !id.contains('/')).then_some(id)
+        }
         None => (pattern == path).then_some(""),
     }
 }
@@ -184,13 +236,16 @@ fn matches<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
 /// What is written by hand and has to be described by hand: each endpoint by its first path.
 #[cfg(test)]
 pub(crate) fn described() -> Vec<(String, &'static [Method])> {
-    let rows: Vec<_> = ROOT.iter().chain(TABLE).collect();
+    let rows: Vec<_> = ROOT.iter().chain(TABLE).chain(gemini::TABLE).collect();
     let first = rows.iter().enumerate().filter(|(at, (_, endpoint))| {
         let known = rows.iter().take(*at).any(|(_, earlier)| earlier == endpoint);
-        !known && !matches!(endpoint, Endpoint::Index | Endpoint::Docs)
+        !known && !matches!(endpoint, Endpoint::Index | Endpoint::Docs | Endpoint::Absent(_))
     });
     // What a path leaves open has names of its own in the description.
-    let named = |p: &str| p.replace("models/{*id}", "models/{model}").replace("errors/{id}", "errors/{code}");
+    let named = |p: &str| {
+        let p = p.replace("models/{*id}", "models/{model}").replace("errors/{id}", "errors/{code}");
+        p.replace("responses/{id}", "responses/{response_id}")
+    };
     first.map(|(_, (pattern, endpoint))| (named(pattern), endpoint.methods())).collect()
 }
 
@@ -213,6 +268,12 @@ mod tests {
                 assert!(matches!(at(rest), Some((Endpoint::Rest(_), _))), "{rest}");
             }
             assert_eq!(at("/ingestion/documents/7").map(|f| f.0), Some(Endpoint::Absent(Dialect::Problem)));
+            assert_eq!(at("/responses"), Some((Endpoint::Responses, String::new())));
+            assert_eq!(at("/responses/resp_1"), Some((Endpoint::Response, "resp_1".into())));
+            assert_eq!(at("/responses/resp_1/cancel"), Some((Endpoint::CancelResponse, "resp_1".into())));
+            assert_eq!(at("/responses/input_tokens").map(|f| f.0), Some(Endpoint::InputTokens));
+            assert_eq!(at("/responses/compact").map(|f| f.0), Some(Endpoint::Absent(Dialect::OpenAi)));
+            assert_eq!(at("/responses/a/b").map(|f| f.0), Some(Endpoint::Absent(Dialect::OpenAi)));
             assert_eq!(at("/chat/ws"), Some((Endpoint::ChatSocket, String::new())));
             assert_eq!(at("/messages"), Some((Endpoint::Messages, String::new())));
             assert_eq!(at("/messages/count_tokens"), Some((Endpoint::CountTokens, String::new())));
@@ -223,8 +284,12 @@ mod tests {
         assert_eq!(found("/openai/messages"), None);
         assert_eq!(found("/ws/chat"), Some((Endpoint::ChatSocket, "")));
         assert_eq!(found("/"), Some((Endpoint::Index, "")));
-        let gemini = found("/v1beta/models/gemini-3:generateContent");
-        assert_eq!(gemini.map(|f| f.0), Some(Endpoint::Absent(Dialect::Gemini)));
+        for path in ["/v1beta/models/m:generateContent", "/genai/v1beta/models/m:generateContent", "/v1/models/m:generateContent"] {
+            assert_eq!(found(path), Some((Endpoint::Gemini(Verb::Generate), "m")), "{path}");
+        }
+        for path in ["/v1/rerank", "/v1/images/generations", "/v1/audio/speech", "/openai/v1/realtime"] {
+            assert_eq!(found(path).map(|f| f.0), Some(Endpoint::Absent(Dialect::OpenAi)), "{path}");
+        }
     }
 
     #[test]

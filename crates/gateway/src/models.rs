@@ -109,7 +109,11 @@ pub(crate) async fn get(house: &House, asked: &Asked, id: &str) -> Answer {
     reply::json(StatusCode::OK, &Shown::from(model))
 }
 
-async fn models(house: &House, asked: &Asked) -> Result<Arc<[Model]>, Error> {
+/// What the caller may ask of.
+///
+/// # Errors
+/// As the grant's, and those of the orchestrator.
+pub(crate) async fn models(house: &House, asked: &Asked) -> Result<Arc<[Model]>, Error> {
     let grant = house.tenant_grant(asked).await?;
     let _visit = house.admit_rest(asked, &grant)?;
     let ctx = asked.context(&grant, house.config.call_timeout);
@@ -126,7 +130,7 @@ async fn models(house: &House, asked: &Asked) -> Result<Arc<[Model]>, Error> {
 }
 
 /// `%2F` and the like; anything malformed stays as it is.
-fn percent_decoded(text: &str) -> Vec<u8> {
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -4,7 +4,6 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
-use serde_json::json;
 use weir_access::RateState;
 use weir_error::{Code, Error};
 
@@ -42,7 +41,7 @@ pub(crate) fn error(dialect: Dialect, error: &Error, asked: &Asked) -> Response<
     let (content_type, body) = match dialect {
         Dialect::OpenAi => (JSON, weir_llm::openai::error_body(error)),
         Dialect::Anthropic => (JSON, weir_llm::anthropic::error_body(error, Some(request_id))),
-        Dialect::Gemini => (JSON, gemini(error)),
+        Dialect::Gemini => (JSON, weir_llm::gemini::error_body(error)),
         Dialect::Problem => (PROBLEM, problem(error, asked).to_string().into()),
     };
     let status = match (dialect, code) {
@@ -129,23 +128,6 @@ pub(crate) fn rfc3339(unix_s: i64) -> String {
 
 fn number(n: u128) -> HeaderValue {
     HeaderValue::from(u64::try_from(n).unwrap_or(u64::MAX))
-}
-
-/// <https://ai.google.dev/gemini-api/docs/troubleshooting>: a `google.rpc.Status` in JSON.
-fn gemini(error: &Error) -> Bytes {
-    let status = match error.code().grpc() {
-        tonic::Code::InvalidArgument => "INVALID_ARGUMENT",
-        tonic::Code::Unauthenticated => "UNAUTHENTICATED",
-        tonic::Code::PermissionDenied => "PERMISSION_DENIED",
-        tonic::Code::NotFound => "NOT_FOUND",
-        tonic::Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        tonic::Code::Unavailable => "UNAVAILABLE",
-        tonic::Code::Unimplemented => "UNIMPLEMENTED",
-        tonic::Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        _ => "INTERNAL",
-    };
-    let code = error.code().http().as_u16();
-    json!({ "error": { "code": code, "message": error.message(), "status": status } }).to_string().into()
 }
 
 #[cfg(test)]

@@ -1,23 +1,25 @@
-//! The dialects, and the one place where one becomes another.
+//! The dialects.
 
 use std::collections::BTreeMap;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde_json::value::RawValue;
-use weir_error::{Code, Error};
+use weir_error::Error;
 
 use crate::{
     Call, Usage, anthropic, bedrock,
-    canonical::{Event, Failure, Losses, Raw, Request},
-    mistral, ollama, openai,
-    wire::{Client, Decode, Encode, Provider},
+    canonical::{Answer, Losses, Raw, Request, Vendor},
+    gemini, mistral, ollama, openai, responses,
+    wire::{Client, Provider},
 };
 
 /// A wire dialect of chat. Clients speak some of them, providers all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
     OpenAi,
+    Responses,
     Anthropic,
+    Gemini,
     /// Spoken by providers only, like all that follow.
     Mistral,
     Ollama,
@@ -53,16 +55,31 @@ pub(crate) fn extensions<'a>(
 #[derive(Debug)]
 pub enum View {
     OpenAi(openai::ChatView),
+    Responses(responses::ResponsesView),
     Anthropic(anthropic::MessagesView),
+    Gemini(gemini::GenerateView),
 }
 
 impl View {
+    /// With what the path says, in the dialect whose bodies don't.
+    ///
+    /// # Errors
+    /// As [`View::scan`].
+    pub fn scan_for(dialect: Dialect, body: &[u8], model: &str, stream: bool) -> Result<Self, Error> {
+        match dialect {
+            Dialect::Gemini => gemini::GenerateView::scan(body, model, stream).map(Self::Gemini),
+            _ => Self::scan(dialect, body),
+        }
+    }
+
     /// # Errors
     /// What is wrong with the body, as its dialect names it.
     pub fn scan(dialect: Dialect, body: &[u8]) -> Result<Self, Error> {
         match dialect {
             Dialect::OpenAi => openai::ChatView::scan(body).map(Self::OpenAi),
+            Dialect::Responses => responses::ResponsesView::scan(body).map(Self::Responses),
             Dialect::Anthropic => anthropic::MessagesView::scan(body).map(Self::Anthropic),
+            Dialect::Gemini => Err(Error::invalid("model", "the path names no model")),
             Dialect::Mistral | Dialect::Ollama | Dialect::Bedrock => {
                 Err(Error::invalid("dialect", "this dialect is not spoken here"))
             }
@@ -73,7 +90,9 @@ impl View {
     pub fn dialect(&self) -> Dialect {
         match self {
             Self::OpenAi(_) => Dialect::OpenAi,
+            Self::Responses(_) => Dialect::Responses,
             Self::Anthropic(_) => Dialect::Anthropic,
+            Self::Gemini(_) => Dialect::Gemini,
         }
     }
 
@@ -82,7 +101,9 @@ impl View {
     pub fn upstream_body(&self, body: &Bytes, model: &str) -> Bytes {
         match self {
             Self::OpenAi(view) => openai::upstream_body(view, body, model),
+            Self::Responses(view) => responses::upstream_body(view, body, model),
             Self::Anthropic(view) => anthropic::upstream_body(view, body, model),
+            Self::Gemini(view) => view.upstream_body(body, model),
         }
     }
 
@@ -90,7 +111,9 @@ impl View {
     pub fn stream(&self) -> bool {
         match self {
             Self::OpenAi(view) => view.stream,
+            Self::Responses(view) => view.stream,
             Self::Anthropic(view) => view.stream,
+            Self::Gemini(view) => view.stream,
         }
     }
 
@@ -105,7 +128,9 @@ impl View {
     pub fn max_output(&self) -> Option<u64> {
         match self {
             Self::OpenAi(view) => view.max_output,
+            Self::Responses(view) => view.max_output,
             Self::Anthropic(view) => Some(view.max_tokens),
+            Self::Gemini(view) => view.max_output,
         }
     }
 
@@ -114,7 +139,9 @@ impl View {
     pub fn into_model(self) -> String {
         match self {
             Self::OpenAi(view) => view.model,
+            Self::Responses(view) => view.model,
             Self::Anthropic(view) => view.model,
+            Self::Gemini(view) => view.model,
         }
     }
 
@@ -123,7 +150,8 @@ impl View {
     pub fn choices(&self) -> u64 {
         match self {
             Self::OpenAi(view) => view.n,
-            Self::Anthropic(_) => 1,
+            Self::Responses(_) | Self::Anthropic(_) => 1,
+            Self::Gemini(view) => view.candidates,
         }
     }
 }
@@ -134,7 +162,9 @@ impl Dialect {
     pub fn provider(self) -> &'static dyn Provider {
         match self {
             Self::OpenAi => &openai::Chat,
+            Self::Responses => &responses::Responses,
             Self::Anthropic => &anthropic::Messages,
+            Self::Gemini => &gemini::Generate,
             Self::Mistral => &mistral::Chat,
             Self::Ollama => &ollama::Chat,
             Self::Bedrock => &bedrock::Converse,
@@ -146,7 +176,9 @@ impl Dialect {
     pub fn client(self) -> &'static dyn Client {
         match self {
             Self::OpenAi | Self::Mistral | Self::Ollama | Self::Bedrock => &openai::Chat,
+            Self::Responses => &responses::Responses,
             Self::Anthropic => &anthropic::Messages,
+            Self::Gemini => &gemini::Generate,
         }
     }
 
@@ -165,6 +197,12 @@ impl Dialect {
     /// as. `None` when it is no answer.
     #[must_use]
     pub fn translate_answer(self, body: &[u8], client: Self, usage: Usage, call: &Call) -> Option<Bytes> {
+        Some(client.client().encode_answer(&self.decode_answer(body, call)?, usage, call))
+    }
+
+    /// A whole answer of a provider in this dialect, with what its call knows where it says nothing.
+    #[must_use]
+    pub fn decode_answer(self, body: &[u8], call: &Call) -> Option<Answer> {
         let mut answer = self.provider().decode_answer(body)?;
         if answer.created == 0 {
             answer.created = call.now_s;
@@ -172,7 +210,20 @@ impl Dialect {
         if answer.model.is_empty() {
             answer.model.clone_from(&call.model);
         }
-        Some(client.client().encode_answer(&answer, usage, call))
+        Some(answer)
+    }
+
+    /// Whose opaque state a provider of this dialect takes back for a model of its; `None`: nobody's.
+    #[must_use]
+    pub fn vendor(self, model: &str) -> Option<Vendor> {
+        match self {
+            Self::OpenAi => openai::carries(model),
+            Self::Responses => Some(Vendor::OpenAi),
+            Self::Anthropic => Some(Vendor::Anthropic),
+            Self::Gemini => Some(Vendor::Google),
+            Self::Bedrock => model.contains("claude").then_some(Vendor::Anthropic),
+            Self::Mistral | Self::Ollama => None,
+        }
     }
 
     /// A provider's refusal, as the client's dialect has it, with the status that goes with it there.
@@ -209,65 +260,4 @@ impl Dialect {
     pub fn terminal(self) -> Bytes {
         self.client().terminal()
     }
-}
-
-/// A stream of one dialect becoming one of another, event by event.
-#[derive(Debug)]
-pub struct Translator {
-    from: Box<dyn Decode>,
-    into: Box<dyn Encode>,
-    steps: Vec<Event>,
-}
-
-impl Translator {
-    #[must_use]
-    pub fn new(provider: Dialect, client: Dialect, call: &Call) -> Self {
-        let (from, into) = (provider.provider().decoder(), client.client().encoder(call));
-        Self { from, into, steps: Vec::new() }
-    }
-
-    /// The client's events for one whole event of the provider's; may be none.
-    ///
-    /// # Errors
-    /// The provider's error in the middle of its stream.
-    pub fn event(&mut self, event: &[u8], out: &mut BytesMut) -> Result<(), Error> {
-        self.steps.clear();
-        self.from.decode(event, &mut self.steps);
-        for step in &self.steps {
-            if let Event::Error(failure) = step {
-                return Err(in_stream(failure));
-            }
-            self.into.encode(step, out);
-        }
-        Ok(())
-    }
-
-    /// The end of a whole answer.
-    #[must_use]
-    pub fn end(&mut self, usage: Usage) -> Bytes {
-        self.into.end(usage)
-    }
-
-    /// The end of one that broke off.
-    #[must_use]
-    pub fn fail(&mut self, error: &Error) -> Bytes {
-        self.into.fail(error)
-    }
-}
-
-/// A provider's error as ours, with its words.
-fn in_stream(failure: &Failure) -> Error {
-    let code = match failure.status {
-        429 => Code::RateLimited,
-        503 | 529 => Code::Overloaded,
-        400 | 413 => Code::InvalidArgument,
-        504 => Code::UpstreamTimeout,
-        _ => Code::UpstreamFailed,
-    };
-    let message = if failure.message.is_empty() {
-        "the model provider failed in the middle of its answer"
-    } else {
-        &failure.message
-    };
-    Error::new(code, message.to_owned())
 }

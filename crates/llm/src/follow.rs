@@ -6,6 +6,7 @@ use weir_error::Error;
 use crate::{
     Dialect,
     anthropic::{self, OpenBlocks},
+    responses::OpenResponse,
 };
 
 /// Follows whole events of a stream in its client's dialect.
@@ -15,6 +16,8 @@ pub enum Follower {
     Stateless(Dialect),
     /// Open blocks are closed before the error.
     Anthropic(OpenBlocks),
+    /// The response fails, under the number that comes next.
+    Responses(OpenResponse),
 }
 
 impl Follower {
@@ -22,6 +25,7 @@ impl Follower {
     pub fn new(dialect: Dialect) -> Self {
         match dialect {
             Dialect::Anthropic => Self::Anthropic(OpenBlocks::default()),
+            Dialect::Responses => Self::Responses(OpenResponse::default()),
             other => Self::Stateless(other),
         }
     }
@@ -31,6 +35,7 @@ impl Follower {
         match self {
             Self::Stateless(_) => {}
             Self::Anthropic(open) => open.observe(events),
+            Self::Responses(open) => open.observe(events),
         }
     }
 
@@ -40,6 +45,7 @@ impl Follower {
         match self {
             Self::Stateless(dialect) => dialect.error_frames(error),
             Self::Anthropic(open) => anthropic::error_frames(open.indices(), error),
+            Self::Responses(open) => open.fail(error),
         }
     }
 
@@ -49,6 +55,7 @@ impl Follower {
         match self {
             Self::Stateless(_) => error.clone(),
             Self::Anthropic(open) => anthropic::end_with_error(open.indices(), error),
+            Self::Responses(open) => open.end_with(error),
         }
     }
 }

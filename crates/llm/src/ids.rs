@@ -8,6 +8,17 @@ pub(crate) fn with_prefix(prefix: &str, id: &str) -> String {
     format!("{prefix}{bare}")
 }
 
+/// An answer's id as a part of others; one that nothing else has where the provider gave none.
+#[must_use]
+pub(crate) fn plain_or_random(id: &str) -> String {
+    if !id.is_empty() {
+        return plain(id).into_owned();
+    }
+    let random = ring::rand::generate::<[u8; 8]>(&ring::rand::SystemRandom::new());
+    // Without randomness there is no TLS to providers either.
+    format!("{:016x}", random.map_or(0, |random| u64::from_be_bytes(random.expose())))
+}
+
 /// An id of a tool call that Anthropic takes: letters, digits, `_` and `-`. Others are changed the same way wherever
 /// they stand, so calls and results still meet.
 #[must_use]

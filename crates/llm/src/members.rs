@@ -34,8 +34,28 @@ impl<'a> Members<'a> {
         }
     }
 
+    /// Members may be named in snake case, too, as Google's are; extensions (`x_…`) keep their names.
+    pub(crate) fn camel(self) -> Self {
+        Self { map: self.map.into_iter().map(|(name, raw)| (camel(&name), raw)).collect(), ..self }
+    }
+
     pub(crate) fn at(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// Members that nothing depends on here.
+    pub(crate) fn ignore(&mut self, names: &[&str]) {
+        names.iter().for_each(|name| {
+            self.map.remove(*name);
+        });
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.map.contains_key(name)
+    }
+
+    pub(crate) fn peek(&self, name: &str) -> Option<&'a RawValue> {
+        self.map.get(name).copied()
     }
 
     /// `null` is absence.
@@ -88,10 +108,30 @@ impl<'a> Members<'a> {
         items.into_iter().enumerate().map(|(i, item)| part(item, &index(&at, i))).collect()
     }
 
+    /// What nobody took.
+    pub(crate) fn all(self) -> impl Iterator<Item = (String, &'a RawValue)> {
+        self.map.into_iter()
+    }
+
     /// What nobody took and says something.
     pub(crate) fn rest(self) -> impl Iterator<Item = (String, &'a RawValue)> {
         self.map.into_iter().filter(|(_, raw)| !matches!(raw.get(), "null" | "false" | "{}" | "[]"))
     }
+}
+
+/// `inline_data` as `inlineData`.
+pub(crate) fn camel(name: &str) -> String {
+    if name.starts_with("x_") {
+        return name.to_owned();
+    }
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |mut name, word| {
+        let mut letters = word.chars();
+        name.extend(letters.next().map(|c| c.to_ascii_uppercase()));
+        name.push_str(letters.as_str());
+        name
+    })
 }
 
 pub(crate) fn wrong(path: &str, expected: &str) -> Error {

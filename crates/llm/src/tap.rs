@@ -3,7 +3,7 @@
 use crate::{
     Dialect, Usage, anthropic,
     canonical::Event,
-    openai, tokens,
+    openai, responses, tokens,
     wire::{Decode, said},
 };
 
@@ -30,6 +30,7 @@ pub enum FrameKind {
 pub enum Tap {
     OpenAi(openai::StreamTap),
     Anthropic(anthropic::StreamTap),
+    Responses(responses::StreamTap),
     /// By the dialect's own decoder.
     Decoding(DecodingTap),
 }
@@ -41,6 +42,7 @@ impl Tap {
         match dialect {
             Dialect::OpenAi => Self::OpenAi(openai::StreamTap::new(choices)),
             Dialect::Anthropic => Self::Anthropic(anthropic::StreamTap::default()),
+            Dialect::Responses => Self::Responses(responses::StreamTap::default()),
             other => Self::Decoding(DecodingTap::new(other, choices)),
         }
     }
@@ -50,6 +52,7 @@ impl Tap {
         match self {
             Self::OpenAi(tap) => tap.observe(event),
             Self::Anthropic(tap) => tap.observe(event),
+            Self::Responses(tap) => tap.observe(event),
             Self::Decoding(tap) => tap.observe(event),
         }
     }
@@ -60,6 +63,7 @@ impl Tap {
         match self {
             Self::OpenAi(tap) => tap.usage(),
             Self::Anthropic(tap) => tap.usage(),
+            Self::Responses(tap) => tap.usage(),
             Self::Decoding(tap) => tap.usage,
         }
     }
@@ -70,6 +74,7 @@ impl Tap {
         match self {
             Self::OpenAi(tap) => tap.finished(),
             Self::Anthropic(tap) => tap.finished(),
+            Self::Responses(tap) => tap.finished(),
             Self::Decoding(tap) => tap.finished >= tap.choices,
         }
     }
@@ -80,6 +85,7 @@ impl Tap {
         match self {
             Self::OpenAi(tap) => tap.failed(),
             Self::Anthropic(tap) => tap.failed(),
+            Self::Responses(tap) => tap.failed(),
             Self::Decoding(tap) => tap.failed,
         }
     }
@@ -90,6 +96,7 @@ impl Tap {
         match self {
             Self::OpenAi(tap) => tap.count_output(),
             Self::Anthropic(tap) => tap.count_output(),
+            Self::Responses(tap) => tap.count_output(),
             Self::Decoding(tap) => tap.counted + tokens::count_text(&tap.text),
         }
     }

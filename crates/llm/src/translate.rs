@@ -183,6 +183,35 @@ impl Translator {
     }
 }
 
+/// Listens to a stream that goes on as it came, and keeps what it says.
+#[derive(Debug)]
+pub struct Listener {
+    from: Box<dyn Decode>,
+    steps: Vec<Event>,
+    collector: Collector,
+}
+
+impl Listener {
+    /// Keeps up to so many bytes.
+    #[must_use]
+    pub fn new(provider: Dialect, bytes: usize) -> Self {
+        Self { from: provider.provider().decoder(), steps: Vec::new(), collector: Collector::new(bytes) }
+    }
+
+    /// Takes note of one whole event.
+    pub fn observe(&mut self, event: &[u8]) {
+        self.steps.clear();
+        self.from.decode(event, &mut self.steps);
+        self.steps.iter().for_each(|step| self.collector.take(step));
+    }
+
+    /// What was said, by choices.
+    #[must_use]
+    pub fn said(self) -> Vec<Vec<Part>> {
+        self.collector.choices()
+    }
+}
+
 fn pass(held: &Held, into: &mut dyn Encode, out: &mut BytesMut) {
     held.steps.iter().chain(&held.finish).for_each(|step| into.encode(step, out));
 }

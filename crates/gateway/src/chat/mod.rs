@@ -6,10 +6,13 @@
 //! that thinks long. A failure after that point arrives as an error event, since the status is gone.
 
 mod answer;
+mod attach;
 mod count;
 mod stream;
 
-pub(crate) use count::count_tokens;
+pub(crate) use attach::attach;
+pub(crate) use answer::served;
+pub(crate) use count::{count, count_input, count_tokens};
 
 use std::{collections::HashMap, pin::Pin};
 
@@ -40,6 +43,18 @@ struct Held {
 }
 
 pub(crate) async fn complete(house: &House, asked: &Asked, body: Body, dialect: Dialect) -> Answer {
+    complete_named(house, asked, body, dialect, "", false).await
+}
+
+/// In a dialect whose path says the model, and whether to stream.
+pub(crate) async fn complete_named(
+    house: &House,
+    asked: &Asked,
+    body: Body,
+    dialect: Dialect,
+    model: &str,
+    stream: bool,
+) -> Answer {
     asked.check_json_head(house.config.max_body.as_usize())?;
     let grant = house.tenant_grant(asked).await?;
     let mut ctx = asked.context(&grant, house.config.chat_timeout);
@@ -47,7 +62,7 @@ pub(crate) async fn complete(house: &House, asked: &Asked, body: Body, dialect: 
     let (body, upload) = house.read_body(&grant, body).await?;
     // Taken only now: a body that comes slowly keeps nobody else waiting.
     let slot = house.access.enter()?;
-    let view = View::scan(dialect, &body)?;
+    let view = View::scan_for(dialect, &body, model, stream)?;
     let stream = view.stream();
     let timeout = if stream { house.config.stream_timeout } else { house.config.chat_timeout };
     ctx.deadline = Some(Deadline::after(timeout));
@@ -116,7 +131,9 @@ fn forwarded(asked: &Asked) -> HashMap<String, String> {
 fn wire_dialect(dialect: Dialect) -> WireDialect {
     match dialect {
         Dialect::OpenAi => WireDialect::OpenaiChat,
+        Dialect::Responses => WireDialect::OpenaiResponses,
         Dialect::Anthropic => WireDialect::AnthropicMessages,
+        Dialect::Gemini => WireDialect::Gemini,
         Dialect::Mistral | Dialect::Ollama | Dialect::Bedrock => WireDialect::Unspecified,
     }
 }
@@ -126,8 +143,12 @@ fn open(house: &House, ctx: &RequestContext, message: CompleteRequest) -> Openin
     let mut client = ChatClient::new(house.orchestrator.clone())
         .max_decoding_message_size(house.config.max_answer.as_usize());
     let request = weir_rpc::request(ctx, message);
+    opening(async move { client.complete(request).await.map(tonic::Response::into_inner) })
+}
+
+fn opening(asking: impl Future<Output = Result<Frames, tonic::Status>> + Send + 'static) -> Opening {
     Box::pin(async move {
-        let mut frames = client.complete(request).await?.into_inner();
+        let mut frames = asking.await?;
         match frames.message().await?.and_then(|first| first.frame) {
             Some(Frame::Head(head)) => Ok((head, frames)),
             _ => Err(Error::internal(std::io::Error::other("an answer without a head"))),

@@ -64,6 +64,7 @@ pub(super) fn sha256(text: &str) -> Vec<u8> {
 impl Fakes {
     pub(super) fn routes(&self) -> Routes {
         Routes::new(chat::chat_server::ChatServer::new(self.clone()).max_decoding_message_size(64 << 20))
+            .add_service(chat::responses_server::ResponsesServer::new(self.clone()))
             .add_service(control::api_keys_server::ApiKeysServer::new(self.clone()))
             .add_service(control::tenants_server::TenantsServer::new(self.clone()))
             .add_service(billing::usage_server::UsageServer::new(self.clone()))
@@ -134,6 +135,8 @@ fn end() -> Frame {
 
 pub(super) const EVENTS: [&str; 3] =
     ["data: {\"n\":1}\n\n", "data: {\"n\":2}\n\ndata: {\"n\":3}\n\n", "data: [DONE]\n\n"];
+/// Of a dialect whose streams end with their body.
+pub(super) const GOOGLES: [&str; 2] = ["data: {\"a\":1}\n\ndata: {\"a\":2}\n\n", "data: {\"a\":3}\n\n"];
 pub(super) const ANSWER: &str = "{\"object\":\"chat.completion\"}";
 pub(super) const PROVIDER_ERROR: &str = "{\n  \"error\": {\"message\": \"slow down\"}\n}";
 const SSE: &str = "text/event-stream";
@@ -174,6 +177,8 @@ impl Fakes {
                     "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0}\n\n";
                 now(vec![head(200, SSE), data(start), Err(cut)])
             }
+            "gem" if streamed => now(vec![head(200, SSE), data(GOOGLES[0]), data(GOOGLES[1]), end()]),
+            "gem-thinking" => self.later(vec![head(200, SSE), data(GOOGLES[0]), data(GOOGLES[1]), end()]),
             "sim-1" if streamed => now(Self::whole_stream()),
             "sim-1" => now(vec![
                 head(200, "application/json"),
@@ -228,6 +233,15 @@ impl chat::chat_server::Chat for Fakes {
         self.frames(&model, streamed).map(Response::new)
     }
 
+    async fn count_tokens(
+        &self,
+        request: Request<chat::CountTokensRequest>,
+    ) -> Result<Response<chat::CountTokensResponse>, Status> {
+        let request = self.note("count_tokens", request)?;
+        let input_tokens = request.body.len() as u64;
+        Ok(Response::new(chat::CountTokensResponse { input_tokens, provider: request.model }))
+    }
+
     async fn list_models(
         &self,
         request: Request<chat::ListModelsRequest>,
@@ -240,6 +254,45 @@ impl chat::chat_server::Chat for Fakes {
             provider: "sim".to_owned(),
         };
         Ok(Response::new(chat::ListModelsResponse { models: vec![model("sim-1"), model("meta/llama:3")] }))
+    }
+}
+
+type Stored = Result<Response<chat::ResponseBody>, Status>;
+
+/// Shows what it was asked.
+fn shown(what: impl std::fmt::Debug) -> Stored {
+    let body = serde_json::json!({ "asked": format!("{what:?}") }).to_string().into();
+    Ok(Response::new(chat::ResponseBody { body }))
+}
+
+#[tonic::async_trait]
+impl chat::responses_server::Responses for Fakes {
+    async fn get(&self, request: Request<chat::GetResponseRequest>) -> Stored {
+        let request = self.note("get_response", request)?;
+        if request.id == "resp_unknown" {
+            return Err(Error::new(Code::NotFound, "Response with id 'resp_unknown' not found.").into());
+        }
+        shown((request.id, request.include))
+    }
+
+    async fn delete(&self, request: Request<chat::DeleteResponseRequest>) -> Stored {
+        shown(self.note("delete_response", request)?.id)
+    }
+
+    async fn cancel(&self, request: Request<chat::CancelResponseRequest>) -> Stored {
+        shown(self.note("cancel_response", request)?.id)
+    }
+
+    async fn input_items(&self, request: Request<chat::ListInputItemsRequest>) -> Stored {
+        let request = self.note("input_items", request)?;
+        shown((request.id, request.limit, request.after, request.ascending))
+    }
+
+    async fn attach(&self, request: Request<chat::AttachResponseRequest>) -> Result<Response<Frames>, Status> {
+        let request = self.note("attach", request)?;
+        let event = format!("event: x\ndata: {:?}\n\n", request.starting_after);
+        let event = frame(chat::complete_frame::Frame::Data(chat::Data { bytes: event.into() }));
+        Ok(Response::new(Box::pin(stream::iter(vec![head(200, SSE), event, end()]))))
     }
 }
 

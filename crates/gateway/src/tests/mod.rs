@@ -3,7 +3,9 @@
 mod chat;
 mod docs;
 mod fakes;
+mod gemini;
 mod refusals;
+mod responses;
 mod rest;
 mod streams;
 mod websocket;

@@ -16,7 +16,7 @@ pub enum Vendor {
 }
 
 impl Vendor {
-    const ALL: [Self; 3] = [Self::Anthropic, Self::Google, Self::OpenAi];
+    pub const ALL: [Self; 3] = [Self::Anthropic, Self::Google, Self::OpenAi];
 
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -33,7 +33,7 @@ pub use error::{completion_error_frames, error_body};
 pub use request_in::decode_request;
 pub(crate) use messages_out::carries;
 pub(crate) use request_out::{effort, encode_request, is_object, reasons, schema_name};
-pub use restore::{with_state, without_stream_options};
+pub use restore::{carries_state, with_state, without_stream_options};
 pub use splice::upstream_body;
 pub use tap::StreamTap;
 pub use view::ChatView;

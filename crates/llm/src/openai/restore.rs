@@ -1,6 +1,9 @@
 //! State put back into a chat body that goes on as it came.
 
+use std::sync::LazyLock;
+
 use bytes::{Bytes, BytesMut};
+use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -63,6 +66,15 @@ fn members(of: &impl Serialize) -> Option<String> {
     let text = serde_json::to_string(of).ok()?;
     let inner = text.strip_prefix('{')?.strip_suffix('}').filter(|inner| !inner.is_empty())?;
     Some(format!("{inner},"))
+}
+
+/// Whether an answer, or an event of one, carries opaque state under the names that others brought up. It costs a look.
+#[must_use]
+pub fn carries_state(answer: &[u8]) -> bool {
+    static NAMES: LazyLock<[Finder<'static>; 3]> = LazyLock::new(|| {
+        ["\"thinking_blocks\":", "\"reasoning_details\":", "\"thought_signature\":"].map(Finder::new)
+    });
+    NAMES.iter().any(|name| name.find(answer).is_some())
 }
 
 /// The body without what asks for the usage chunk, which not every provider knows.
