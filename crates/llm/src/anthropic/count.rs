@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::tokens::{count_text, estimate};
+use crate::tokens::{count_text, estimate, image};
 
 /// Per message and per answer, as for OpenAI's models.
 const PER_MESSAGE: u64 = 4;
@@ -14,9 +14,6 @@ const PRIMING: u64 = 3;
 /// The system prompt that comes with tools:
 /// <https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview#pricing>.
 const TOOL_PROMPT: u64 = 346;
-/// Most that an image costs, after scaling; how large it is isn't looked at:
-/// <https://platform.claude.com/docs/en/build-with-claude/vision#evaluate-image-size>.
-const PER_IMAGE: u64 = 1_568;
 
 #[derive(Deserialize)]
 struct Prompt<'a> {
@@ -78,12 +75,23 @@ fn block(block: &Block<'_>) -> u64 {
     let texts: u64 =
         [&block.text, &block.thinking, &block.name].into_iter().flatten().map(|text| count_text(text)).sum();
     let media = match block.kind.as_ref() {
-        "image" => PER_IMAGE,
+        "image" => block.source.map_or(0, image),
         // A document's pages are not looked at: its bytes stand for them.
         "document" => block.source.map_or(0, |source| estimate(source.get().len())),
         _ => 0,
     };
     texts + media + block.input.map_or(0, |input| count_text(input.get())) + content(block.content)
+}
+
+fn image(source: &RawValue) -> u64 {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Source<'a> {
+        #[serde(borrow)]
+        data: Cow<'a, str>,
+    }
+    let source: Source<'_> = serde_json::from_str(source.get()).unwrap_or_default();
+    image::anthropic(image::size(&source.data).unwrap_or(image::UNSEEN))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::view::counted;
-use crate::tokens::{count_text, estimate};
+use crate::tokens::{count_text, estimate, image};
 
 /// An image, if small, or a tile of a larger one; and a page of a document.
 const PER_IMAGE: u64 = 258;
@@ -81,7 +81,8 @@ fn blob(blob: &Blob<'_>) -> u64 {
     match blob.mime_type.split('/').next().unwrap_or_default() {
         "audio" | "video" => (bytes.div_ceil(SECOND) as u64).saturating_mul(PER_SECOND),
         "text" => estimate(bytes),
-        // Its pages and tiles are not looked at.
+        "image" => image::size(&blob.data).map_or(PER_IMAGE, image::gemini),
+        // Its pages are not looked at.
         _ => PER_IMAGE,
     }
 }
