@@ -127,7 +127,7 @@ class Common:
 
     async def test_errors(self):
         agent = Agent(name="helper", model=self.of("no-such-model"))
-        with self.assertRaises(openai.NotFoundError):
+        with self.assertLogs("openai.agents"), self.assertRaises(openai.NotFoundError):
             await Runner.run(agent, "Say hello.")
 
 

@@ -100,7 +100,9 @@ class Cell:
         said = reply.warnings()
         for warning in self.warns:
             assert warning in said, f"x-weir-warnings is {said}, without {warning}"
-        lost = [w for w in said if not w.startswith("emulated;") and w not in self.warns]
+        # A level is not a budget: who says one is told that the other was made of it.
+        may = ("emulated;", "altered;") if case.effort else ("emulated;",)
+        lost = [w for w in said if not w.startswith(may) and w not in self.warns]
         assert not lost, f"x-weir-warnings: {lost}, which matrix/cases.py says nothing of"
         if "finish" not in self.skips:
             assert answer.finish == case.finish, f"finish {answer.finish} instead of {case.finish}"
@@ -109,7 +111,7 @@ class Cell:
             assert len(answer.calls) == len(case.calls), wrong
             for (name, given), (wanted, arguments) in zip(answer.calls, case.calls):
                 assert name == wanted and arguments in (cases.ANY, given), wrong
-        assert answer.text or answer.calls, "nothing said"
+        assert answer.text or answer.calls or answer.finish == "refusal", "nothing said"
         if case.effort and self.provider.shown and not (case.sim or {}).get("redacted"):
             assert answer.thoughts, "no thoughts shown"
         if case.usage:

@@ -116,7 +116,9 @@ class Responses(Served):
         self.assertIn("rain at night", second.output_text)
         self.assertEqual(second.previous_response_id, first.id)
         # Each may be gone on from, more than once.
-        third = self.client.responses.create(model=model, previous_response_id=second.id, input="Thanks.")
+        third = self.client.responses.create(
+            model=model, previous_response_id=second.id, input="Thanks.", tools=[WEATHER]
+        )
         self.assertGreater(third.usage.input_tokens, second.usage.input_tokens)
 
     def test_retrieved_listed_and_deleted(self):

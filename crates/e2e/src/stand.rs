@@ -214,9 +214,10 @@ impl Stand {
         .map(|(key, value)| (key.to_owned(), value))
         .into();
         if known == Known::Today {
-            let anthropic = |key| format!("orchestrator.providers.simulator-anthropic.{key}");
-            settings.push((anthropic("base_url"), format!("http://{provider}/v1")));
-            settings.push((anthropic("dialect"), "anthropic".to_owned()));
+            settings.extend(weir_simulator::providers(&format!("http://{provider}")));
+            let prices = spool.path().join("prices.toml");
+            std::fs::write(&prices, weir_simulator::PRICES)?;
+            settings.push(("orchestrator.prices_file".to_owned(), prices.display().to_string()));
         }
         settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let house = Box::pin(start(settings.clone())).await.context("starting the house")?;

@@ -205,12 +205,12 @@ class Provider:
 MODEL = "sim-small"
 PROVIDERS = (
     Provider("simulator", "chat", thinker="gpt-5-mini", shown=False),
-    Provider("simulator-responses", "responses"),
+    Provider("simulator-responses", "responses", thinker="gpt-5-mini"),
     Provider("simulator-anthropic", "messages"),
     Provider("simulator-gemini", "gemini"),
-    Provider("simulator-mistral", None),
-    Provider("simulator-ollama", None),
-    Provider("simulator-bedrock", None),
+    Provider("simulator-mistral", None, thinker="magistral-medium-latest"),
+    Provider("simulator-ollama", None, thinker="qwen3:8b"),
+    Provider("simulator-bedrock", None, thinker="anthropic.claude-sonnet-4-5-20250929-v1:0"),
     Provider("simulator-azure", "chat", thinker="gpt-5-mini", shown=False),
     Provider("simulator-vertex", "gemini"),
 )
@@ -233,32 +233,45 @@ class Except:
         return all(pattern in ("*", value) for pattern, value in mine)
 
 
+ASIS = "untranslated, it passes as it came"
+NATIVE = tuple((provider.native, provider.name) for provider in PROVIDERS if provider.native)
 EXCEPTIONS = (
+    # What clients can't ask for.
     Except("responses", "*", "stop", "Responses has no stop sequences", skips=("all",)),
-    Except("gemini", "*", "one at a time", "Gemini's clients can't ask for it", skips=("all",)),
+    Except("gemini", "*", "one at a time", "generateContent can't ask for it", skips=("all",)),
+    # What passes untouched.
+    *(Except(client, provider, "malformed", ASIS, skips=("all",)) for client, provider in NATIVE),
+    *(
+        Except(client, provider, "uncounted", ASIS, skips=("whole",) if client == "chat" else ("all",))
+        for client, provider in NATIVE
+    ),
+    Except("messages", "simulator-anthropic", "bounded schema", "Anthropic takes no bounds, and says so", skips=("all",)),
+    # What providers lack.
     Except("*", "simulator-responses", "stop", "Responses has no stop sequences", warns="dropped;stop", skips=("text",)),
     *(
-        Except(client, provider, "malformed", "untranslated, events pass as they came", skips=("all",))
-        for client, provider in (
-            ("chat", "simulator"),
-            ("chat", "simulator-azure"),
-            ("responses", "simulator-responses"),
-            ("messages", "simulator-anthropic"),
-            ("gemini", "simulator-gemini"),
-            ("gemini", "simulator-vertex"),
-        )
+        Except(client, provider, "one at a time", "it has no such switch", warns="dropped;parallel_tool_calls", skips=("calls",))
+        for provider in ("simulator-gemini", "simulator-vertex", "simulator-ollama", "simulator-bedrock")
+        for client in ("chat", "responses", "messages")
     ),
-    Except("messages", "simulator-anthropic", "uncounted", "untranslated, it passes as it came", skips=("all",)),
-    *(
-        Except("chat", provider, "uncounted", "untranslated, it passes as it came", skips=("whole",))
-        for provider in ("simulator", "simulator-azure")
+    Except(
+        "*",
+        "simulator-ollama",
+        "must call",
+        "Ollama has no tool_choice",
+        warns="dropped;tool_choice",
+        skips=("calls", "text", "finish"),
     ),
+    Except("*", "simulator-ollama", "file", "Ollama takes images alone", warns="dropped;messages.content.document"),
+    Except("*", "simulator-mistral", "declined", "Mistral has no way to say so", skips=("finish",)),
+    Except("*", "simulator-ollama", "declined", "Ollama has no way to say so", skips=("finish",)),
     *(
-        exception
-        for case in ("thinking", "redacted thoughts")
-        for exception in (
-            Except("chat", "simulator-anthropic", case, "a level as a budget", warns="altered;reasoning_effort"),
-            Except("messages", "simulator", case, "a budget as a level", warns="altered;thinking.budget_tokens"),
+        Except(client, provider, "bounded schema", "bounds are checked here", warns="altered;response_format")
+        for provider, native in (
+            ("simulator-anthropic", "messages"),
+            ("simulator-gemini", "gemini"),
+            ("simulator-vertex", "gemini"),
         )
+        for client in ("chat", "responses", "messages", "gemini")
+        if client != native
     ),
 )

@@ -72,7 +72,10 @@ class Chat:
         events = wire.events(reply)
         assert all(event.name is None for event in events), "chat's events have no names"
         assert events[-1].data == "[DONE]", f"the last event is {events[-1].data[:200]}"
-        chunks = [event.data for event in events[:-1]]
+        # Azure's streams begin with one that is a chunk in nothing but its place; untranslated, it passes.
+        first = events[0].json()
+        foreign = "prompt_filter_results" in first and not first["choices"]
+        chunks = [event.data for event in events[foreign:-1]]
         error = None
         if "error" in json.loads(chunks[-1]):
             error = json.loads(chunks.pop())["error"]

@@ -92,7 +92,11 @@ class Responses:
         items = _fold([event for event in events[2:-1] if event["type"] != "error"])
         if last["status"] != "failed":
             assert items == last["output"], f"the end has other items than the stream: {last['output']} instead of {items}"
-        return _answer(last)
+        answer = _answer(last)
+        # A response that failed may have nothing of what it said.
+        deltas = [event["delta"] for event in events if event["type"] == "response.output_text.delta"]
+        answer.text = answer.text or "".join(deltas)
+        return answer
 
 
 def _message(case, role, text):

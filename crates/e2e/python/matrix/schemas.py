@@ -16,6 +16,8 @@ except ImportError:  # Python 3.10
 
 # What clients of OpenAI's dialect get besides, under the names that others made common: FEATURES 3.1, crates/llm/README.md.
 EXTENSIONS = {"weir", "reasoning_content", "reasoning_details", "thinking_blocks", "extra_content"}
+# Padding that OpenAI's streams have, and what Azure's filters say of its own accord.
+EXTENSIONS |= {"obfuscation", "content_filter_results", "content_filter_offsets", "prompt_filter_results"}
 # What a response has by the Open Responses specification and OpenAI's own documentation, but not by its SDK.
 EXTENSIONS |= {"store", "presence_penalty", "frequency_penalty"}
 # And what OpenAI's Node SDK knows.

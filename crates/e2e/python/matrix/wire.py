@@ -65,7 +65,8 @@ def events(reply):
     """The events of a stream; comments between them are let pass, and nothing else."""
     kind = reply.headers.get("content-type", "")
     assert kind.split(";")[0] == "text/event-stream", f"no event stream but {kind!r}: {reply.body[:300]!r}"
-    *blocks, rest = reply.body.decode().split("\n\n")
+    # Google's lines end as a mail's do.
+    *blocks, rest = reply.body.decode().replace("\r\n", "\n").split("\n\n")
     assert not rest.strip(), f"the stream ends within an event: {rest[:200]!r}"
     found = []
     for block in blocks:

@@ -17,6 +17,8 @@ mod killed;
 #[cfg(test)]
 mod metering;
 #[cfg(test)]
+mod money;
+#[cfg(test)]
 mod monitoring;
 #[cfg(test)]
 mod observability;
@@ -24,6 +26,8 @@ mod observability;
 mod operations;
 #[cfg(test)]
 mod outages;
+#[cfg(test)]
+mod providers;
 #[cfg(test)]
 mod pushed;
 #[cfg(test)]

@@ -1,0 +1,173 @@
+//! Every provider there is a dialect or a platform for: the same question, the same answer, the same bill.
+
+use serde_json::{Value, json};
+use weir_e2e::{books::Books, http::Http, stand::Stand};
+
+/// Providers, the model each is asked for, and whether it shows what it thinks.
+const PROVIDERS: [(&str, &str); 9] = [
+    ("simulator", "sim-large"),
+    ("simulator-responses", "sim-large"),
+    ("simulator-anthropic", "sim-large"),
+    ("simulator-gemini", "sim-large"),
+    ("simulator-mistral", "sim-large"),
+    ("simulator-ollama", "sim-large"),
+    ("simulator-bedrock", "sim-large"),
+    ("simulator-azure", "sim-large"),
+    ("simulator-vertex", "sim-large"),
+];
+const QUESTION: &str = "Which rivers flow through Vienna and Passau?";
+
+fn ask(provider: &str, model: &str, more: &Value) -> Value {
+    let mut body = json!({"model": format!("{provider}/{model}"), "max_tokens": 600,
+        "messages": [{"role": "user", "content": QUESTION}]});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+async fn chat(http: &Http, body: &Value) -> Value {
+    let answer = http.post("/v1/chat/completions", body).await.unwrap();
+    assert_eq!(answer.status, 200, "{body} {answer:?}");
+    let provider = body["model"].as_str().unwrap().split_once('/').unwrap().0;
+    assert_eq!(answer.header("x-weir-provider"), provider);
+    answer.json()
+}
+
+/// Chunks of a stream that is whole: one finish, then usage, then the end.
+async fn streamed(http: &Http, body: &Value) -> Vec<Value> {
+    let mut body = body.clone();
+    body["stream"] = json!(true);
+    body["stream_options"] = json!({"include_usage": true});
+    let answer = http.post("/v1/chat/completions", &body).await.unwrap();
+    assert_eq!(answer.status, 200, "{body} {answer:?}");
+    let text = answer.text();
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
+    let chunks: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
+    let finishes = chunks.iter().filter(|chunk| chunk["choices"][0]["finish_reason"].is_string()).count();
+    assert_eq!(finishes, 1, "{text}");
+    chunks
+}
+
+fn said(chunks: &[Value], name: &str) -> String {
+    chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"][name].as_str()).collect()
+}
+
+#[tokio::test]
+async fn each_provider_gives_the_same_answer_plain_and_streamed_and_tells_what_it_used() {
+    let stand = Stand::shared();
+    let tenant = stand.tenant().await.unwrap();
+    let http = stand.gateway().with_key(&tenant.key);
+    let first = chat(&http, &ask("simulator", "sim-large", &json!({}))).await;
+    let expected = &first["choices"][0]["message"]["content"];
+    for (provider, model) in PROVIDERS {
+        let body = ask(provider, model, &json!({}));
+        let plain = chat(&http, &body).await;
+        let choice = &plain["choices"][0];
+        assert_eq!(choice["message"]["content"], *expected, "{provider}");
+        assert_eq!(choice["finish_reason"], "stop", "{provider}");
+        assert!(plain["usage"]["completion_tokens"].as_u64().unwrap() > 10, "{provider} {plain}");
+        let chunks = streamed(&http, &body).await;
+        assert_eq!(said(&chunks, "content"), expected.as_str().unwrap(), "{provider}");
+        let usage = &chunks.last().unwrap()["usage"];
+        for count in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+            assert_eq!(usage[count], plain["usage"][count], "{provider} {count}");
+        }
+    }
+    Books::balanced(stand).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_provider_calls_tools_and_goes_on_with_what_they_say() {
+    let stand = Stand::shared();
+    let http = stand.gateway().with_key(&stand.tenant().await.unwrap().key);
+    let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": schema}});
+    let more = json!({"tools": [tool("get_weather"), tool("get_time")],
+        "messages": [{"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Use get_weather and get_time"}]});
+    for (provider, model) in PROVIDERS {
+        let mut body = ask(provider, model, &more);
+        let chunks = streamed(&http, &body).await;
+        let mut calls = vec![json!({"id": "", "type": "function", "function": {"name": "", "arguments": ""}}); 2];
+        let deltas = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].as_array());
+        for delta in deltas.flatten() {
+            let call = &mut calls[usize::try_from(delta["index"].as_u64().unwrap()).unwrap()];
+            for (from, into) in [("/id", "/id"), ("/function/name", "/function/name"), ("/function/arguments", "/function/arguments")] {
+                if let Some(more) = delta.pointer(from).and_then(Value::as_str) {
+                    let whole = format!("{}{more}", call.pointer(into).unwrap().as_str().unwrap());
+                    *call.pointer_mut(into).unwrap() = json!(whole);
+                }
+            }
+        }
+        let names: Vec<_> = calls.iter().map(|call| call["function"]["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["get_weather", "get_time"], "{provider}");
+        let finish = chunks.iter().find_map(|chunk| chunk["choices"][0]["finish_reason"].as_str());
+        assert_eq!(finish, Some("tool_calls"), "{provider}");
+        for call in &calls {
+            let arguments = call["function"]["arguments"].as_str().unwrap();
+            let arguments: Value = serde_json::from_str(arguments).unwrap();
+            assert!(arguments["city"].is_string(), "{provider} {arguments}");
+        }
+        let messages = body["messages"].as_array_mut().unwrap();
+        messages.push(json!({"role": "assistant", "content": null, "tool_calls": calls}));
+        for (call, result) in calls.iter().zip(["rain", "half past nine"]) {
+            messages.push(json!({"role": "tool", "tool_call_id": call["id"], "content": result}));
+        }
+        let second = chat(&http, &body).await;
+        let text = second["choices"][0]["message"]["content"].as_str().unwrap();
+        assert!(text.starts_with("The results say rain") || text.contains("half past nine"), "{provider} {text}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_midway_ends_each_stream_as_its_clients_expect() {
+    let stand = Stand::shared();
+    let http = stand.gateway().with_key(&stand.tenant().await.unwrap().key);
+    for (provider, model) in PROVIDERS {
+        for sim in [json!({"status": 429, "cut_after": 4}), json!({"cut_after": 4}), json!({"malformed": true})] {
+            let same = matches!(provider, "simulator" | "simulator-azure");
+            if same && sim["malformed"] == true {
+                continue;
+            }
+            let mut body = ask(provider, model, &json!({"x_sim": sim}));
+            body["stream"] = json!(true);
+            let answer = http.post("/v1/chat/completions", &body).await.unwrap();
+            let text = answer.text();
+            assert!(answer.status == 200 && text.contains("\"error\""), "{provider} {sim} {text}");
+            assert!(text.ends_with("data: [DONE]\n\n"), "{provider} {sim} {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn claude_on_bedrock_takes_its_thoughts_back_from_anthropic_s_clients() {
+    let stand = Stand::shared();
+    let http = stand
+        .gateway()
+        .with_header("x-api-key", &stand.tenant().await.unwrap().key)
+        .with_header("anthropic-version", "2023-06-01");
+    let model = "simulator-bedrock/anthropic.claude-sonnet-4-5-20250929-v1:0";
+    for sim in [json!({}), json!({"redacted": true})] {
+        let mut body = json!({"model": model, "max_tokens": 3000, "x_sim": sim,
+            "thinking": {"type": "enabled", "budget_tokens": 1024},
+            "tools": [{"name": "get_time", "input_schema": {"type": "object", "properties": {}}}],
+            "messages": [{"role": "user", "content": "Use get_time"}]});
+        let first = http.post("/v1/messages", &body).await.unwrap();
+        assert_eq!((first.status, first.header("x-weir-warnings")), (200, ""), "{first:?}");
+        let content = first.json()["content"].clone();
+        let kinds: Vec<_> = content.as_array().unwrap().iter().map(|b| b["type"].as_str().unwrap()).collect();
+        let thought = if sim["redacted"] == true { "redacted_thinking" } else { "thinking" };
+        assert_eq!(kinds, [thought, "tool_use"]);
+        let result = json!({"type": "tool_result", "tool_use_id": content[1]["id"], "content": "half past nine"});
+        let messages = body["messages"].as_array_mut().unwrap();
+        messages.push(json!({"role": "assistant", "content": content}));
+        messages.push(json!({"role": "user", "content": [result]}));
+        let second = http.post("/v1/messages", &body).await.unwrap();
+        assert_eq!(second.status, 200, "{second:?}");
+        // The provider checks what comes back.
+        let member = if thought == "thinking" { "signature" } else { "data" };
+        body["messages"][1]["content"][0][member] = json!("forged");
+        let forged = http.post("/v1/messages", &body).await.unwrap();
+        assert_eq!(forged.status, 400, "{forged:?}");
+    }
+}
