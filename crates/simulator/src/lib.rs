@@ -24,6 +24,7 @@ mod models;
 mod native;
 mod ollama;
 mod openai;
+mod providers;
 mod recorder;
 mod request;
 mod responses;
@@ -53,11 +54,15 @@ pub use bedrock::{ACCESS_KEY_ID, SECRET_ACCESS_KEY};
 pub use config::Config;
 pub use faults::{Faults, Often};
 pub use ledger::{Entry, Ledger, Outcome, Summary, Sums};
+pub use providers::providers;
 
 use cache::PromptCache;
 use limits::Window;
 use models::Catalogue;
 use recorder::Recorder;
+
+/// An example of an operator's own prices: what calls would cost by the vendor `simulator`.
+pub const PRICES: &str = include_str!("../data/prices.toml");
 
 /// The simulated provider. Clones share everything.
 #[derive(Debug, Clone)]
