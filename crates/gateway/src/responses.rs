@@ -6,10 +6,9 @@ use axum::body::Body;
 use http::{Method, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use weir_error::{Error, require_scope};
-use weir_llm::Dialect;
 use weir_proto::chat::{
-    AttachResponseRequest, CancelResponseRequest, DeleteResponseRequest, GetResponseRequest,
-    ListInputItemsRequest, ResponseBody, responses_client::ResponsesClient,
+    CancelResponseRequest, DeleteResponseRequest, GetResponseRequest, ListInputItemsRequest, ResponseBody,
+    responses_client::ResponsesClient,
 };
 use weir_rpc::Transport;
 use weir_types::{RequestContext, scope};
@@ -77,13 +76,7 @@ async fn attach(house: &House, asked: &Asked, id: &str, query: &Query) -> Answer
         Some(after) => Some(after),
         None => asked.header(LAST_EVENT_ID).and_then(|id| id.trim().parse().ok()),
     };
-    let request = AttachResponseRequest { id: id.to_owned(), starting_after };
-    let client = client(house);
-    chat::attach(house, asked, Dialect::Responses, |ctx| {
-        let (mut client, request) = (client, weir_rpc::request(ctx, request));
-        async move { client.attach(request).await.map(tonic::Response::into_inner) }
-    })
-    .await
+    chat::attach(house, asked, id, starting_after).await
 }
 
 fn client(house: &House) -> ResponsesClient<Transport> {

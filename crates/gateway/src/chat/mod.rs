@@ -75,7 +75,11 @@ pub(crate) async fn complete_named(
     };
     permit.used(prompt);
     let mut held = Held { permit, _slot: slot, _upload: upload };
+    let looks_on = stream && matches!(&view, View::Responses(view) if view.background);
     let message = message(view, body, asked);
+    if looks_on {
+        return Box::pin(attach::background(house, ctx, held, message)).await;
+    }
     let opening = open(house, &ctx, message);
     let mut response = if stream {
         stream::answer(house, held, opening, asked.request_id.clone(), dialect).await?
@@ -143,12 +147,8 @@ fn open(house: &House, ctx: &RequestContext, message: CompleteRequest) -> Openin
     let mut client = ChatClient::new(house.orchestrator.clone())
         .max_decoding_message_size(house.config.max_answer.as_usize());
     let request = weir_rpc::request(ctx, message);
-    opening(async move { client.complete(request).await.map(tonic::Response::into_inner) })
-}
-
-fn opening(asking: impl Future<Output = Result<Frames, tonic::Status>> + Send + 'static) -> Opening {
     Box::pin(async move {
-        let mut frames = asking.await?;
+        let mut frames = client.complete(request).await?.into_inner();
         match frames.message().await?.and_then(|first| first.frame) {
             Some(Frame::Head(head)) => Ok((head, frames)),
             _ => Err(Error::internal(std::io::Error::other("an answer without a head"))),

@@ -193,6 +193,7 @@ impl Fakes {
                 Box::pin(now(vec![head(200, SSE), events]).chain(self.later(vec![end()])))
             }
             "unfinished" => now(vec![head(200, SSE), data(EVENTS[0])]),
+            "breaking" => now(vec![head(200, "application/json"), data("{\"id\":\"resp_breaking\"}"), end()]),
             "refusing" => now(vec![head(429, "application/json"), data(PROVIDER_ERROR), end()]),
             "pausing" => Box::pin(now(vec![head(200, SSE), data(EVENTS[0])]).chain(self.later(vec![
                 data(EVENTS[1]),
@@ -290,6 +291,16 @@ impl chat::responses_server::Responses for Fakes {
 
     async fn attach(&self, request: Request<chat::AttachResponseRequest>) -> Result<Response<Frames>, Status> {
         let request = self.note("attach", request)?;
+        if request.id == "resp_unknown" {
+            return Err(Error::new(Code::NotFound, "Response with id 'resp_unknown' not found.").into());
+        }
+        if request.id == "resp_breaking" {
+            let next = request.starting_after.map_or(0, |after| after + 1);
+            let event = format!("event: x\nid: {next}\ndata: {{}}\n\n");
+            let event = frame(chat::complete_frame::Frame::Data(chat::Data { bytes: event.into() }));
+            let broken = if next == 3 { end() } else { Err(Status::unavailable("gone")) };
+            return Ok(Response::new(Box::pin(stream::iter(vec![head(200, SSE), event, broken]))));
+        }
         let event = format!("event: x\ndata: {:?}\n\n", request.starting_after);
         let event = frame(chat::complete_frame::Frame::Data(chat::Data { bytes: event.into() }));
         Ok(Response::new(Box::pin(stream::iter(vec![head(200, SSE), event, end()]))))

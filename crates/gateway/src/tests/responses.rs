@@ -69,3 +69,25 @@ async fn a_stream_is_attached_to_where_the_client_was() {
     let (status, error) = get(&format!("{path}&starting_after=x")).key(&house.key).json(&house).await;
     assert_eq!((status, &error["error"]["param"]), (StatusCode::BAD_REQUEST, &json!("starting_after")));
 }
+
+#[tokio::test]
+async fn a_stream_whose_way_breaks_is_taken_up_again() {
+    let house = house();
+    // Each attachment tells one event more, and breaks.
+    let response = get("/v1/responses/resp_breaking?stream=true").key(&house.key).send(&house).await;
+    let text = body_text(response).await;
+    let expected: Vec<_> = (0..4).map(|n| format!("event: x\nid: {n}\ndata: {{}}\n\n")).collect();
+    assert_eq!(text, expected.concat());
+    assert_eq!(house.fakes.called("attach"), 4);
+
+    // The same for whoever begins it, and what can't be begun says so.
+    let asked = json!({"model": "breaking", "input": "Hi", "background": true, "stream": true});
+    let response = post("/v1/responses", &asked).key(&house.key).send(&house).await;
+    assert_eq!(body_text(response).await, expected.concat());
+    assert!(!house.fakes.0.chats.lock().last().unwrap().stream);
+    let refused = json!({"model": "refusing", "input": "Hi", "background": true, "stream": true});
+    let response = post("/v1/responses", &refused).key(&house.key).send(&house).await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    let unknown = get("/v1/responses/resp_unknown?stream=true").key(&house.key).send(&house).await;
+    assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
+}
