@@ -105,7 +105,7 @@ capabilities:
 {{- if and (eq $o.spool.volume "emptyDir") (ne $o.durability "cluster") }}
 {{- fail (printf "orchestrator.durability %q keeps usage in the spool's folder, and orchestrator.spool.volume \"emptyDir\" loses it with the pod: use \"persistent\", or durability \"cluster\"" $o.durability) }}
 {{- end }}
-{{- if regexMatch "(?m)^\\s*\"?(api_key|openai_api_key|litellm_master_key|token|admin_key_sha256|password)\"?\\s*=" .Values.config }}
+{{- if regexMatch "(?m)^\\s*\"?([a-z_]*api_key|litellm_master_key|([a-z_]*_)?token|[a-z_]*bearer_token_bedrock|[a-z_]*secret_access_key|service_account|admin_key_sha256|password)\"?\\s*=" .Values.config }}
 {{- fail "config: keys do not belong into a ConfigMap; name a Secret instead (providers, secrets)" }}
 {{- end }}
 {{- if regexMatch "(?m)^\\s*\\[\\s*identity\\s*\\.\\s*keys|://[^/\\s\"']*:[^/\\s\"']*@" .Values.config }}

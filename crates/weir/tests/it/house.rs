@@ -49,6 +49,13 @@ pub(crate) fn without_settings(command: &mut Command) {
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_BASE_URL",
         "LLAMA_API_ENDPOINT",
+        "OLLAMA_HOST",
+        "AZURE_OPENAI_ENDPOINT",
+        "GEMINI_API_KEY",
+        "GOOGLE_API_KEY",
+        "GOOGLE_GENAI_USE_VERTEXAI",
+        "MISTRAL_API_KEY",
+        "AWS_BEARER_TOKEN_BEDROCK",
     ] {
         command.env_remove(name);
     }
