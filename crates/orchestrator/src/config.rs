@@ -1,10 +1,17 @@
 //! The orchestrator's configuration.
 
+mod provider;
+mod vendors;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use serde::Deserialize;
 use weir_events::Durability;
+
+use crate::ResponsesConfig;
+pub use provider::{Credentials, Endpoint, ProviderConfig, ProviderDialect, ProviderPlatform};
+pub use vendors::Vendors;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,11 +26,13 @@ pub struct Config {
     pub anthropic_api_key: Option<SecretString>,
     /// `ANTHROPIC_BASE_URL`: for `anthropic`, instead of Anthropic's own address.
     pub anthropic_base_url: Option<String>,
-    /// `LLAMA_API_ENDPOINT`: adds the provider `ollama` at its OpenAI-compatible `/v1`.
+    /// `LLAMA_API_ENDPOINT`: adds the provider `ollama`, in Ollama's own dialect, or OpenAI's if it ends with `/v1`.
     pub llama_api_endpoint: Option<String>,
     /// `LITELLM_URL`: adds the provider `litellm`.
     pub litellm_url: Option<String>,
     pub litellm_master_key: Option<SecretString>,
+    /// What other vendors' own variables say.
+    pub vendors: Vendors,
     /// How long a provider's list of models is used, in seconds.
     pub models_ttl_s: u64,
     /// How long the router may think about an alias, in milliseconds.
@@ -40,8 +49,17 @@ pub struct Config {
     pub spool_dir: PathBuf,
     /// When an answer may end: `process`, `disk` or `cluster`.
     pub durability: Durability,
+    /// What is kept of responses, and what runs in the background.
+    pub responses: ResponsesConfig,
     /// Whether providers are sent the `traceparent` of their attempt: a random id, and nothing of the caller's.
     pub send_traceparent: bool,
+    /// How long models' opaque state (signatures, encrypted reasoning) is kept for clients that drop it, in seconds; 0: it
+    /// isn't.
+    pub vault_ttl_s: u64,
+    /// Most of it that is kept in memory, in bytes.
+    pub vault_bytes: u64,
+    /// How long a request for embeddings waits for others to share a call with, in milliseconds; 0: it doesn't.
+    pub embed_batch_ms: u64,
     /// A file of prices, in the form of `crates/llm/data/prices.toml`: a model that has rows in it is priced by these.
     pub prices_file: Option<PathBuf>,
 }
@@ -57,6 +75,7 @@ impl Default for Config {
             llama_api_endpoint: None,
             litellm_url: None,
             litellm_master_key: None,
+            vendors: Vendors::default(),
             models_ttl_s: 3_600,
             decide_timeout_ms: 20,
             fallback_model: None,
@@ -66,70 +85,28 @@ impl Default for Config {
             idle_timeout_s: 600,
             spool_dir: PathBuf::from("spool"),
             durability: Durability::Process,
+            responses: ResponsesConfig::default(),
             send_traceparent: true,
+            vault_ttl_s: 86_400,
+            vault_bytes: 32 << 20,
+            embed_batch_ms: 5,
             prices_file: None,
         }
     }
-}
-
-/// The dialect a provider speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProviderDialect {
-    /// Chat completions, as OpenAI and many others.
-    #[default]
-    OpenAi,
-    /// Anthropic's Messages.
-    Anthropic,
-}
-
-impl From<ProviderDialect> for weir_llm::Dialect {
-    fn from(dialect: ProviderDialect) -> Self {
-        match dialect {
-            ProviderDialect::OpenAi => Self::OpenAi,
-            ProviderDialect::Anthropic => Self::Anthropic,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProviderConfig {
-    /// Up to and including `/v1`.
-    pub base_url: String,
-    #[serde(default)]
-    pub api_key: Option<SecretString>,
-    /// `openai` (the default) or `anthropic`.
-    #[serde(default)]
-    pub dialect: ProviderDialect,
-    /// What it serves; empty: ask its `/models`.
-    #[serde(default)]
-    pub models: Vec<String>,
-    /// The `vendor` of the prices that hold for it; else known by its address, else its own name.
-    #[serde(default)]
-    pub prices: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("orchestrator.providers.{name}.base_url: expected an http or https URL")]
     BaseUrl { name: String },
+    #[error("orchestrator.providers.{name}.platform: {says}")]
+    Platform { name: String, says: &'static str },
+    #[error("orchestrator.providers.{name}: {says}")]
+    Credentials { name: String, says: &'static str },
     #[error("orchestrator.providers.{name}: a name has 1 to 64 of [a-z0-9_-]")]
     Name { name: String },
     #[error("orchestrator.providers.{name}: also named by an environment variable of its own")]
     Twice { name: String },
-}
-
-/// A provider as it will be called.
-#[derive(Debug, Clone)]
-pub struct Endpoint {
-    pub name: String,
-    pub base_url: http::Uri,
-    pub api_key: Option<SecretString>,
-    pub dialect: ProviderDialect,
-    pub models: Vec<String>,
-    /// The vendor whose prices hold for it.
-    pub prices: String,
 }
 
 impl Config {
@@ -144,32 +121,7 @@ impl Config {
                 return Err(ConfigError::Twice { name: name.to_owned() });
             }
         }
-        all.into_iter().map(|(name, provider)| endpoint(name, provider)).collect()
-    }
-
-    fn by_variables(&self) -> Vec<(&'static str, ProviderConfig)> {
-        let at = |base_url: String, api_key: &Option<SecretString>| ProviderConfig {
-            base_url,
-            api_key: api_key.clone(),
-            ..ProviderConfig::default()
-        };
-        let mut found = Vec::new();
-        if self.openai_api_key.is_some() || self.openai_base_url.is_some() {
-            let url = self.openai_base_url.clone().unwrap_or_else(|| "https://api.openai.com/v1".to_owned());
-            found.push(("openai", at(url, &self.openai_api_key)));
-        }
-        if self.anthropic_api_key.is_some() || self.anthropic_base_url.is_some() {
-            let url = self.anthropic_base_url.as_deref().unwrap_or("https://api.anthropic.com");
-            let provider = at(with_v1(url), &self.anthropic_api_key);
-            found.push(("anthropic", ProviderConfig { dialect: ProviderDialect::Anthropic, ..provider }));
-        }
-        if let Some(url) = &self.llama_api_endpoint {
-            found.push(("ollama", at(with_v1(url), &None)));
-        }
-        if let Some(url) = &self.litellm_url {
-            found.push(("litellm", at(with_v1(url), &self.litellm_master_key)));
-        }
-        found
+        all.into_iter().map(|(name, provider)| provider::endpoint(name, provider, &self.vendors)).collect()
     }
 
     pub(crate) fn models_ttl(&self) -> Duration {
@@ -181,68 +133,88 @@ impl Config {
     }
 }
 
-fn with_v1(url: &str) -> String {
-    let url = url.trim_end_matches('/');
-    if url.ends_with("/v1") { url.to_owned() } else { format!("{url}/v1") }
-}
-
-fn endpoint(name: String, provider: ProviderConfig) -> Result<Endpoint, ConfigError> {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
-    if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) {
-        return Err(ConfigError::Name { name });
-    }
-    let url: http::Uri = match provider.base_url.trim_end_matches('/').parse() {
-        Ok(url) => url,
-        Err(_) => return Err(ConfigError::BaseUrl { name }),
-    };
-    if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none_or(str::is_empty) {
-        return Err(ConfigError::BaseUrl { name });
-    }
-    Ok(Endpoint {
-        prices: provider.prices.unwrap_or_else(|| vendor(&url, &name).to_owned()),
-        name,
-        base_url: url,
-        api_key: provider.api_key,
-        dialect: provider.dialect,
-        models: provider.models,
-    })
-}
-
-/// Whose prices hold where a provider's address is a vendor's own. Others, clouds too, have prices of their own.
-fn vendor<'a>(url: &http::Uri, name: &'a str) -> &'a str {
-    match url.host().unwrap_or_default() {
-        "api.openai.com" => "openai",
-        "api.anthropic.com" => "anthropic",
-        "generativelanguage.googleapis.com" => "google",
-        "api.mistral.ai" => "mistral",
-        host if host.starts_with("bedrock-runtime.") && host.ends_with(".amazonaws.com") => "bedrock",
-        _ => name,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn environment_variables_add_providers() {
+        let vendors = Vendors {
+            azure_openai_endpoint: Some("https://r.openai.azure.com/openai/v1/".to_owned()),
+            azure_openai_api_key: Some("sk-a".into()),
+            gemini_api_key: Some("sk-g".into()),
+            mistral_api_key: Some("sk-m".into()),
+            use_vertexai: true,
+            google_cloud_project: Some("p".to_owned()),
+            google_cloud_location: Some("europe-west4".to_owned()),
+            aws_bearer_token_bedrock: Some("sk-b".into()),
+            aws_region: Some("eu-central-1".to_owned()),
+            ..Vendors::default()
+        };
         let config = Config {
             openai_api_key: Some("sk-x".into()),
             anthropic_api_key: Some("sk-y".into()),
             llama_api_endpoint: Some("http://localhost:11434/".into()),
+            vendors,
             ..Config::default()
         };
         let named: Vec<_> =
             config.endpoints().unwrap().into_iter().map(|e| (e.name, e.base_url.to_string())).collect();
-        assert_eq!(
-            named,
-            [
-                ("anthropic".to_owned(), "https://api.anthropic.com/v1".to_owned()),
-                ("ollama".to_owned(), "http://localhost:11434/v1".to_owned()),
-                ("openai".to_owned(), "https://api.openai.com/v1".to_owned()),
-            ]
-        );
-        assert!(!format!("{config:?}").contains("sk-"));
+        let expected = [
+            ("anthropic", "https://api.anthropic.com/v1"),
+            ("azure", "https://r.openai.azure.com/"),
+            ("bedrock", "https://bedrock-runtime.eu-central-1.amazonaws.com/"),
+            ("gemini", "https://generativelanguage.googleapis.com/v1beta"),
+            ("mistral", "https://api.mistral.ai/v1"),
+            ("ollama", "http://localhost:11434/"),
+            ("openai", "https://api.openai.com/v1"),
+            ("vertex", "https://europe-west4-aiplatform.googleapis.com/v1"),
+        ];
+        assert_eq!(named, expected.map(|(name, url)| (name.to_owned(), url.to_owned())));
+        assert!(!format!("{config:?} {:?}", config.endpoints()).contains("sk-"));
+        let vllm = Config { llama_api_endpoint: Some("http://gpu:8000/v1".into()), ..Config::default() };
+        let vllm = vllm.endpoints().unwrap().remove(0);
+        assert_eq!((vllm.dialect, vllm.base_url.path()), (ProviderDialect::OpenAi, "/v1"));
+        // Machines have these for other reasons.
+        let aws = Vendors {
+            aws_access_key_id: Some("AKID".to_owned()),
+            aws_secret_access_key: Some("sk-s".into()),
+            aws_region: Some("us-east-1".to_owned()),
+            ..Vendors::default()
+        };
+        let mut config = Config { vendors: aws, ..Config::default() };
+        assert!(config.endpoints().unwrap().is_empty());
+        let bedrock = ProviderConfig { dialect: ProviderDialect::Bedrock, ..ProviderConfig::default() };
+        config.providers.insert("b".to_owned(), bedrock);
+        let endpoint = config.endpoints().unwrap().remove(0);
+        assert!(matches!(&endpoint.credentials, Credentials::Aws { region, .. } if region == "us-east-1"));
+        assert!(!endpoint.lists_models());
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_named() {
+        let refused = |provider: ProviderConfig| {
+            let config = Config { providers: [("p".to_owned(), provider)].into(), ..Config::default() };
+            config.endpoints().unwrap_err().to_string()
+        };
+        let of = |dialect, platform| ProviderConfig {
+            dialect,
+            platform,
+            base_url: "http://x".to_owned(),
+            ..ProviderConfig::default()
+        };
+        assert!(refused(of(ProviderDialect::Gemini, ProviderPlatform::Azure)).contains("azure serves"));
+        assert!(refused(of(ProviderDialect::OpenAi, ProviderPlatform::Vertex)).contains("vertex serves"));
+        assert!(refused(of(ProviderDialect::Gemini, ProviderPlatform::Vertex)).contains("project"));
+        let bedrock = of(ProviderDialect::Bedrock, ProviderPlatform::Direct);
+        let half = ProviderConfig { access_key_id: Some("AKID".to_owned()), ..bedrock.clone() };
+        assert!(refused(half.clone()).contains("go together"));
+        let nowhere = ProviderConfig { secret_access_key: Some("s".into()), ..half };
+        assert!(refused(nowhere).contains("region"));
+        let gone = of(ProviderDialect::Gemini, ProviderPlatform::Direct);
+        let gone = ProviderConfig { service_account_file: Some("/nowhere".into()), ..gone };
+        assert!(refused(gone).contains("can't be read"));
+        assert!(refused(ProviderConfig::default()).contains("base_url"));
     }
 
     #[test]

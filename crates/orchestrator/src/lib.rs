@@ -7,9 +7,13 @@ mod grpc;
 mod metrics;
 mod service;
 mod start;
+mod store;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, ConfigError, Endpoint, ProviderConfig, ProviderDialect};
+pub use config::{
+    Config, ConfigError, Credentials, Endpoint, ProviderConfig, ProviderDialect, ProviderPlatform, Vendors,
+};
+pub use app::ResponsesConfig;
 pub use service::{Deps, Service, build};
 pub use start::SERVICE;

@@ -244,3 +244,99 @@ impl Metrics {
         self.provider_seconds.get_or_create_owned(&ByProvider { provider }).observe(took.as_secs_f64());
     }
 }
+
+/// Of turns' opaque state.
+#[derive(Clone, Default)]
+pub(crate) struct VaultMetrics {
+    kept: Counter,
+    too_long: Counter,
+    hits: Counter,
+    misses: Counter,
+}
+
+impl VaultMetrics {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        let metrics = Self::default();
+        for (name, help, counter) in [
+            ("vault_kept_total", "Turns whose opaque state was kept", &metrics.kept),
+            ("vault_too_long_total", "Turns whose opaque state was too long to be kept", &metrics.too_long),
+            ("vault_hits_total", "Turns that came back without their state and got it back", &metrics.hits),
+            ("vault_misses_total", "Turns that came back without state, and of which none is kept", &metrics.misses),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        metrics
+    }
+
+    pub(crate) fn kept(&self) {
+        self.kept.inc();
+    }
+
+    pub(crate) fn too_long(&self) {
+        self.too_long.inc();
+    }
+
+    pub(crate) fn asked(&self, found: bool) {
+        if found { self.hits.inc() } else { self.misses.inc() };
+    }
+}
+
+/// Of answers held against the schema their client asked for.
+#[derive(Clone, Default)]
+pub(crate) struct StructuredMetrics {
+    /// At once, or mended without asking again.
+    pub(crate) fit: Counter,
+    pub(crate) repaired: Counter,
+    pub(crate) invalid: Counter,
+    /// Too long to be held back.
+    pub(crate) unseen: Counter,
+}
+
+impl StructuredMetrics {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        let metrics = Self::default();
+        for (name, help, counter) in [
+            ("structured_fit_total", "Answers that fit the schema asked for", &metrics.fit),
+            ("structured_repaired_total", "Answers that fit after another try", &metrics.repaired),
+            ("structured_invalid_total", "Answers that did not fit after another try", &metrics.invalid),
+            ("structured_unseen_total", "Streamed answers that were too long to be looked at", &metrics.unseen),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        metrics
+    }
+}
+
+/// Of responses that are kept, or were to be.
+#[derive(Clone, Default)]
+pub(crate) struct ResponsesMetrics {
+    pub(crate) stored: Counter,
+    pub(crate) unstored: Counter,
+    pub(crate) background_begun: Counter,
+    pub(crate) background_taken: Counter,
+    pub(crate) background_interrupted: Counter,
+}
+
+impl ResponsesMetrics {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        let metrics = Self::default();
+        for (name, help, counter) in [
+            ("responses_stored_total", "Responses kept", &metrics.stored),
+            ("responses_unstored_total", "Responses that could not be kept", &metrics.unstored),
+            ("responses_background_begun_total", "Background runs that began here", &metrics.background_begun),
+            (
+                "responses_background_taken_total",
+                "Background runs that began again here after another process left them",
+                &metrics.background_taken,
+            ),
+            (
+                "responses_background_interrupted_total",
+                "Background runs that ended because their process did",
+                &metrics.background_interrupted,
+            ),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        metrics
+    }
+}

@@ -4,14 +4,20 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
 use tonic::service::Routes;
+use weir_db::LateDb;
 use weir_error::Error;
 use weir_events::{Bus, Spool, SpoolConfig};
+use weir_kv::Kv;
 use weir_llm::{
-    auth::Auth,
+    auth::{Auth, AwsSigner, GoogleTokens, ServiceAccount},
+    platform::Platform,
     prices::Prices,
     upstream::{Upstream, UpstreamConfig},
 };
-use weir_proto::{chat::chat_server::ChatServer, router::router_client::RouterClient};
+use weir_proto::{
+    chat::{chat_server::ChatServer, responses_server::ResponsesServer},
+    router::router_client::RouterClient,
+};
 use weir_rpc::Transport;
 use weir_runtime::{OnFailure, Tasks};
 use weir_telemetry::Metrics as Registry;
@@ -19,10 +25,11 @@ use weir_types::Clock;
 
 use crate::{
     Config,
-    app::{self, Catalog, Chat, Meter, Pricing, recover},
-    config::{Endpoint, ProviderDialect},
+    app::{self, Catalog, Chat, Embedder, Hub, Meter, Pricing, Responses, Shared, Vault, recover},
+    config::{Credentials, Endpoint, ProviderDialect},
     grpc::Handler,
-    metrics::Metrics,
+    metrics::{Metrics, ResponsesMetrics, StructuredMetrics, VaultMetrics},
+    store,
 };
 
 /// Bodies are bounded at the edge; this is the same bound with room for the envelope.
@@ -31,7 +38,11 @@ const MAX_MESSAGE: usize = 11 * 1024 * 1024;
 /// What the orchestrator works with.
 pub struct Deps {
     pub router: Transport,
+    /// Where responses are kept; without it none are.
+    pub database: Option<LateDb>,
     pub bus: Bus,
+    /// Where models' opaque state is kept.
+    pub kv: Kv,
     pub metrics: Registry,
     pub clock: Arc<dyn Clock>,
 }
@@ -40,6 +51,8 @@ pub struct Deps {
 #[derive(Clone)]
 pub struct Service {
     chat: Chat,
+    embedder: Embedder,
+    responses: Responses,
     bus: Bus,
     models_ttl: Duration,
 }
@@ -51,7 +64,7 @@ pub struct Service {
 pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
     let mut endpoints = Vec::new();
     for endpoint in config.endpoints().map_err(Error::internal)? {
-        let (auth, headers) = credentials(&endpoint)?;
+        let (auth, headers) = credentials(&endpoint, &deps.clock)?;
         let upstream = Upstream::new(UpstreamConfig {
             base_url: endpoint.base_url.clone(),
             auth,
@@ -68,9 +81,10 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
     let spool_config = SpoolConfig { durability: config.durability, ..SpoolConfig::default() };
     let (spool, open) =
         Spool::open(&config.spool_dir, spool_config, deps.bus.metrics().clone()).map_err(Error::internal)?;
+    let clock = deps.clock;
     let meter = Meter {
         spool,
-        clock: deps.clock,
+        clock: clock.clone(),
         metrics: Metrics::new(&deps.metrics),
         send_traceparent: config.send_traceparent,
         pricing: Pricing::new(prices(config)?, vendors),
@@ -82,8 +96,26 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
         router: RouterClient::new(deps.router),
         decide_timeout: config.decide_timeout(),
         fallback_model: config.fallback_model.clone(),
+        vault: Vault::new(
+            deps.kv,
+            config.vault_bytes,
+            Duration::from_secs(config.vault_ttl_s),
+            clock.clone(),
+            VaultMetrics::new(&deps.metrics),
+        ),
+        structured: StructuredMetrics::new(&deps.metrics),
     };
-    Ok(Service { chat, bus: deps.bus, models_ttl: config.models_ttl() })
+    config.responses.check()?;
+    let responses = Responses::new(Shared {
+        store: store::Responses::new(deps.database),
+        hub: Hub::new(deps.bus.clone()),
+        model: Arc::new(chat.clone()),
+        config: Arc::new(config.responses.clone()),
+        clock,
+        metrics: ResponsesMetrics::new(&deps.metrics),
+    });
+    let embedder = Embedder::new(chat.clone(), config.embed_batch_ms);
+    Ok(Service { chat, embedder, responses, bus: deps.bus, models_ttl: config.models_ttl() })
 }
 
 /// The prices that come with Weir, and the operator's.
@@ -97,26 +129,41 @@ fn prices(config: &Config) -> Result<Prices, Error> {
     Prices::with(Some(&own)).map_err(|e| wrong(path, &e))
 }
 
-/// How a provider's dialect carries its key: a bearer token, or a header of its own.
-fn credentials(endpoint: &Endpoint) -> Result<(Auth, HeaderMap), Error> {
+/// How a provider's dialect and platform carry what it is shown: a bearer token, or a header of their own.
+fn credentials(endpoint: &Endpoint, clock: &Arc<dyn Clock>) -> Result<(Auth, HeaderMap), Error> {
     let mut headers = HeaderMap::new();
-    let key = endpoint.api_key.as_ref();
-    let auth = match endpoint.dialect {
-        ProviderDialect::OpenAi => key.map(Auth::bearer),
-        ProviderDialect::Anthropic => {
-            let version = HeaderValue::from_static(weir_llm::anthropic::VERSION);
-            headers.insert(app::ANTHROPIC_VERSION, version);
-            key.map(|key| Auth::header("x-api-key", key))
+    if endpoint.dialect == ProviderDialect::Anthropic {
+        headers.insert(app::ANTHROPIC_VERSION, HeaderValue::from_static(weir_llm::anthropic::VERSION));
+    }
+    let auth = match &endpoint.credentials {
+        Credentials::None => Ok(Auth::None),
+        Credentials::Bearer(token) => Auth::bearer(token),
+        Credentials::Key(key) => match (endpoint.dialect, &endpoint.platform) {
+            (_, Platform::Azure { .. }) => Auth::header("api-key", key),
+            (ProviderDialect::Gemini, _) => Auth::header("x-goog-api-key", key),
+            (ProviderDialect::Anthropic, _) => Auth::header("x-api-key", key),
+            _ => Auth::bearer(key),
+        },
+        Credentials::Aws { credentials, region } => {
+            let signer = AwsSigner::bedrock(credentials.clone(), region.clone(), clock.clone());
+            Ok(Auth::Aws(Arc::new(signer)))
         }
+        Credentials::ServiceAccount(key) => ServiceAccount::read(key)
+            .and_then(|account| GoogleTokens::new(account, clock.clone()))
+            .map(|tokens| Auth::Google(Arc::new(tokens))),
     };
-    Ok((auth.transpose().map_err(Error::internal)?.unwrap_or_default(), headers))
+    Ok((auth.map_err(Error::internal)?, headers))
 }
 
 impl Service {
     #[must_use]
     pub fn routes(&self) -> Routes {
-        let server = ChatServer::new(Handler(self.chat.clone()));
-        Routes::new(server.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(usize::MAX))
+        let (chat, embedder) = (self.chat.clone(), self.embedder.clone());
+        let handler = Handler { chat, embedder, responses: self.responses.clone() };
+        let server = ChatServer::new(handler.clone());
+        let routes =
+            Routes::new(server.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(usize::MAX));
+        routes.add_service(ResponsesServer::new(handler).max_encoding_message_size(usize::MAX))
     }
 
     /// Follows the providers' lists of models, and publishes the spool.
@@ -126,7 +173,14 @@ impl Service {
             let follow = catalog.clone().follow(provider, self.models_ttl, tasks.shutdown());
             tasks.spawn("orchestrator.models", OnFailure::Log, follow);
         }
+        self.embedder.spawn(tasks);
         self.chat.meter.spool.publish_loop(self.bus.clone(), tasks);
+    }
+
+    /// Runs responses in the background, this process's and those that others leave. They end before what is behind
+    /// requests does.
+    pub fn spawn_background(&self, tasks: &Tasks) {
+        self.responses.spawn(tasks);
     }
 
     /// For `/health`: what keeps usage from being recorded.

@@ -24,12 +24,15 @@ async fn start(site: Site) -> anyhow::Result<Room> {
     config.fallback_model.get_or_insert_with(default);
     let deps = Deps {
         router: site.peer(Name::Router)?,
+        database: site.late_database().await?,
         bus: site.bus().await?,
+        kv: site.kv()?,
         metrics: site.metrics(),
         clock: site.clock(),
     };
     let orchestrator = build(&config, deps)?;
     orchestrator.spawn(site.tasks());
+    orchestrator.spawn_background(site.edge());
     let checked = orchestrator.clone();
     site.health().check("spool", Criticality::Degraded, move || std::future::ready(checked.check()));
 

@@ -29,6 +29,8 @@ use weir_types::{KeyId, Principal, RequestContext, SystemClock, TenantId, scope}
 use crate::{Config, Deps, ProviderConfig, ProviderDialect, build};
 
 mod costs;
+mod embeddings;
+mod fidelity;
 
 /// What the provider `priced` asks for its one model.
 const PRICES: &str = r#"
@@ -154,7 +156,7 @@ impl House {
         let nats_config = NatsConfig { url: nats.url().into(), ..NatsConfig::default() };
         let bus = Bus::connect(&nats_config, EventMetrics::new(&metrics)).await.unwrap();
         bus.keep_streams(&tasks);
-        let service = build(&config, Deps { router, bus, metrics, clock: Arc::new(SystemClock) }).unwrap();
+        let service = build(&config, Deps { router, database: None, bus, kv: weir_kv::Kv::memory(), metrics, clock: Arc::new(SystemClock) }).unwrap();
         service.spawn(&tasks);
         let ctx = RequestContext {
             principal: Principal::Key { id: KeyId::new(), user: None },

@@ -247,6 +247,7 @@ async fn orchestrator(origin: &Uri, spool: &std::path::Path, tasks: &Tasks) -> a
         database: None,
         router: Transport::absent("router"),
         bus,
+        kv: weir_kv::Kv::memory(),
         metrics,
         clock: Arc::new(SystemClock),
     };

@@ -1,14 +1,18 @@
 //! What one attempt sends: the client's own bytes where the provider speaks its dialect, else their translation.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::atomic::Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use weir_error::{Code, Error};
-use weir_llm::{Dialect, Target, View, canonical};
+use weir_llm::{Dialect, Target, View, canonical, openai, schema::Check};
 use weir_proto::chat::CompleteRequest;
+use weir_types::TenantId;
 
-use super::catalog::{Candidate, Catalog, Model};
+use super::{
+    catalog::{Candidate, Catalog, Model},
+    vault::{Vault, restored, restored_all},
+};
 
 pub(crate) const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 /// Headers of the client that reach a provider of its dialect.
@@ -22,43 +26,63 @@ pub(crate) struct Asked {
 }
 
 /// A body for a provider, and what it could not say.
+#[derive(Default)]
 pub(crate) struct Outgoing {
     pub(crate) body: Bytes,
     pub(crate) losses: canonical::Losses,
+    /// What the answer is to be held against, and what was meant.
+    pub(crate) checked: Option<(Check, canonical::Request)>,
+}
+
+/// What an encoder is told of the model.
+pub(super) fn target<'a>(candidate: &'a Candidate, model: Option<&Model>) -> Target<'a> {
+    Target {
+        model: &candidate.model,
+        max_output: model.and_then(|m| m.max_tokens),
+        adaptive_thinking: model.is_some_and(Model::adaptive_thinking),
+        fixed_sampling: model.is_some_and(Model::fixed_sampling),
+    }
 }
 
 impl Asked {
     pub(crate) fn new(request: CompleteRequest, dialect: Dialect) -> Result<Self, Error> {
-        let view = View::scan(dialect, &request.body)?;
+        let view = View::scan_for(dialect, &request.body, &request.model, request.stream)?;
         Ok(Self { request, view, meaning: None })
     }
 
     /// # Errors
     /// The body can't be understood as far as translation needs it; or something would be lost that the client
     /// insists on.
-    pub(crate) fn body_for(&mut self, candidate: &Candidate, catalog: &Catalog) -> Result<Outgoing, Error> {
+    pub(crate) async fn body_for(
+        &mut self,
+        candidate: &Candidate,
+        catalog: &Catalog,
+        state: (&Vault, Option<TenantId>),
+    ) -> Result<Outgoing, Error> {
         let provider = &candidate.provider;
-        if provider.dialect == self.view.dialect() {
+        if provider.spoken(self.view.dialect()) == self.view.dialect() {
             let body = self.view.upstream_body(&self.request.body, &candidate.model);
-            return Ok(Outgoing { body, losses: canonical::Losses::default() });
+            let body = self.same_dialect(body, candidate, state).await;
+            return Ok(Outgoing { body, ..Outgoing::default() });
         }
         let model = catalog.model(&provider.name, &candidate.model);
-        let target = Target {
-            model: &candidate.model,
-            max_output: model.as_ref().and_then(|m| m.max_tokens),
-            adaptive_thinking: model.as_ref().is_some_and(Model::adaptive_thinking),
-            fixed_sampling: model.as_ref().is_some_and(Model::fixed_sampling),
-        };
-        let (meaning, lost) = match &mut self.meaning {
-            Some(meaning) => meaning,
-            none => {
-                let mut losses = canonical::Losses::default();
-                let meaning = self.view.dialect().decode_request(&self.request.body, &mut losses)?;
-                none.insert((meaning, losses))
+        let target = target(candidate, model.as_ref());
+        let (meaning, lost) = self.meaning()?;
+        let vendor = provider.dialect.vendor(&candidate.model);
+        let back = match (state, vendor) {
+            ((vault, Some(tenant)), Some(vendor)) => {
+                restored(meaning, &vault.find(tenant, &meaning.messages).await, vendor)
             }
+            _ => None,
         };
         let mut losses = lost.clone();
-        let body = provider.dialect.encode_request(meaning, &target, &mut losses);
+        let meaning = back.as_ref().unwrap_or(meaning);
+        let mut body = provider.dialect.encode_request(meaning, &target, &mut losses);
+        if provider.dialect == Dialect::OpenAi && provider.quirks.no_stream_options.load(Ordering::Relaxed) {
+            body = openai::without_stream_options(&body);
+        }
+        let checked = meaning.format.as_ref().filter(|_| losses.is_inexact("response_format"));
+        let checked = checked.map(|format| (Check::new(format), meaning.clone()));
         if self.request.strict && !losses.is_empty() {
             let text = format!(
                 "This model's provider speaks another dialect, and would not get all of the request: {}.",
@@ -66,7 +90,45 @@ impl Asked {
             );
             return Err(Error::new(Code::InvalidArgument, text));
         }
-        Ok(Outgoing { body, losses })
+        Ok(Outgoing { body, losses, checked })
+    }
+
+    /// What the body means, and what its own dialect could not say.
+    fn meaning(&mut self) -> Result<&(canonical::Request, canonical::Losses), Error> {
+        match &mut self.meaning {
+            Some(meaning) => Ok(meaning),
+            none => {
+                let mut losses = canonical::Losses::default();
+                let mut meaning = self.view.dialect().decode_request(&self.request.body, &mut losses)?;
+                // Not every dialect says it in the body.
+                meaning.stream = self.request.stream;
+                Ok(none.insert((meaning, losses)))
+            }
+        }
+    }
+
+    /// The client's own bytes, but for what this provider was seen to want otherwise.
+    async fn same_dialect(
+        &mut self,
+        mut body: Bytes,
+        candidate: &Candidate,
+        (vault, tenant): (&Vault, Option<TenantId>),
+    ) -> Bytes {
+        let provider = &candidate.provider;
+        if self.view.dialect() != Dialect::OpenAi {
+            return body;
+        }
+        if provider.quirks.no_stream_options.load(Ordering::Relaxed) {
+            body = openai::without_stream_options(&body);
+        }
+        let Some(tenant) = tenant.filter(|_| provider.quirks.carries_state.load(Ordering::Relaxed)) else {
+            return body;
+        };
+        // A body that can't be understood here may be understood there.
+        let Ok((meaning, _)) = self.meaning() else { return body };
+        let found = vault.find(tenant, &meaning.messages).await;
+        let back = restored_all(meaning, &found);
+        openai::with_state(&body, back.iter().map(|(at, message)| (*at, message))).unwrap_or(body)
     }
 
     /// Headers for this provider.

@@ -1,21 +1,20 @@
-//! Who serves which model: configured lists, or each provider's own `/models`, asked again when it ages.
+//! Who serves which model: configured lists, or each provider's own, asked again when it ages.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use serde::Deserialize;
-use weir_error::{Code, Error};
-use weir_llm::{Dialect, upstream::Upstream};
+use weir_llm::{Dialect, platform::Platform, upstream::Upstream};
 use weir_runtime::{Shutdown, retry::Backoff};
 
+use super::listing::discover;
 use crate::config::Endpoint;
 
-/// A list longer than this is cut: it is a mistake or an attack.
-const MAX_MODELS: usize = 10_000;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
@@ -23,8 +22,45 @@ pub(crate) struct Provider {
     pub(crate) name: String,
     pub(crate) upstream: Upstream,
     pub(crate) dialect: Dialect,
+    pub(crate) quirks: Quirks,
+    /// It serves Responses besides.
+    responses: bool,
+    platform: Platform,
     /// Listed in the configuration: never asked for.
     fixed: Vec<String>,
+    /// It can't be asked what it serves.
+    listless: bool,
+}
+
+/// What a provider was seen to do, as long as this process runs.
+#[derive(Default)]
+pub(crate) struct Quirks {
+    /// It refuses to be asked for the usage chunk.
+    pub(crate) no_stream_options: AtomicBool,
+    /// Its answers carry opaque state under the names that others brought up.
+    pub(crate) carries_state: AtomicBool,
+}
+
+impl Provider {
+    /// A path of the dialect, for this model, as the provider's platform has it.
+    pub(crate) fn path<'a>(&self, path: Cow<'a, str>, model: &str) -> Cow<'a, str> {
+        self.platform.path(path, model)
+    }
+
+    /// The dialect in which it is asked for chat by a client of this one.
+    pub(crate) fn spoken(&self, client: Dialect) -> Dialect {
+        if self.responses && client == Dialect::Responses { client } else { self.dialect }
+    }
+
+    /// Where chat is asked for, in a dialect that it speaks.
+    pub(crate) fn chat_path(&self, spoken: Dialect, model: &str, stream: bool) -> Cow<'static, str> {
+        self.path(spoken.provider().path(model, stream), model)
+    }
+
+    /// It serves whatever it is asked for by its own name, as far as anybody knows.
+    fn open(&self) -> bool {
+        self.listless && self.fixed.is_empty()
+    }
 }
 
 /// A model as its provider lists it.
@@ -36,19 +72,19 @@ pub(crate) struct Model {
     pub(crate) created: i64,
     /// Anthropic's, instead.
     #[serde(default)]
-    created_at: Option<String>,
+    pub(super) created_at: Option<String>,
     #[serde(default)]
     pub(crate) owned_by: String,
-    /// Anthropic's: the most it answers, in tokens.
+    /// Anthropic's and Google's: the most it answers, in tokens.
     #[serde(default)]
     pub(crate) max_tokens: Option<u64>,
     /// Anthropic's.
     #[serde(default)]
-    capabilities: Option<Capabilities>,
+    pub(super) capabilities: Option<Capabilities>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Capabilities {
+pub(super) struct Capabilities {
     thinking: Option<Thinking>,
 }
 
@@ -110,9 +146,13 @@ impl Catalog {
             .into_iter()
             .map(|(endpoint, upstream)| {
                 Arc::new(Provider {
+                    listless: !endpoint.lists_models(),
+                    platform: endpoint.platform,
                     name: endpoint.name,
                     upstream,
                     dialect: endpoint.dialect.into(),
+                    quirks: Quirks::default(),
+                    responses: endpoint.responses,
                     fixed: endpoint.models,
                 })
             })
@@ -143,7 +183,7 @@ impl Catalog {
         let Some((provider, model)) = model.split_once('/') else { return Vec::new() };
         let named = self.providers.iter().enumerate().find(|(_, p)| p.name == provider);
         match named {
-            Some((i, provider)) if served(model).contains(&i) => {
+            Some((i, provider)) if provider.open() || served(model).contains(&i) => {
                 vec![Candidate { provider: provider.clone(), model: model.to_owned() }]
             }
             _ => Vec::new(),
@@ -156,11 +196,11 @@ impl Catalog {
         snapshot.listed.get(provider)?.iter().find(|m| m.id == model).cloned()
     }
 
-    /// Providers whose lists are not known yet, or never will be: they may serve any model named outright. Their own
-    /// answer tells.
+    /// Providers whose lists are not known yet: they may serve any model named outright. Their own answer tells.
     pub(crate) fn unlisted(&self, model: &str) -> Vec<Candidate> {
         let snapshot = self.snapshot.load();
-        let unlisted = self.providers.iter().filter(|p| !snapshot.listed.contains_key(&p.name));
+        let unlisted =
+            self.providers.iter().filter(|p| !p.open() && !snapshot.listed.contains_key(&p.name));
         let candidate = |provider: &Arc<Provider>| {
             let own = model.strip_prefix(provider.name.as_str()).and_then(|rest| rest.strip_prefix('/'));
             Candidate { provider: provider.clone(), model: own.unwrap_or(model).to_owned() }
@@ -183,7 +223,8 @@ impl Catalog {
 
     /// Whether every provider's list is known.
     pub(crate) fn complete(&self) -> bool {
-        self.snapshot.load().listed.len() == self.providers.len()
+        let listable = self.providers.iter().filter(|p| !p.open()).count();
+        self.snapshot.load().listed.len() == listable
     }
 
     /// Keeps one provider's list fresh.
@@ -211,7 +252,7 @@ impl Catalog {
 
     /// The providers whose lists must be asked for.
     pub(crate) fn to_follow(&self) -> impl Iterator<Item = Arc<Provider>> + '_ {
-        self.providers.iter().filter(|p| p.fixed.is_empty()).cloned()
+        self.providers.iter().filter(|p| p.fixed.is_empty() && !p.open()).cloned()
     }
 
     fn store(&self, provider: &str, models: &[Model]) {
@@ -227,29 +268,4 @@ impl Catalog {
             Snapshot { listed, servers }
         });
     }
-}
-
-async fn discover(provider: &Provider) -> Result<Vec<Model>, Error> {
-    #[derive(Deserialize)]
-    struct List {
-        data: Vec<Model>,
-    }
-    let path = match provider.dialect {
-        Dialect::OpenAi | Dialect::Mistral | Dialect::Ollama | Dialect::Bedrock => "/models",
-        // Anthropic's lists have pages, of which this is the largest.
-        Dialect::Anthropic => "/models?limit=1000",
-    };
-    let answer = provider.upstream.get(path).await.map_err(Error::internal)?;
-    if !answer.status.is_success() {
-        return Err(Error::new(Code::UpstreamFailed, format!("the provider answered {}", answer.status)));
-    }
-    let list: List = serde_json::from_slice(&answer.body).map_err(Error::internal)?;
-    let mut models = list.data;
-    models.retain(|m| (1..=256).contains(&m.id.len()));
-    models.truncate(MAX_MODELS);
-    for model in &mut models {
-        let at = model.created_at.take().and_then(|at| at.parse::<prost_types::Timestamp>().ok());
-        model.created = at.map_or(model.created, |at| at.seconds);
-    }
-    Ok(models)
 }

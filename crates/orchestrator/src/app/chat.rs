@@ -1,6 +1,11 @@
 //! One chat request: who serves it, the attempts, the answer.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::{Stream, stream};
 use http::{HeaderName, HeaderValue};
@@ -8,6 +13,7 @@ use tonic::Status;
 use weir_error::{Code, Error, require_scope};
 use weir_llm::{
     Call, Dialect,
+    canonical::Part,
     upstream::{Answer, UpstreamError},
 };
 use weir_proto::{
@@ -16,20 +22,23 @@ use weir_proto::{
     router::{DecideRequest, router_client::RouterClient},
 };
 use weir_rpc::Transport;
-use weir_types::{RequestContext, RequestId, scope};
+use weir_types::{RequestContext, RequestId, TenantId, scope};
 
 use super::{
     attempt::Asked,
     catalog::{Candidate, Catalog, Provider},
     meter::{Ending, Meter, Metered},
     plain, stream as streamed,
+    structured::Structure,
+    vault::Vault,
 };
+use crate::metrics::StructuredMetrics;
 
 /// OpenAI's own header for an id of the caller's: it ties a provider's records to an attempt.
-const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What a translation lost on the way to the provider.
-const WARNINGS: &str = "x-weir-warnings";
+pub(super) const WARNINGS: &str = "x-weir-warnings";
 /// What clients' retry logic reads.
 const PASSED_ON: [&str; 3] = ["retry-after", "retry-after-ms", "x-should-retry"];
 
@@ -42,6 +51,8 @@ pub(crate) struct Chat {
     pub(crate) router: RouterClient<Transport>,
     pub(crate) decide_timeout: Duration,
     pub(crate) fallback_model: Option<String>,
+    pub(crate) vault: Vault,
+    pub(crate) structured: StructuredMetrics,
 }
 
 impl Chat {
@@ -63,6 +74,8 @@ impl Chat {
             warnings: served.warnings,
             choices: asked.view.choices(),
             request_id: ctx.request_id.clone(),
+            keeper: ctx.tenant.map(|tenant| (self.vault.clone(), tenant)),
+            structure: served.structure.map(Arc::new),
             call: Call {
                 model: served.candidate.model,
                 now_s: self.meter.clock.now_ms().div_euclid(1_000),
@@ -71,8 +84,9 @@ impl Chat {
                 id: None,
             },
         };
-        if asked.request.stream && answer.status.is_success() && answer.is_event_stream() {
-            return Ok(Box::pin(streamed::relay(answer, metered, &relay)));
+        let framing = relay.spoken().provider().framing();
+        if asked.request.stream && answer.status.is_success() && answer.is_stream(framing) {
+            return Ok(Box::pin(streamed::relay(answer, metered, relay)));
         }
         let frames = plain::relay(answer, metered, &relay).await?;
         Ok(Box::pin(stream::iter(frames.map(Ok))))
@@ -134,9 +148,11 @@ impl Chat {
     ) -> Result<(Answer, Metered, Served), Error> {
         let mut left = candidates.into_iter().peekable();
         let mut failed = None;
-        while let Some(candidate) = left.next() {
+        let mut again = None;
+        while let Some(candidate) = again.take().or_else(|| left.next()) {
             let last = left.peek().is_none();
-            let outgoing = match asked.body_for(&candidate, &self.catalog) {
+            let state = (&self.vault, ctx.tenant);
+            let outgoing = match asked.body_for(&candidate, &self.catalog, state).await {
                 Ok(outgoing) => outgoing,
                 // Another may speak the client's dialect.
                 Err(_) if !last => continue,
@@ -148,24 +164,40 @@ impl Chat {
                 }
             };
             let provider = &candidate.provider;
-            metered.sending(provider.dialect, outgoing.body.clone());
+            let spoken = provider.spoken(asked.view.dialect());
+            metered.sending(spoken, outgoing.body.clone());
             let id = metered.open(&provider.name, &candidate.model, failed.take())?;
-            let mut headers = asked.headers_for(provider.dialect);
+            let mut headers = asked.headers_for(spoken);
             if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
                 headers.insert(CLIENT_REQUEST_ID, id);
             }
             if let Some(trace) = metered.traceparent() {
                 headers.insert(TRACEPARENT, trace);
             }
-            let path = provider.dialect.provider().path(&candidate.model, asked.request.stream);
+            let path = provider.chat_path(spoken, &candidate.model, asked.request.stream);
             let sent = provider.upstream.send(&path, headers, outgoing.body, ctx.deadline).await;
             match sent {
-                Ok(answer) => {
+                Ok(mut answer) => {
                     let status = answer.status.as_u16();
                     metered.reached(status);
+                    if status == 400 && asked.request.stream && spoken == Dialect::OpenAi
+                        && refuses_stream_options(&mut answer, provider).await {
+                        failed = Some(plain::failed(status));
+                        again = Some(candidate);
+                        continue;
+                    }
                     if last || !worth_another(status) {
                         let warnings = outgoing.losses.header();
-                        return Ok((answer, metered, Served { candidate, warnings }));
+                        let structure = outgoing.checked.map(|(check, request)| Structure {
+                            check,
+                            request,
+                            candidate: candidate.clone(),
+                            catalog: self.catalog.clone(),
+                            headers: asked.headers_for(provider.dialect),
+                            deadline: ctx.deadline,
+                            metrics: self.structured.clone(),
+                        });
+                        return Ok((answer, metered, Served { candidate, warnings, structure }));
                     }
                     tracing::warn!(
                         provider = candidate.provider.name,
@@ -195,6 +227,23 @@ struct Served {
     candidate: Candidate,
     /// What its body could not say; empty when it said all.
     warnings: String,
+    structure: Option<Structure>,
+}
+
+/// Whether a provider refused to be asked for the usage chunk, which is ours to make then.
+async fn refuses_stream_options(answer: &mut Answer, provider: &Provider) -> bool {
+    let known = &provider.quirks.no_stream_options;
+    if known.load(Ordering::Relaxed) {
+        return false;
+    }
+    let Ok(body) = answer.body.peek().await else { return false };
+    let names = |what: &str| body.windows(what.len()).any(|at| at == what.as_bytes());
+    let refused = names("stream_options") || names("include_usage");
+    if refused {
+        tracing::info!(provider = provider.name, "refuses stream_options: asked without from now on");
+        known.store(true, Ordering::Relaxed);
+    }
+    refused
 }
 
 /// How an answer gets to its client.
@@ -204,8 +253,29 @@ pub(crate) struct Relaying {
     pub(crate) warnings: String,
     pub(crate) choices: u64,
     pub(crate) request_id: RequestId,
+    /// Where the answer's opaque state is kept, and whose it is.
+    pub(crate) keeper: Option<(Vault, TenantId)>,
+    /// What the answer must be, where the provider can't see to it.
+    pub(crate) structure: Option<Arc<Structure>>,
     /// What the client's dialect needs to know of the call. Its model is as the provider names it.
     pub(crate) call: Call,
+}
+
+impl Relaying {
+    /// The dialect of the answer.
+    pub(crate) fn spoken(&self) -> Dialect {
+        self.provider.spoken(self.client)
+    }
+}
+
+impl Relaying {
+    /// Keeps the opaque state of these turns, for clients that drop it.
+    pub(super) async fn keep(&self, choices: impl Iterator<Item = &[Part]>) {
+        let Some((vault, tenant)) = &self.keeper else { return };
+        for parts in choices {
+            vault.keep(*tenant, parts).await;
+        }
+    }
 }
 
 /// # Errors
@@ -214,18 +284,18 @@ pub(super) fn dialect(named: WireDialect) -> Result<Dialect, Error> {
     match named {
         WireDialect::OpenaiChat => Ok(Dialect::OpenAi),
         WireDialect::AnthropicMessages => Ok(Dialect::Anthropic),
-        WireDialect::Unspecified | WireDialect::OpenaiResponses | WireDialect::Gemini => {
-            Err(Error::invalid("dialect", "this dialect is not spoken here"))
-        }
+        WireDialect::Gemini => Ok(Dialect::Gemini),
+        WireDialect::OpenaiResponses => Ok(Dialect::Responses),
+        WireDialect::Unspecified => Err(Error::invalid("dialect", "this dialect is not spoken here")),
     }
 }
 
 /// Whether somebody else might do better.
-fn worth_another(status: u16) -> bool {
+pub(super) fn worth_another(status: u16) -> bool {
     matches!(status, 401 | 403 | 408 | 429 | 500..=599)
 }
 
-fn unanswered(error: &UpstreamError) -> Ending {
+pub(super) fn unanswered(error: &UpstreamError) -> Ending {
     let status =
         if error.is_timeout() { Code::UpstreamTimeout } else { Code::UpstreamFailed }.http().as_u16();
     // A request that may have arrived is an attempt like others; one that can't have is none.

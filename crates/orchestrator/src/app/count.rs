@@ -1,5 +1,7 @@
 //! Input tokens of a request that is not made.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
@@ -7,6 +9,7 @@ use weir_error::{Error, require_scope};
 use weir_llm::{
     Dialect,
     anthropic::{self, MessagesView},
+    gemini,
     upstream::Answer,
 };
 use weir_proto::chat::{CountTokensRequest, CountTokensResponse};
@@ -20,7 +23,38 @@ const PATH: &str = "/messages/count_tokens";
 
 #[derive(Deserialize)]
 struct Counted {
+    /// Google calls them so.
+    #[serde(alias = "totalTokens")]
     input_tokens: u64,
+}
+
+/// How a provider of a dialect is asked: its path and body for a model of its own.
+enum Question {
+    Messages(MessagesView),
+    Gemini,
+}
+
+impl Question {
+    /// `None` in dialects in which nothing can be counted.
+    ///
+    /// # Errors
+    /// What is wrong with the body.
+    fn of(dialect: Dialect, body: &Bytes) -> Result<Option<Self>, Error> {
+        Ok(match dialect {
+            Dialect::Anthropic => Some(Self::Messages(MessagesView::scan_for_count(body)?)),
+            Dialect::Gemini => gemini::count_body(body, "any").map(|_| Some(Self::Gemini))?,
+            _ => None,
+        })
+    }
+
+    fn put(&self, body: &Bytes, model: &str) -> Option<(Cow<'static, str>, Bytes)> {
+        match self {
+            Self::Messages(view) => Some((PATH.into(), anthropic::upstream_body(view, body, model))),
+            Self::Gemini => {
+                Some((gemini::method(model, "countTokens").into(), gemini::count_body(body, model).ok()?))
+            }
+        }
+    }
 }
 
 impl Chat {
@@ -33,10 +67,9 @@ impl Chat {
         require_scope(ctx, scope::CHAT_WRITE)?;
         let dialect = super::chat::dialect(request.dialect())?;
         let candidates = self.resolve(ctx, &request.model).await?;
-        if dialect == Dialect::Anthropic {
-            let view = MessagesView::scan_for_count(&request.body)?;
+        if let Some(question) = Question::of(dialect, &request.body)? {
             for candidate in candidates.iter().filter(|c| c.provider.dialect == dialect) {
-                if let Some(input_tokens) = ask(ctx, &request, &view, candidate).await {
+                if let Some(input_tokens) = ask(ctx, &request, &question, candidate).await {
                     let provider = candidate.provider.name.clone();
                     return Ok(CountTokensResponse { input_tokens, provider });
                 }
@@ -57,14 +90,15 @@ impl Chat {
 async fn ask(
     ctx: &RequestContext,
     request: &CountTokensRequest,
-    view: &MessagesView,
+    question: &Question,
     candidate: &Candidate,
 ) -> Option<u64> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     forward(&request.headers, &mut headers);
-    let body: Bytes = anthropic::upstream_body(view, &request.body, &candidate.model);
-    let sent = candidate.provider.upstream.send(PATH, headers, body, ctx.deadline).await;
+    let (path, body) = question.put(&request.body, &candidate.model)?;
+    let path = candidate.provider.path(path, &candidate.model);
+    let sent = candidate.provider.upstream.send(&path, headers, body, ctx.deadline).await;
     let Answer { status, body, .. } = sent.ok()?;
     let body = body.collect().await.ok()?;
     let counted: Option<Counted> = serde_json::from_slice(&body).ok().filter(|_| status.is_success());

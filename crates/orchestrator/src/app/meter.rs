@@ -18,7 +18,7 @@ use weir_proto::events::{AttemptClosed, Caller, OpenAttempt, Outcome, RequestFin
 use weir_telemetry::{Span, SpanKind};
 use weir_types::{AttemptId, Clock, RequestContext, TraceContext};
 
-use super::pricing::{Pricing, llm_usage, usage_tokens};
+use super::pricing::{Pricing, both, llm_usage, usage_tokens};
 use crate::metrics::Metrics;
 
 /// Longest wait for the configured durability. The record is in the spool by then, whatever happens.
@@ -72,6 +72,8 @@ pub(crate) struct Metered {
     caller: Caller,
     requested_model: String,
     stream: bool,
+    /// As OpenTelemetry names what is done.
+    operation: &'static str,
     /// What was sent, for counting when the provider doesn't say, and the dialect of it.
     prompt: Bytes,
     dialect: Dialect,
@@ -84,6 +86,10 @@ pub(crate) struct Metered {
     /// What the attempts before the current one cost.
     spent: Option<u64>,
     current: Option<Attempt>,
+    /// How the attempt before the current one ended, if its answer is one.
+    stands: Option<Ending>,
+    /// What the attempts before the current one used.
+    before: Tokens,
     /// Where the request stands in its caller's trace.
     trace: Option<TraceContext>,
 }
@@ -112,6 +118,7 @@ impl Meter {
             },
             requested_model: requested_model.to_owned(),
             stream,
+            operation: "chat",
             prompt: Bytes::new(),
             dialect: Dialect::OpenAi,
             tap: None,
@@ -121,6 +128,8 @@ impl Meter {
             attempts: 0,
             spent: Some(0),
             current: None,
+            stands: None,
+            before: Tokens::default(),
             trace: ctx.trace,
         })
     }
@@ -159,6 +168,7 @@ impl Metered {
             self.ended(&mut previous, ending);
             let cost = self.cost(&previous, ending);
             self.spent = self.with(cost.as_ref());
+            self.before = both(self.before, ending.tokens);
             let events: Vec<_> = self.attempt_event(&previous, ending, cost).into_iter().collect();
             drop(self.meter.spool.attempt_closed(previous.id, &events));
         }
@@ -168,12 +178,21 @@ impl Metered {
         Ok(id)
     }
 
+    /// Opens one more attempt after one whose answer will not do, though it was whole. If this one fails, the answer
+    /// before it stands.
+    pub(crate) fn open_again(&mut self, provider: &str, model: &str, stands: Ending) -> Result<(), Error> {
+        self.open(provider, model, Some(stands))?;
+        self.tap = None;
+        self.stands = Some(stands);
+        Ok(())
+    }
+
     /// A span for the attempt: <https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/>.
     fn span(&self, open: &OpenAttempt) -> Span {
-        let mut span = Span::start("orchestrator", SpanKind::Client, "chat", self.trace);
+        let mut span = Span::start("orchestrator", SpanKind::Client, self.operation, self.trace);
         if span.is_recorded() {
-            span.rename(format!("chat {}", open.model));
-            span.set("gen_ai.operation.name", "chat");
+            span.rename(format!("{} {}", self.operation, open.model));
+            span.set("gen_ai.operation.name", self.operation);
             span.set("gen_ai.provider.name", open.provider.clone());
             span.set("gen_ai.request.model", open.requested_model.clone());
             span.set("gen_ai.response.model", open.model.clone());
@@ -182,6 +201,15 @@ impl Metered {
             span.set("weir.tenant.id", self.caller.tenant_id.clone());
         }
         span
+    }
+
+    /// Vectors are asked for, not an answer.
+    pub(crate) fn embeds(&mut self) {
+        self.operation = "embeddings";
+    }
+
+    pub(crate) fn attempt_id(&self) -> Option<AttemptId> {
+        self.current.as_ref().map(|attempt| attempt.id)
     }
 
     /// Where the current attempt stands in its trace, for its provider.
@@ -328,6 +356,7 @@ impl Metered {
         let cost = self.cost(&attempt, ending);
         let total = self.with(cost.as_ref());
         let finished_at_ms = self.meter.clock.now_ms();
+        let answered = self.stands.filter(|_| ending.outcome != Outcome::Succeeded).unwrap_or(ending);
         let request = RequestFinished {
             id: self.id.to_string(),
             request_id: std::mem::take(&mut self.request_id),
@@ -337,10 +366,10 @@ impl Metered {
             provider: attempt.open.provider.clone(),
             stream: self.stream,
             attempts: self.attempts,
-            outcome: ending.outcome.into(),
-            status: ending.status.into(),
-            tokens: Some(ending.tokens),
-            token_source: ending.source.into(),
+            outcome: answered.outcome.into(),
+            status: answered.status.into(),
+            tokens: Some(self.told(ending)),
+            token_source: answered.source.into(),
             started_at_ms: self.started_at_ms,
             finished_at_ms,
             first_token_us: self.first_token_us,
@@ -348,12 +377,17 @@ impl Metered {
             cost_nano_usd: total,
             price_row: cost.as_ref().map(|c| c.row.clone()).unwrap_or_default(),
         };
-        self.meter.metrics.finished(&request, ending);
+        self.meter.metrics.finished(&request, Ending { tokens: self.told(ending), ..answered });
         let events = self
             .attempt_event(&attempt, ending, cost)
             .into_iter()
             .chain(Event::request_finished(&request).ok());
         Some((self.meter.spool.closed(attempt.id, &events.collect::<Vec<_>>()), total))
+    }
+
+    /// What the request used, all attempts together.
+    pub(crate) fn told(&self, ending: Ending) -> Tokens {
+        both(self.before, ending.tokens)
     }
 
     /// Counts the attempt that ended, and ends its span.

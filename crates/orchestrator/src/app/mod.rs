@@ -2,17 +2,27 @@
 
 mod attempt;
 mod catalog;
+mod listing;
 mod chat;
 mod count;
+mod embed;
 mod meter;
 mod plain;
 mod pricing;
 mod recover;
+mod responses;
 mod stream;
+mod structured;
+mod tokenize;
+mod vault;
 
 pub(crate) use attempt::ANTHROPIC_VERSION;
 pub(crate) use catalog::Catalog;
 pub(crate) use chat::{Chat, Frames};
+pub(crate) use embed::Embedder;
 pub(crate) use meter::{Ending, Meter};
 pub(crate) use pricing::Pricing;
 pub(crate) use recover::recover;
+pub use responses::ResponsesConfig;
+pub(crate) use responses::{Hub, Responses, Shared};
+pub(crate) use vault::Vault;

@@ -1,20 +1,24 @@
 //! An answer in one piece.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use weir_error::{Code, Error};
-use weir_llm::upstream::Answer;
+use weir_llm::{Dialect, canonical::Wrong, openai, upstream::Answer};
 use weir_proto::{
     chat::{CompleteFrame, Data, End, Head, complete_frame::Frame},
     events::{Outcome, TokenSource, Tokens},
 };
 
 use super::{
-    chat::{Relaying, head, upstream_error},
+    chat::{Relaying, WARNINGS, head, upstream_error},
     meter::{Ending, Metered},
     pricing::{llm_usage, wire_usage},
+    structured::{replace_text, whole_text},
 };
 
 const JSON: &str = "application/json";
+const SHOULD_RETRY: &str = "x-should-retry";
 
 /// Relays the whole answer, success or the provider's own refusal. It is metered before it leaves.
 pub(crate) async fn relay(
@@ -40,17 +44,19 @@ pub(crate) async fn relay(
     } else {
         failed(status)
     };
-    let usage = Some(wire_usage(ending.tokens));
-    let body = match said(relaying, ending, body, &mut head) {
-        Ok(body) => {
-            ending.status = u16::try_from(head.status).unwrap_or(ending.status);
-            body
-        }
+    let said = if answer_is_good(ending) {
+        answered(relaying, &mut ending, &body, &mut head, &mut metered).await
+    } else {
+        Ok(refused(relaying, &mut ending, body, &mut head))
+    };
+    let body = match said {
+        Ok(body) => body,
         Err(error) => {
             metered.finish(Ending { outcome: Outcome::Cut, status: 502, ..ending }).await;
             return Err(error);
         }
     };
+    let usage = Some(wire_usage(metered.told(ending)));
     let cost_nano_usd = metered.finish(ending).await;
     Ok([
         CompleteFrame { frame: Some(Frame::Head(head)) },
@@ -59,26 +65,70 @@ pub(crate) async fn relay(
     ])
 }
 
-/// The answer, or the refusal, in the client's dialect.
-fn said(relaying: &Relaying, ending: Ending, body: Bytes, head: &mut Head) -> Result<Bytes, Error> {
-    let (provider, client) = (relaying.provider.dialect, relaying.client);
-    if matches!(ending.provider_status, 401 | 403) {
-        return Ok(own_credentials(relaying, head));
-    }
+fn answer_is_good(ending: Ending) -> bool {
+    ending.outcome == Outcome::Succeeded
+}
+
+/// The answer in the client's dialect: its opaque state kept, its text held against what was asked for.
+async fn answered(
+    relaying: &Relaying,
+    ending: &mut Ending,
+    body: &Bytes,
+    head: &mut Head,
+    metered: &mut Metered,
+) -> Result<Bytes, Error> {
+    let (provider, client) = (relaying.spoken(), relaying.client);
     if provider == client {
-        return Ok(body);
+        if provider == Dialect::OpenAi && openai::carries_state(body) {
+            relaying.provider.quirks.carries_state.store(true, Ordering::Relaxed);
+            let choices = provider.decode_answer(body, &relaying.call).map(|answer| answer.choices);
+            relaying.keep(choices.iter().flatten().map(|choice| choice.parts.as_slice())).await;
+        }
+        return Ok(body.clone());
     }
     JSON.clone_into(&mut head.content_type);
-    if ending.outcome == Outcome::Succeeded {
-        let usage = llm_usage(ending.tokens);
-        return provider.translate_answer(&body, client, usage, &relaying.call).ok_or_else(|| {
-            Error::new(Code::UpstreamFailed, "the model provider sent an answer that can't be read")
-        });
+    let mut answer = provider.decode_answer(body, &relaying.call).ok_or_else(|| {
+        Error::new(Code::UpstreamFailed, "the model provider sent an answer that can't be read")
+    })?;
+    let mut fits = true;
+    for choice in &mut answer.choices {
+        let (Some(structure), Some(text)) = (&relaying.structure, whole_text(choice)) else { continue };
+        let checked = structure.settle(text, *ending, metered).await;
+        *ending = checked.ending;
+        fits &= checked.fits;
+        if let Some(text) = checked.text {
+            replace_text(choice, text);
+        }
     }
-    let (status, body) =
-        provider.translate_error(ending.provider_status, &body, client, Some(relaying.request_id.as_str()));
+    if !fits {
+        let warnings = head.headers.entry(WARNINGS.to_owned()).or_default();
+        warnings.push_str(if warnings.is_empty() { "" } else { ", " });
+        warnings.push_str("invalid;response_format");
+    }
+    relaying.keep(answer.choices.iter().map(|choice| choice.parts.as_slice())).await;
+    let usage = llm_usage(metered.told(*ending));
+    Ok(client.client().encode_answer(&answer, usage, &relaying.call))
+}
+
+/// The refusal in the client's dialect.
+fn refused(relaying: &Relaying, ending: &mut Ending, body: Bytes, head: &mut Head) -> Bytes {
+    let (provider, client) = (relaying.spoken(), relaying.client);
+    if matches!(ending.provider_status, 401 | 403) {
+        return own_credentials(relaying, head);
+    }
+    if provider.provider().decode_error(ending.provider_status, &body).wrong() == Wrong::Quota {
+        // To ask again changes nothing, whatever the status makes clients think.
+        head.headers.insert(SHOULD_RETRY.to_owned(), "false".to_owned());
+    }
+    if provider == client {
+        return body;
+    }
+    JSON.clone_into(&mut head.content_type);
+    let request_id = Some(relaying.request_id.as_str());
+    let (status, body) = provider.translate_error(ending.provider_status, &body, client, request_id);
     head.status = status.into();
-    Ok(body)
+    ending.status = status;
+    body
 }
 
 /// A provider that refused: it charges nothing.

@@ -75,6 +75,22 @@ pub(crate) fn llm_usage(tokens: Tokens) -> Usage {
     }
 }
 
+/// What two attempts at the same used.
+pub(crate) fn both(a: Tokens, b: Tokens) -> Tokens {
+    Tokens {
+        input: a.input + b.input,
+        output: a.output + b.output,
+        cache_read: a.cache_read + b.cache_read,
+        reasoning: a.reasoning + b.reasoning,
+        cache_write: a.cache_write + b.cache_write,
+        cache_write_1h: a.cache_write_1h + b.cache_write_1h,
+        input_audio: a.input_audio + b.input_audio,
+        input_image: a.input_image + b.input_image,
+        output_audio: a.output_audio + b.output_audio,
+        tier: b.tier,
+    }
+}
+
 pub(crate) fn wire_usage(tokens: Tokens) -> chat::Usage {
     chat::Usage {
         input_tokens: tokens.input,

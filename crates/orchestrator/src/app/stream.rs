@@ -1,16 +1,16 @@
 //! An answer as server-sent events: tapped, and transformed only where client and provider speak different dialects.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
 use tonic::Status;
 use weir_error::{Code, Error};
 use weir_llm::{
-    Dialect, Follower, FrameKind, Tap, Translator,
-    openai::usage_chunk,
+    Dialect, Follower, FrameKind, Listener, Tap, Translator,
+    openai::{self, usage_chunk},
     prices,
-    sse::Splitter,
+    framing::Splitter,
     upstream::{Answer, AnswerBody},
 };
 use weir_proto::{
@@ -22,11 +22,14 @@ use super::{
     chat::{Relaying, head, upstream_error},
     meter::{Ending, Metered},
     pricing::{llm_usage, wire_usage},
+    vault::MAX_STATE,
 };
 
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 /// Longest wait for the end of a body whose last event is there.
 const RELEASE: Duration = Duration::from_millis(20);
+/// Events of a stream that are looked at for opaque state.
+const SUSPECTS: u32 = 64;
 
 type Item = Result<CompleteFrame, Status>;
 
@@ -45,6 +48,11 @@ struct Relay {
     served: (String, String),
     /// The first event with data: where a usage chunk of our own takes its id from.
     sample: Option<Bytes>,
+    /// Listens to a stream that goes on as it came, where its provider is known to send what clients drop.
+    listener: Option<Listener>,
+    /// Events that are looked at for whether it does.
+    suspects: u32,
+    relaying: Relaying,
     queue: VecDeque<CompleteFrame>,
 }
 
@@ -52,18 +60,24 @@ struct Relay {
 pub(crate) fn relay(
     answer: Answer,
     mut metered: Metered,
-    relaying: &Relaying,
+    relaying: Relaying,
 ) -> impl Stream<Item = Item> + Send + use<> {
-    let mut head = head(&answer, relaying);
+    let mut head = head(&answer, &relaying);
     head.content_type = EVENT_STREAM.to_owned();
     let head = CompleteFrame { frame: Some(Frame::Head(head)) };
     let (client, include_usage) = (relaying.client, relaying.call.include_usage);
-    let provider = relaying.provider.dialect;
+    let provider = relaying.spoken();
     metered.watch(Tap::new(provider, relaying.choices));
-    let translator = (client != provider).then(|| Translator::new(provider, client, &relaying.call));
+    let translator = (client != provider).then(|| {
+        let translator = Translator::new(provider, client, &relaying.call);
+        let translator = if relaying.keeper.is_some() { translator.keeping(MAX_STATE) } else { translator };
+        if relaying.structure.is_some() { translator.holding() } else { translator }
+    });
+    let kept = translator.is_none() && provider == Dialect::OpenAi && relaying.keeper.is_some();
+    let carries = kept && relaying.provider.quirks.carries_state.load(Ordering::Relaxed);
     let relay = Relay {
         body: answer.body,
-        splitter: Splitter::new(),
+        splitter: Splitter::of(provider.provider().framing()),
         metered: Some(metered),
         client,
         include_usage: include_usage && translator.is_none(),
@@ -71,6 +85,9 @@ pub(crate) fn relay(
         translator,
         served: (relaying.provider.name.clone(), relaying.call.model.clone()),
         sample: None,
+        listener: carries.then(|| Listener::new(provider, MAX_STATE)),
+        suspects: if kept && !carries { SUSPECTS } else { 0 },
+        relaying,
         queue: VecDeque::from([head]),
     };
     stream::unfold(relay, |mut relay| async move { relay.next().await.map(|frame| (Ok(frame), relay)) })
@@ -88,10 +105,17 @@ impl Relay {
             }
             match self.body.chunk().await {
                 Some(Ok(bytes)) => self.take(bytes).await,
+                Some(Err(_)) | None if self.told_failure() => self.done(self.client.terminal()).await,
                 Some(Err(error)) => self.cut(&upstream_error(error)).await,
                 None => self.ended().await,
             }
         }
+    }
+
+    /// The client has the provider's own error already, and needs no second one.
+    fn told_failure(&self) -> bool {
+        let failed = || self.metered.as_ref().and_then(Metered::tap_ref).is_some_and(Tap::failed);
+        self.translator.is_none() && matches!(self.client, Dialect::OpenAi | Dialect::Gemini) && failed()
     }
 
     /// A connection whose body was not read to its end is thrown away. The client has all it waits for by now.
@@ -122,6 +146,14 @@ impl Relay {
             if kind == Some(FrameKind::Delta) {
                 metered.first_token();
             }
+            if let Some(listener) = &mut self.listener {
+                listener.observe(&event);
+            } else if self.suspects > 0 {
+                self.suspects -= 1;
+                if openai::carries_state(&event) {
+                    self.relaying.provider.quirks.carries_state.store(true, Ordering::Relaxed);
+                }
+            }
             if let Some(translator) = &mut self.translator {
                 if let Err(error) = translator.event(&event, out.translated()) {
                     self.queue.extend(out.frame());
@@ -138,8 +170,8 @@ impl Relay {
                 }
                 Some(FrameKind::Usage) if !self.include_usage => {}
                 Some(FrameKind::Usage) if self.client == Dialect::OpenAi => out.push(metered.tell(&event)),
-                // OpenAI's own streams go on to `[DONE]`; Anthropic's end here.
-                Some(FrameKind::Error) if self.client == Dialect::Anthropic => {
+                // OpenAI's chat streams go on to `[DONE]`; others end here.
+                Some(FrameKind::Error) if self.client != Dialect::OpenAi => {
                     self.queue.extend(out.frame());
                     return self.broke_off(event).await;
                 }
@@ -156,13 +188,18 @@ impl Relay {
 
     /// The terminal event leaves only after the request is in the spool.
     async fn done(&mut self, terminal: Bytes) {
-        let Some(metered) = self.metered.take() else { return };
+        let Some(mut metered) = self.metered.take() else { return };
         let (tokens, source) = metered.tokens().await;
         let failed = metered.tap_ref().is_some_and(Tap::failed);
         let told = metered.tap_ref().is_some_and(|tap| tap.usage().is_some());
         let outcome = if failed { Outcome::Cut } else { Outcome::Succeeded };
-        let cost =
-            metered.finish(Ending { outcome, provider_status: 200, status: 200, tokens, source }).await;
+        let mut ending = Ending { outcome, provider_status: 200, status: 200, tokens, source };
+        if !failed {
+            self.keep().await;
+            self.settle(&mut ending, &mut metered).await;
+        }
+        let tokens = metered.told(ending);
+        let cost = metered.finish(ending).await;
         let usage = llm_usage(tokens);
         if let Some(sample) = self.sample.take().filter(|_| !told && !failed) {
             self.push(self.tell(usage_chunk(&sample, usage), cost));
@@ -174,6 +211,37 @@ impl Relay {
             None => terminal,
         };
         self.push_end(terminal, tokens, cost);
+    }
+
+    /// Opaque state stays here for clients that drop it.
+    async fn keep(&mut self) {
+        let said = match (&mut self.translator, self.listener.take()) {
+            (Some(translator), _) => translator.said(),
+            (None, Some(listener)) => listener.said(),
+            (None, None) => return,
+        };
+        self.relaying.keep(said.iter().map(Vec::as_slice)).await;
+    }
+
+    /// Text that was held back goes on once it is what was asked for, or can't be made so.
+    async fn settle(&mut self, ending: &mut Ending, metered: &mut Metered) {
+        let (Some(translator), Some(structure)) = (&mut self.translator, &self.relaying.structure) else { return };
+        if translator.overflown() {
+            structure.metrics.unseen.inc();
+        }
+        let mut out = BytesMut::new();
+        for held in translator.held() {
+            let mut text = None;
+            if held.whole && !held.text.is_empty() {
+                let checked = structure.settle(held.text.clone(), *ending, metered).await;
+                *ending = checked.ending;
+                text = checked.text;
+            }
+            translator.release(held, text, &mut out);
+        }
+        if !out.is_empty() {
+            self.push(out.freeze());
+        }
     }
 
     /// The provider's own error ends a stream of Anthropic's dialect: its open blocks are closed before it, and what

@@ -98,8 +98,10 @@ async fn prices_that_make_no_sense_stop_the_start() {
             ..Config::default()
         };
         let deps = Deps {
+            database: None,
             router: Transport::absent("router"),
             bus,
+            kv: weir_kv::Kv::memory(),
             metrics: metrics.clone(),
             clock: Arc::new(SystemClock),
         };

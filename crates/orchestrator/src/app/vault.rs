@@ -1,0 +1,253 @@
+//! Opaque state of models' turns, for clients that drop it: kept by tenant and by what the turn said, and given back
+//! when the turn returns without it.
+//!
+//! What leaves this process is a ciphertext under a name that tells nothing: both come from the turn's visible content
+//! and its tenant, which the store never sees. Whoever has the turn can open it, and nobody else.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use quick_cache::{Weighter, sync::Cache};
+use ring::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hmac,
+    rand::{SecureRandom as _, SystemRandom},
+};
+use weir_kv::{Key, Kv};
+use weir_llm::{
+    canonical::{Message, Part, Request, Role, Vendor},
+    turn::{self, Fingerprint},
+};
+use weir_types::{Clock, TenantId};
+
+use crate::metrics::VaultMetrics;
+
+const AREA: &str = "turn";
+/// A turn's state that is longer is not kept.
+pub(crate) const MAX_STATE: usize = 256 * 1024;
+/// Turns of one request that are looked for, from the last one back.
+const MAX_TURNS: usize = 32;
+/// How long it is known that nothing is known of a turn.
+const MISS_MS: i64 = 60_000;
+
+#[derive(Clone)]
+pub(crate) struct Vault(Option<Arc<Inner>>);
+
+struct Inner {
+    kv: Kv,
+    near: Cache<Near, Entry, Weight>,
+    random: SystemRandom,
+    ttl: Duration,
+    clock: Arc<dyn Clock>,
+    metrics: VaultMetrics,
+}
+
+type Near = (TenantId, Fingerprint);
+
+/// A turn's state, or that there is none.
+#[derive(Clone)]
+struct Entry {
+    state: Option<Bytes>,
+    until_ms: i64,
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<Near, Entry> for Weight {
+    fn weight(&self, _: &Near, entry: &Entry) -> u64 {
+        128 + entry.state.as_ref().map_or(0, Bytes::len) as u64
+    }
+}
+
+/// A turn of a request that gets its state back.
+pub(crate) struct Found {
+    /// Its place among the messages.
+    at: usize,
+    state: Bytes,
+}
+
+impl Vault {
+    /// One that keeps nothing.
+    #[cfg(test)]
+    pub(crate) fn off() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn new(
+        kv: Kv,
+        bytes: u64,
+        ttl: Duration,
+        clock: Arc<dyn Clock>,
+        metrics: VaultMetrics,
+    ) -> Self {
+        if ttl.is_zero() {
+            return Self(None);
+        }
+        let near = Cache::with_weighter(usize::try_from(bytes / 4_096).unwrap_or(1_024), bytes, Weight);
+        Self(Some(Arc::new(Inner { kv, near, random: SystemRandom::new(), ttl, clock, metrics })))
+    }
+
+    /// Keeps the state of a turn, if it has any and says something by which it is known again.
+    pub(crate) async fn keep(&self, tenant: TenantId, parts: &[Part]) {
+        let Some(inner) = &self.0 else { return };
+        let (Some(state), Some(of)) = (turn::state(parts), turn::fingerprint(parts)) else { return };
+        if state.len() > MAX_STATE {
+            return inner.metrics.too_long();
+        }
+        let until_ms = inner.clock.now_ms() + i64::try_from(inner.ttl.as_millis()).unwrap_or(i64::MAX / 2);
+        let entry = Entry { state: Some(state.clone().into()), until_ms };
+        inner.near.insert((tenant, of), entry);
+        let (key, seal) = secrets(tenant, &of);
+        if let Some(sealed) = inner.seal(&seal, state) {
+            inner.kv.set(&Key::tenant(tenant, AREA, key), sealed, inner.ttl).await;
+        }
+        inner.metrics.kept();
+    }
+
+    /// What is kept of this request's turns that came back without their state.
+    pub(crate) async fn find(&self, tenant: TenantId, messages: &[Message]) -> Vec<Found> {
+        let Some(inner) = &self.0 else { return Vec::new() };
+        let bare = |message: &Message| message.role == Role::Assistant && turn::is_bare(&message.parts);
+        let turns = messages.iter().enumerate().rev().filter(|(_, message)| bare(message));
+        let turns = turns.filter_map(|(at, message)| Some((at, turn::fingerprint(&message.parts)?)));
+        let found = turns.take(MAX_TURNS).map(|(at, of)| async move {
+            let state = inner.find(tenant, of).await?;
+            Some(Found { at, state })
+        });
+        join_all(found).await.into_iter().flatten().collect()
+    }
+}
+
+/// The request with what was found of this vendor's, if there was any.
+pub(crate) fn restored(request: &Request, found: &[Found], vendor: Vendor) -> Option<Request> {
+    if found.is_empty() {
+        return None;
+    }
+    let mut request = request.clone();
+    let mut any = false;
+    for Found { at, state } in found {
+        if let Some(message) = request.messages.get_mut(*at) {
+            any |= turn::restore(&mut message.parts, state, vendor);
+        }
+    }
+    any.then_some(request)
+}
+
+/// The messages that get state back, whosever it is, by their places.
+pub(crate) fn restored_all(request: &Request, found: &[Found]) -> Vec<(usize, Message)> {
+    let back = found.iter().filter_map(|Found { at, state }| {
+        let mut message = request.messages.get(*at)?.clone();
+        let mut any = false;
+        for vendor in Vendor::ALL {
+            any |= turn::restore(&mut message.parts, state, vendor);
+        }
+        any.then_some((*at, message))
+    });
+    back.collect()
+}
+
+impl Inner {
+    async fn find(&self, tenant: TenantId, of: Fingerprint) -> Option<Bytes> {
+        let now_ms = self.clock.now_ms();
+        if let Some(entry) = self.near.get(&(tenant, of)).filter(|entry| entry.until_ms > now_ms) {
+            self.metrics.asked(entry.state.is_some());
+            return entry.state;
+        }
+        let (key, seal) = secrets(tenant, &of);
+        let sealed = self.kv.get(&Key::tenant(tenant, AREA, key)).await;
+        let state: Option<Bytes> = sealed.and_then(|sealed| open(&seal, &sealed)).map(Into::into);
+        self.metrics.asked(state.is_some());
+        self.near.insert((tenant, of), Entry { state: state.clone(), until_ms: now_ms + MISS_MS });
+        state
+    }
+
+    /// A nonce, and what it seals. The same turn may be kept twice, with other state.
+    fn seal(&self, key: &[u8; 32], mut state: Vec<u8>) -> Option<Vec<u8>> {
+        let mut nonce = [0; NONCE_LEN];
+        self.random.fill(&mut nonce).ok()?;
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).ok()?);
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut state).ok()?;
+        Some([&nonce[..], &state].concat())
+    }
+}
+
+fn open(key: &[u8; 32], sealed: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, state) = sealed.split_first_chunk::<NONCE_LEN>()?;
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).ok()?);
+    let mut state = state.to_vec();
+    let open = key.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::empty(), &mut state).ok()?;
+    Some(open.to_vec())
+}
+
+/// The name that a turn's state has, and the key that it is under.
+fn secrets(tenant: TenantId, of: &Fingerprint) -> (String, [u8; 32]) {
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, of);
+    let derive = |what: &str| hmac::sign(&secret, format!("weir turn {what} {tenant}").as_bytes());
+    let name: String = derive("name").as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut key = [0; 32];
+    key.copy_from_slice(derive("key").as_ref());
+    (name, key)
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_llm::canonical::{Content, Opaque, ToolUse};
+    use weir_telemetry::Metrics as Registry;
+    use weir_types::SystemClock;
+
+    use super::*;
+
+    fn vault(kv: Kv) -> Vault {
+        let metrics = VaultMetrics::new(&Registry::new());
+        Vault::new(kv, 1 << 20, Duration::from_secs(60), Arc::new(SystemClock), metrics)
+    }
+
+    fn said() -> Vec<Part> {
+        let call = ToolUse { id: "call_0".to_owned(), name: "f".to_owned(), arguments: "{}".to_owned() };
+        vec![Part::text("ok"), Content::ToolUse(call).into()]
+    }
+
+    fn turn() -> Vec<Part> {
+        let thought = Part::from(Content::Thinking("a secret thought".to_owned()));
+        let mut parts = vec![thought.with_opaque(Some(Opaque::new(Vendor::Anthropic, "signature")))];
+        parts.extend(said());
+        parts
+    }
+
+    fn asked() -> Request {
+        let messages = vec![
+            Message { role: Role::User, parts: vec![Part::text("x")] },
+            Message { role: Role::Assistant, parts: said() },
+        ];
+        Request { messages, ..Request::default() }
+    }
+
+    #[tokio::test]
+    async fn a_turn_gets_its_state_back_also_elsewhere_and_never_another_tenants() {
+        let (kv, tenant) = (Kv::memory(), TenantId::new());
+        vault(kv.clone()).keep(tenant, &turn()).await;
+        // Another instance, with the same store.
+        let elsewhere = vault(kv);
+        let request = asked();
+        let found = elsewhere.find(tenant, &request.messages).await;
+        let back = restored(&request, &found, Vendor::Anthropic).unwrap();
+        assert_eq!(back.messages[1].parts[0].opaque.as_ref().unwrap().data, "signature");
+        assert!(restored(&request, &found, Vendor::Google).is_none());
+        assert!(elsewhere.find(TenantId::new(), &request.messages).await.is_empty());
+        assert!(Vault::off().find(tenant, &request.messages).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_store_sees_neither_state_nor_turn() {
+        let (kv, tenant) = (Kv::memory(), TenantId::new());
+        vault(kv.clone()).keep(tenant, &turn()).await;
+        let of = turn::fingerprint(&turn()).unwrap();
+        let (name, key) = secrets(tenant, &of);
+        let sealed = kv.get(&Key::tenant(tenant, AREA, name)).await.unwrap();
+        assert!(!sealed.windows(6).any(|w| w == b"secret" || w == b"signat"));
+        assert!(open(&key, &sealed).is_some());
+        assert!(open(&secrets(TenantId::new(), &of).1, &sealed).is_none());
+    }
+}

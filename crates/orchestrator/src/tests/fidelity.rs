@@ -1,0 +1,274 @@
+//! What comes back to models that clients lost, what is held against its schema, and what providers don't know.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Mutex,
+};
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A provider that answers as it is told, one after another, and what it was asked.
+struct Scripted {
+    at: SocketAddr,
+    asked: Arc<Mutex<Vec<Value>>>,
+}
+
+/// A status, and an object or the events of a stream.
+type Told = (u16, Value);
+
+async fn scripted(answers: Vec<Told>) -> Scripted {
+    let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    let answer = routing::post(move |Json(body): Json<Value>| {
+        seen.lock().unwrap().push(body);
+        let (status, told) = answers.lock().unwrap().pop_front().expect("an answer for every request");
+        async move {
+            match told {
+                Value::Array(pieces) => {
+                    let text: String =
+                        pieces.iter().map(|p| format!("{}\n\n", p.as_str().unwrap())).collect();
+                    ([("content-type", "text/event-stream")], text).into_response()
+                }
+                told => (StatusCode::from_u16(status).unwrap(), Json(told)).into_response(),
+            }
+        }
+    });
+    let app = Router::new().route("/v1/chat/completions", answer.clone()).route("/v1/messages", answer);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a server that lives as long as its test's runtime")]
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Scripted { at, asked }
+}
+
+struct Got {
+    status: u32,
+    headers: HashMap<String, String>,
+    text: String,
+    usage: (u64, u64),
+}
+
+async fn ask(house: &House, ctx: &RequestContext, body: &Value) -> Got {
+    let stream = body["stream"] == true;
+    let message = CompleteRequest {
+        dialect: Dialect::OpenaiChat.into(),
+        model: "m".to_owned(),
+        stream,
+        include_usage: body["stream_options"]["include_usage"] == true,
+        body: body.to_string().into(),
+        ..CompleteRequest::default()
+    };
+    let mut frames = house.chat.clone().complete(weir_rpc::request(ctx, message)).await.unwrap().into_inner();
+    let mut got = Got { status: 0, headers: HashMap::new(), text: String::new(), usage: (0, 0) };
+    while let Some(frame) = frames.message().await.unwrap() {
+        match frame.frame.unwrap() {
+            Frame::Head(head) => (got.status, got.headers) = (head.status, head.headers),
+            Frame::Data(data) => got.text.push_str(std::str::from_utf8(&data.bytes).unwrap()),
+            Frame::End(end) => {
+                got.usage = end.usage.map(|u| (u.input_tokens, u.output_tokens)).unwrap_or_default()
+            }
+        }
+    }
+    got
+}
+
+fn message(content: &Value, stop: &str) -> Told {
+    let message = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": content,
+        "stop_reason": stop, "usage": {"input_tokens": 9, "output_tokens": 2}});
+    (200, message)
+}
+
+fn event(mut data: Value, name: &str) -> Value {
+    data["type"] = name.into();
+    format!("event: {name}\ndata: {data}").into()
+}
+
+/// The same, streamed.
+fn streamed(content: &Value, stop: &str) -> Told {
+    let mut all = vec![event(
+        json!({"message": {"id": "msg_1", "model": "m", "usage": {"input_tokens": 9, "output_tokens": 1}}}),
+        "message_start",
+    )];
+    for (index, block) in content.as_array().unwrap().iter().enumerate() {
+        let (mut begun, mut deltas) = (block.clone(), Vec::new());
+        match block["type"].as_str().unwrap() {
+            "text" => {
+                deltas.push(json!({"type": "text_delta", "text": block["text"]}));
+                begun["text"] = "".into();
+            }
+            "thinking" => {
+                deltas.push(json!({"type": "thinking_delta", "thinking": block["thinking"]}));
+                deltas.push(json!({"type": "signature_delta", "signature": block["signature"]}));
+                (begun["thinking"], begun["signature"]) = ("".into(), "".into());
+            }
+            _ => {
+                deltas.push(json!({"type": "input_json_delta", "partial_json": block["input"].to_string()}));
+                begun["input"] = json!({});
+            }
+        }
+        all.push(event(json!({"index": index, "content_block": begun}), "content_block_start"));
+        let deltas = deltas.into_iter();
+        all.extend(deltas.map(|delta| event(json!({"index": index, "delta": delta}), "content_block_delta")));
+        all.push(event(json!({"index": index}), "content_block_stop"));
+    }
+    all.push(event(json!({"delta": {"stop_reason": stop}, "usage": {"output_tokens": 2}}), "message_delta"));
+    all.push(event(json!({}), "message_stop"));
+    (200, Value::Array(all))
+}
+
+fn thought_and_called() -> Value {
+    json!([{"type": "thinking", "thinking": "hm", "signature": "c2lnbmF0dXJl"}, {"type": "text", "text": "Calling."},
+        {"type": "tool_use", "id": "toolu_01A09q90qw90lq917835lq9", "name": "f", "input": {"a": 1}}])
+}
+
+fn tools() -> Value {
+    json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}])
+}
+
+#[tokio::test]
+async fn a_turn_that_lost_its_thoughts_gets_them_back_but_no_other_tenant_s() {
+    for stream in [false, true] {
+        let made = if stream { streamed } else { message };
+        let done = || message(&json!([{"type": "text", "text": "Done."}]), "end_turn");
+        let scripted = scripted(vec![made(&thought_and_called(), "tool_use"), done(), done()]).await;
+        let house = House::new(&[("claude", scripted.at)], Transport::absent("router")).await;
+        let first = json!({"model": "m", "stream": stream, "tools": tools(), "messages": [{"role": "user", "content": "x"}]});
+        ask(&house, &house.ctx, &first).await;
+        // As a client would write it that keeps what it knows.
+        let next = json!({"model": "m", "tools": tools(), "messages": [{"role": "user", "content": "x"},
+            {"role": "assistant", "content": "Calling.", "tool_calls": [{"id": "toolu_01A09q90qw90lq917835lq9", "type": "function",
+                "function": {"name": "f", "arguments": "{\"a\": 1}"}}]},
+            {"role": "tool", "tool_call_id": "toolu_01A09q90qw90lq917835lq9", "content": "y"}]});
+        ask(&house, &house.ctx, &next).await;
+        let stranger = RequestContext { tenant: Some(TenantId::new()), ..house.ctx.clone() };
+        ask(&house, &stranger, &next).await;
+        let asked = scripted.asked.lock().unwrap();
+        assert_eq!(asked[1]["messages"][1]["content"], thought_and_called(), "stream: {stream}");
+        assert_eq!(asked[2]["messages"][1]["content"][0]["type"], "text", "stream: {stream}");
+    }
+}
+
+#[tokio::test]
+async fn a_compatible_provider_s_state_comes_back_too() {
+    let call = json!({"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let mut signed = call.clone();
+    signed["extra_content"] = json!({"google": {"thought_signature": "sig"}});
+    let usage = json!({"prompt_tokens": 9, "completion_tokens": 2});
+    let answer = |message: Value| {
+        (
+            200,
+            json!({"id": "1", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}),
+        )
+    };
+    let called = answer(json!({"role": "assistant", "content": null, "tool_calls": [signed]}));
+    let scripted = scripted(vec![called, answer(json!({"content": "ok"}))]).await;
+    let house = House::new(&[("one", scripted.at)], Transport::absent("router")).await;
+    ask(&house, &house.ctx, &json!({"model": "m", "messages": [{"role": "user", "content": "x"}]})).await;
+    let stripped = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+    let next = json!({"model": "m", "messages": [{"role": "user", "content": "x"}, stripped,
+        {"role": "tool", "tool_call_id": "call_1", "content": "y"}]});
+    ask(&house, &house.ctx, &next).await;
+    assert_eq!(scripted.asked.lock().unwrap()[1]["messages"][1]["tool_calls"][0], signed);
+}
+
+fn bounded(stream: bool) -> Value {
+    let schema =
+        json!({"type": "object", "properties": {"n": {"type": "integer", "minimum": 3}}, "required": ["n"]});
+    json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "x"}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": true}}})
+}
+
+fn texts(stream: &str) -> String {
+    let chunks = stream.lines().filter_map(|line| line.strip_prefix("data: {"));
+    let chunks = chunks.map(|rest| serde_json::from_str::<Value>(&format!("{{{rest}")).unwrap());
+    chunks.filter_map(|c| c["choices"][0]["delta"]["content"].as_str().map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_is_asked_for_again_once() {
+    let text = |text: &str| json!([{"type": "text", "text": text}]);
+    for stream in [false, true] {
+        let made = if stream { streamed } else { message };
+        let answers = vec![made(&text(r#"{"n":1}"#), "end_turn"), message(&text(r#"{"n":4}"#), "end_turn")];
+        let scripted = scripted(answers).await;
+        let house = House::new(&[("claude", scripted.at)], Transport::absent("router")).await;
+        let got = ask(&house, &house.ctx, &bounded(stream)).await;
+        let said = if stream {
+            assert_eq!(got.text.matches("\"finish_reason\":\"stop\"").count(), 1, "{}", got.text);
+            texts(&got.text)
+        } else {
+            let answer: Value = serde_json::from_str(&got.text).unwrap();
+            assert_eq!(answer["usage"]["total_tokens"], 22);
+            answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+        };
+        assert_eq!((said.as_str(), got.usage), (r#"{"n":4}"#, (18, 4)), "stream: {stream}");
+        assert!(got.headers["x-weir-warnings"].ends_with("altered;response_format"));
+        let asked = scripted.asked.lock().unwrap().clone();
+        assert_eq!(asked[1]["messages"][1]["content"][0]["text"], r#"{"n":1}"#);
+        assert!(
+            asked[1]["messages"][2]["content"][0]["text"].as_str().unwrap().contains("/n"),
+            "{}",
+            asked[1]
+        );
+        let (attempts, request) = house.metered().await;
+        let outcomes: Vec<_> = attempts.iter().map(|a| (a.outcome(), a.tokens.unwrap().input)).collect();
+        assert_eq!(outcomes, [(Outcome::Succeeded, 9), (Outcome::Succeeded, 9)]);
+        assert_eq!((request.outcome(), tokens(&request), request.attempts), (Outcome::Succeeded, (18, 4), 2));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_fits_is_left_and_one_that_never_does_is_named() {
+    let text = |text: &str| message(&json!([{"type": "text", "text": text}]), "end_turn");
+    let failing = (500, json!({"type": "error", "error": {"type": "api_error", "message": "gone"}}));
+    let answers = vec![text(r#"{"n": 3}"#), text("no"), text("still no"), text("no"), failing];
+    let scripted = scripted(answers).await;
+    let house = House::new(&[("claude", scripted.at)], Transport::absent("router")).await;
+    for (said, named) in [(r#"{"n": 3}"#, false), ("still no", true), ("no", true)] {
+        let got = ask(&house, &house.ctx, &bounded(false)).await;
+        let answer: Value = serde_json::from_str(&got.text).unwrap();
+        assert_eq!((got.status, answer["choices"][0]["message"]["content"].as_str()), (200, Some(said)));
+        assert_eq!(got.headers["x-weir-warnings"].contains("invalid;response_format"), named);
+    }
+    assert_eq!(scripted.asked.lock().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn who_refuses_stream_options_is_asked_without_and_the_usage_chunk_is_ours() {
+    let refused = (
+        400,
+        json!({"error": {"message": "Unknown parameter: 'stream_options'.", "type": "invalid_request_error"}}),
+    );
+    let good = || (200, json!([CHUNK, LAST, "data: [DONE]"]));
+    let scripted = scripted(vec![refused, good(), good()]).await;
+    let house = House::new(&[("one", scripted.at)], Transport::absent("router")).await;
+    let body = json!({"model": "m", "stream": true, "stream_options": {"include_usage": true},
+        "messages": [{"role": "user", "content": "x"}]});
+    for _ in 0..2 {
+        let got = ask(&house, &house.ctx, &body).await;
+        assert!(got.status == 200 && got.text.contains("\"total_tokens\":"), "{}", got.text);
+    }
+    let asked = scripted.asked.lock().unwrap();
+    assert_eq!(asked.len(), 3);
+    assert!(asked[0].get("stream_options").is_some());
+    assert!(asked[1..].iter().all(|body| body.get("stream_options").is_none()));
+}
+
+#[tokio::test]
+async fn other_refusals_pass_and_an_empty_account_is_not_asked_again() {
+    let wrong = (400, json!({"error": {"message": "Bad temperature", "type": "invalid_request_error"}}));
+    let empty = (
+        429,
+        json!({"error": {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"}}),
+    );
+    let scripted = scripted(vec![wrong, empty]).await;
+    let house = House::new(&[("one", scripted.at)], Transport::absent("router")).await;
+    let stream = json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": "x"}]});
+    let got = ask(&house, &house.ctx, &stream).await;
+    assert!(got.status == 400 && got.text.contains("Bad temperature"), "{}", got.text);
+    let got = ask(&house, &house.ctx, &stream).await;
+    assert_eq!((got.status, got.headers["x-should-retry"].as_str()), (429, "false"));
+}
