@@ -72,10 +72,12 @@ class House:
             subprocess.run(reset, check=True, stdout=subprocess.DEVNULL)
             self._folder.cleanup()
 
-    def call(self, method, path, body=None, key=None):
-        """One REST call: status and JSON."""
+    def call(self, method, path, body=None, key=None, tenant=None):
+        """One REST call, by the platform's key for any tenant: status and JSON."""
         request = urllib.request.Request(self.dev["gateway"] + path, method=method)
         request.add_header("Authorization", "Bearer " + (key or self.dev["api_key"]))
+        if tenant is not None:
+            request.add_header("X-Tenant-ID", tenant)
         if body is not None:
             request.add_header("Content-Type", "application/json")
             request.data = json.dumps(body).encode()
@@ -92,19 +94,18 @@ class House:
         if status in (404, 501):
             raise unittest.SkipTest(f"{path} is not there yet: {answer}")
 
-    def limited_key(self, requests_per_minute):
-        """A key of a new tenant that may make so many requests a minute."""
-        limits = {"requests_per_minute": requests_per_minute}
-        tenant = {"name": "limited", "tier": "free", "rate_limits": limits}
+    def new_key(self, name, **tenant):
+        """A key of a new tenant."""
+        tenant = {"name": name, "tier": "enterprise", **tenant}
         status, tenant = self.call("POST", "/v1/tenants", tenant, self.dev["admin_key"])
         assert status == 201, tenant
-        request = urllib.request.Request(self.dev["gateway"] + "/v1/api-keys", method="POST")
-        request.add_header("Authorization", "Bearer " + self.dev["admin_key"])
-        request.add_header("X-Tenant-ID", tenant["id"])
-        request.add_header("Content-Type", "application/json")
-        request.data = json.dumps({"name": "limited"}).encode()
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())["secret"]
+        status, made = self.call("POST", "/v1/api-keys", {"name": name}, self.dev["admin_key"], tenant["id"])
+        assert status == 201, made
+        return made["secret"]
+
+    def limited_key(self, requests_per_minute):
+        """A key of a new tenant that may make so many requests a minute."""
+        return self.new_key("limited", tier="free", rate_limits={"requests_per_minute": requests_per_minute})
 
     def ledger(self):
         """The simulated provider's sums."""

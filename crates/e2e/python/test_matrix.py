@@ -28,11 +28,17 @@ THREADS = 8
 TOOLS_TOKENS = 8
 
 house = None
+keys = {}
 
 
 def setUpModule():
     global house
     house = House()
+    # What Weir keeps for clients that drop it is kept by tenant. The simulator gives every cell the same thoughts: each
+    # client's must come back from what this client was answered, the way it was answered.
+    for client in CLIENTS:
+        for streamed in (False, True):
+            keys[client, streamed] = house.new_key(f"{client}, {'streamed' if streamed else 'whole'}")
 
 
 def tearDownModule():
@@ -63,7 +69,8 @@ class Cell:
 
     def ask(self, body):
         path = self.client.path(self.model, self.streamed)
-        return wire.post(house.dev["gateway"], path, self.client.headers(house.dev["api_key"]), body)
+        headers = self.client.headers(keys[self.client.name, self.streamed])
+        return wire.post(house.dev["gateway"], path, headers, body)
 
     def read(self, reply):
         assert reply.status == 200, f"{reply.status}: {reply.body[:600]!r}"
