@@ -32,8 +32,6 @@ const OTHERS: &[&str] = &[
     "mcp_approval_request",
     "mcp_approval_response",
     "mcp_call",
-    "custom_tool_call",
-    "custom_tool_call_output",
     "compaction",
 ];
 /// What the ids of calls begin with that were made after reasoning: they must bring it along.
@@ -80,8 +78,9 @@ impl Reader {
         match item["type"].as_str() {
             None if item.get("role").is_none() && item.get("id").is_some() => self.reference(item),
             None | Some("message") => self.message(item, at),
-            Some("function_call") => self.call(item, at),
-            Some("function_call_output") => self.output(item, at),
+            Some("function_call") => self.call(item, "arguments", at),
+            Some("custom_tool_call") => self.call(item, "input", at),
+            Some("function_call_output" | "custom_tool_call_output") => self.output(item, at),
             Some("reasoning") => self.reasoning(item, at),
             Some("item_reference") => self.reference(item),
             Some(kind) if OTHERS.contains(&kind) => Ok(()),
@@ -142,8 +141,8 @@ impl Reader {
         Ok(said)
     }
 
-    fn call(&mut self, item: &Value, at: &str) -> Result<(), ApiError> {
-        for name in ["call_id", "name", "arguments"] {
+    fn call(&mut self, item: &Value, with: &str, at: &str) -> Result<(), ApiError> {
+        for name in ["call_id", "name", with] {
             let said = text(item, name, &format!("{at}.{name}"))?;
             self.tokens += count_text(said);
         }

@@ -2,6 +2,7 @@
 //!
 //! After <https://platform.openai.com/docs/api-reference/responses> and the types of the `openai` client.
 
+mod calls;
 pub(crate) mod check;
 mod items;
 mod object;

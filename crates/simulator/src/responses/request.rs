@@ -104,8 +104,11 @@ pub(super) fn parse(body: &[u8]) -> Result<(Request<'static>, u64, Form), ApiErr
         Some(options) => options.boolean("include_obfuscation")?.unwrap_or(true),
         None => true,
     };
-    let form =
-        Form::new(echo(&members)?, logprobs, include.contains(&"reasoning.encrypted_content"), obfuscated);
+    let custom = declared.iter().filter(|tool| tool["type"] == "custom");
+    let custom = custom.filter_map(|tool| tool["name"].as_str()).map(str::to_owned).collect();
+    let encrypted = include.contains(&"reasoning.encrypted_content");
+    let mut form = Form::new(echo(&members)?, logprobs, encrypted, obfuscated);
+    form.custom = custom;
     let request = Request {
         conversation: reader.conversation,
         stream: members.boolean("stream")?.unwrap_or(false),
@@ -188,11 +191,15 @@ fn tools(members: &Members<'_>) -> Result<(Vec<Tool>, Choice), ApiError> {
     for (at, tool) in members.array("tools")?.iter().enumerate() {
         let missing = |name: &str| ApiError::missing(&format!("tools[{at}].{name}"));
         match tool.get("type").and_then(Value::as_str) {
-            Some("function") => {}
+            Some("function" | "custom") => {}
             Some(_) => continue,
             None => return Err(missing("type")),
         }
         let name = tool.get("name").and_then(Value::as_str).ok_or_else(|| missing("name"))?;
+        if tool["type"] == "custom" {
+            tools.push(Tool { name: name.to_owned(), parameters: json!({"type": "string"}) });
+            continue;
+        }
         let parameters = tool.get("parameters").cloned().unwrap_or_default();
         if !parameters.is_null() && !parameters.is_object() {
             return Err(wrong_type(&format!("tools[{at}].parameters"), "an object", &parameters));
@@ -221,7 +228,7 @@ fn choice(members: &Members<'_>, tools: &mut Vec<Tool>) -> Result<Choice, ApiErr
         Some(choice) => choice,
     };
     match choice["type"].as_str() {
-        Some("function") => {
+        Some("function" | "custom") => {
             let name = choice["name"].as_str().ok_or_else(|| ApiError::missing("tool_choice.name"))?;
             if tools.iter().any(|tool| tool.name == name) {
                 return Ok(Choice::Named(name.to_owned()));

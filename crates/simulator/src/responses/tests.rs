@@ -87,6 +87,8 @@ fn assembled(events: &[Value]) -> Value {
             }
             "response.refusal.delta" => add(&mut item["content"][0]["refusal"]),
             "response.reasoning_summary_text.delta" => add(&mut item["summary"][0]["text"]),
+            "response.custom_tool_call_input.delta" => add(&mut item["input"]),
+            "response.custom_tool_call_input.done" => assert_eq!(item["input"], event["input"]),
             "response.function_call_arguments.delta" => add(&mut item["arguments"]),
             "response.function_call_arguments.done" => assert_eq!(item["arguments"], event["arguments"]),
             "response.content_part.done" => assert_eq!(item["content"], json!([event["part"]])),
@@ -130,6 +132,12 @@ async fn plain_and_streamed_responses_are_the_same_to_the_last_member() {
             "completed",
             "reasoning message function_call function_call",
         ),
+        (
+            json!({"input": "Please patch({\"a b\": \"c\"}) and look and write",
+                "tools": [{"type": "custom", "name": "patch"}, {"type": "custom", "name": "write"}, tool]}),
+            "completed",
+            "custom_tool_call custom_tool_call function_call",
+        ),
     ] {
         let plain = whole(&router, &ask(&more)).await;
         let events = streamed(&router, &ask(&more)).await;
@@ -171,6 +179,13 @@ async fn reasoning_comes_back_as_it_went() {
     };
     let first = whole(&router, &with(json!([question]))).await;
     let (reasoning, call) = (first["output"][0].clone(), first["output"][1].clone());
+    let patch = ask(&json!({"input": "patch", "tools": [{"type": "custom", "name": "patch"}]}));
+    let patched = whole(&router, &patch).await["output"][0].clone();
+    assert_eq!(patched["input"], "text");
+    let output = json!({"type": "custom_tool_call_output", "call_id": patched["call_id"], "output": "done"});
+    let said = whole(&router, &ask(&json!({"input": [question, patched, output]}))).await;
+    assert!(said["output"][0]["content"][0]["text"].as_str().unwrap().starts_with("The result says done:"));
+
     let result = json!({"type": "function_call_output", "call_id": call["call_id"], "output": "a lake"});
     let second = whole(&router, &with(json!([question, reasoning, call, result]))).await;
     let said = second["output"][1]["content"][0]["text"].as_str().unwrap();

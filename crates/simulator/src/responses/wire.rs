@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::{items::REASONED, object::Status, secret};
+use super::{object::Status, secret};
 use crate::{
-    answer::{Answer, Choice, ToolCall, joined},
+    answer::{Answer, Choice, joined},
     dialect::{self, Head},
     error::ApiError,
     seed::{hash, id, mix},
@@ -23,12 +23,14 @@ pub(crate) struct Form {
     /// Members of the response that repeat the request, after a comma.
     pub(super) echo: Vec<u8>,
     logprobs: Logprobs,
+    /// Names of tools that take a text.
+    pub(super) custom: Vec<String>,
     /// Reasoning is sent along, encrypted.
     encrypted: bool,
     obfuscated: bool,
     pub(super) id: String,
     /// What is the same in the ids of all items.
-    item: String,
+    pub(super) item: String,
     seed: u64,
     pub(super) created: i64,
     pub(super) model: Arc<str>,
@@ -53,6 +55,7 @@ impl Form {
         Self {
             echo,
             logprobs,
+            custom: Vec::new(),
             encrypted,
             obfuscated,
             id: String::new(),
@@ -85,7 +88,7 @@ impl Form {
         push(out, "}\n\n");
     }
 
-    fn of_item(&mut self, out: &mut Vec<u8>, kind: &str, item: &[u8]) {
+    pub(super) fn of_item(&mut self, out: &mut Vec<u8>, kind: &str, item: &[u8]) {
         self.open(out, kind);
         push(out, r#","output_index":"#);
         push_number(&mut *out, self.index);
@@ -94,7 +97,7 @@ impl Form {
         push(out, "}\n\n");
     }
 
-    fn item_done(&mut self, out: &mut Vec<u8>, item: &[u8]) {
+    pub(super) fn item_done(&mut self, out: &mut Vec<u8>, item: &[u8]) {
         self.of_item(out, "response.output_item.done", item);
         if self.index > 0 {
             self.items.push(b',');
@@ -104,7 +107,15 @@ impl Form {
     }
 
     /// An event within an item. `place`: of the part, if there are parts.
-    fn within(&mut self, out: &mut Vec<u8>, kind: &str, item: &str, place: &str, name: &str, value: &[u8]) {
+    pub(super) fn within(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        item: &str,
+        place: &str,
+        name: &str,
+        value: &[u8],
+    ) {
         self.open(out, kind);
         push(out, r#","item_id":""#);
         push(out, item);
@@ -118,7 +129,7 @@ impl Form {
     }
 
     /// A piece of something. Padded, as OpenAI does, so that its length tells less.
-    fn delta(&mut self, out: &mut Vec<u8>, kind: &str, item: &str, place: &str, text: &str) {
+    pub(super) fn delta(&mut self, out: &mut Vec<u8>, kind: &str, item: &str, place: &str, text: &str) {
         self.within(out, kind, item, place, "delta", &quoted(text));
         if self.obfuscated {
             let padding = 16_usize.saturating_sub(text.len() % 16);
@@ -134,11 +145,6 @@ impl Form {
 
     fn message_id(&self) -> String {
         format!("msg_{}", self.item)
-    }
-
-    fn call_id(&self, choice: &Choice, call: usize) -> String {
-        let prefix = if reasoned(choice) { REASONED } else { "fc_" };
-        format!("{prefix}{}{call}", self.item)
     }
 
     fn reasoning(&self, out: &mut Vec<u8>, choice: &Choice, meter: &mut Meter) {
@@ -194,15 +200,6 @@ impl Form {
             }
         }
         push(out, "]");
-    }
-
-    fn call(&self, out: &mut Vec<u8>, choice: &Choice, at: usize, meter: &mut Meter) {
-        let made = &choice.tool_calls[at];
-        let last = at + 1 == choice.tool_calls.len();
-        push_call(out, &self.call_id(choice, at), if last { ended(choice) } else { "completed" }, made);
-        meter.pass(out, made.name_tokens);
-        push_pieces(out, &made.arguments, meter);
-        push(out, "}");
     }
 
     fn thought(&mut self, out: &mut Vec<u8>, choice: &Choice, piece: usize) {
@@ -288,34 +285,11 @@ impl Form {
         self.message(&mut item, choice, meter);
         self.item_done(out, &item);
     }
-
-    fn call_added(&mut self, out: &mut Vec<u8>, choice: &Choice, call: usize) {
-        let made = &choice.tool_calls[call];
-        let mut item = Vec::new();
-        push_call(&mut item, &self.call_id(choice, call), "in_progress", made);
-        push(&mut item, r#"""}"#);
-        self.of_item(out, "response.output_item.added", &item);
-        if made.arguments.is_empty() {
-            self.call_done(out, choice, call);
-        }
-    }
-
-    fn call_done(&mut self, out: &mut Vec<u8>, choice: &Choice, call: usize) {
-        let id = self.call_id(choice, call);
-        let made = &choice.tool_calls[call];
-        let arguments = quoted(&joined(&made.arguments));
-        let kind = "response.function_call_arguments.done";
-        self.within(out, kind, &id, "", "arguments", &arguments);
-        push(out, "}\n\n");
-        let mut item = Vec::new();
-        self.call(&mut item, choice, call, &mut Meter::new(u64::MAX));
-        self.item_done(out, &item);
-    }
 }
 
 const CONTENT: &str = r#","content_index":0"#;
 
-fn reasoned(choice: &Choice) -> bool {
+pub(super) fn reasoned(choice: &Choice) -> bool {
     choice.hidden > 0 || !choice.thinking.is_empty()
 }
 
@@ -324,11 +298,11 @@ fn has_message(choice: &Choice) -> bool {
     !choice.content.is_empty() || choice.tool_calls.is_empty() && choice.finish != "length"
 }
 
-fn ended(choice: &Choice) -> &'static str {
+pub(super) fn ended(choice: &Choice) -> &'static str {
     if choice.finish == "length" { "incomplete" } else { "completed" }
 }
 
-fn quoted(text: &str) -> Vec<u8> {
+pub(super) fn quoted(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 2);
     push_string(&mut out, text);
     out
@@ -341,19 +315,6 @@ fn push_pieces(out: &mut Vec<u8>, pieces: &[Piece], meter: &mut Meter) {
         meter.pass(out, piece.tokens);
     }
     out.push(b'"');
-}
-
-/// Up to its arguments.
-fn push_call(out: &mut Vec<u8>, id: &str, status: &str, made: &ToolCall) {
-    push(out, r#"{"id":""#);
-    push(out, id);
-    push(out, r#"","type":"function_call","status":""#);
-    push(out, status);
-    push(out, r#"","call_id":"#);
-    push_string(out, &made.id);
-    push(out, r#","name":"#);
-    push_string(out, &made.name);
-    push(out, r#","arguments":"#);
 }
 
 impl dialect::Form for Form {
@@ -419,18 +380,7 @@ impl dialect::Form for Form {
             }
             Event::Argument { call, piece, .. } => {
                 let made = &choice.tool_calls[call];
-                let id = self.call_id(choice, call);
-                self.delta(
-                    &mut out,
-                    "response.function_call_arguments.delta",
-                    &id,
-                    "",
-                    &made.arguments[piece].text,
-                );
-                push(&mut out, "}\n\n");
-                if piece + 1 == made.arguments.len() {
-                    self.call_done(&mut out, choice, call);
-                }
+                self.argument(&mut out, choice, call, piece);
                 made.arguments[piece].tokens
             }
             Event::Finish { .. } => {
