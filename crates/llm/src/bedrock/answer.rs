@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::{
     Usage,
     canonical::{Answer, Choice, Content, Finish, Opaque, Part, ToolUse, Vendor},
+    ids,
     prices::Tier,
 };
 
@@ -139,7 +140,8 @@ pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
     let parts = said.output.message.content.into_iter().map(part).collect();
     let finish = finish(reason, said.additional_model_response_fields);
     Some(Answer {
-        id: String::new(),
+        // Bedrock gives its answers none.
+        id: ids::plain_or_random(""),
         model: String::new(),
         created: 0,
         choices: vec![Choice { parts, finish }],

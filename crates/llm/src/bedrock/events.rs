@@ -10,6 +10,7 @@ use super::{
 use crate::{
     aws_frames::Message,
     canonical::{Delta, Event, Failure, Opaque, PartStart, Vendor},
+    ids,
     wire::Decode,
 };
 
@@ -99,7 +100,7 @@ impl Decode for Decoder {
         let block = step.content_block_index;
         match message.header(":event-type").unwrap_or_default() {
             "messageStart" => {
-                let (id, model) = (String::new(), String::new());
+                let (id, model) = (ids::plain_or_random(""), String::new());
                 out.push(Event::Start { id, model, created: 0, usage: None });
             }
             "contentBlockStart" => {

@@ -6,6 +6,7 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     Usage,
     canonical::{Answer, Choice, Content, Failure, Finish, Logprob, Part, ToolUse},
+    ids,
 };
 
 #[derive(Deserialize)]
@@ -127,7 +128,8 @@ pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
     parts.extend(calls.map(|call| Content::ToolUse(call).into()));
     let finish = finish(line.done_reason.as_deref(), called);
     Some(Answer {
-        id: String::new(),
+        // Ollama gives its answers none.
+        id: ids::plain_or_random(""),
         model: line.model,
         created: 0,
         choices: vec![Choice { parts, finish }],

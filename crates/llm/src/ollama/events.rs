@@ -3,6 +3,7 @@
 use super::answer::{Line, failure, finish};
 use crate::{
     canonical::{Delta, Event, PartStart},
+    ids,
     wire::Decode,
 };
 
@@ -32,7 +33,7 @@ impl Decode for Decoder {
         if !self.started {
             self.started = true;
             let model = std::mem::take(&mut line.model);
-            out.push(Event::Start { id: String::new(), model, created: 0, usage: None });
+            out.push(Event::Start { id: ids::plain_or_random(""), model, created: 0, usage: None });
         }
         if let Some(message) = line.message.take() {
             self.say(message.thinking, Open::Thinking, out);

@@ -294,7 +294,21 @@ fn relayed(from: Dialect, into: Dialect, pieces: &[&[u8]]) -> (String, Option<Us
             }
         }
     }
-    (String::from_utf8(out.to_vec()).unwrap(), tap.usage())
+    (nameless(&String::from_utf8(out.to_vec()).unwrap()), tap.usage())
+}
+
+/// Without the ids of answers, which are made here where a provider gives none.
+fn nameless(stream: &str) -> String {
+    let mut out = String::new();
+    let mut rest = stream;
+    while let Some(at) =
+        ["\"id\":\"chatcmpl-", "\"id\":\"msg_"].iter().filter_map(|mark| rest.find(mark)).min()
+    {
+        let (before, id) = rest.split_at(at + 6);
+        out.push_str(before);
+        rest = id.trim_start_matches(|c: char| c != '"');
+    }
+    out + rest
 }
 
 fn data(stream: &str) -> Vec<Value> {
