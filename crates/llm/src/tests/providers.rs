@@ -294,7 +294,7 @@ fn relayed(from: Dialect, into: Dialect, pieces: &[&[u8]]) -> (String, Option<Us
             }
         }
     }
-    (nameless(&String::from_utf8(out.to_vec()).unwrap()), tap.usage())
+    (nameless(std::str::from_utf8(&out).unwrap()), tap.usage())
 }
 
 /// Without the ids of answers, which are made here where a provider gives none.

@@ -257,6 +257,9 @@ impl Relay {
 
     /// The body ended without its terminal event: complete if every choice had finished, else cut.
     async fn ended(&mut self) {
+        if let Some(rest) = self.splitter.last_event() {
+            return self.take([&rest[..], b"\n"].concat().into()).await;
+        }
         let finished = self.metered.as_ref().and_then(Metered::tap_ref).is_some_and(Tap::finished);
         if finished {
             return self.done(self.client.terminal()).await;
@@ -284,7 +287,10 @@ impl Relay {
 
     /// The chunk with the usage, and in it what the request cost, if that is known.
     fn tell(&self, events: Bytes, cost: Option<u64>) -> Bytes {
-        cost.map_or(events.clone(), |cost| prices::tell(&events, cost, &self.served.0, &self.served.1))
+        match cost {
+            Some(cost) => prices::tell(&events, cost, &self.served.0, &self.served.1),
+            None => events,
+        }
     }
 
     fn push(&mut self, bytes: Bytes) {
