@@ -144,5 +144,5 @@ async fn tokens_are_counted_and_priced_beforehand() {
     assert_eq!((&counted["tokens"], &counted["exact"]), (&Value::Null, &json!(false)));
     assert!(counted["count"].as_u64().unwrap() > 2 && counted["error_percent"].as_u64().unwrap() > 0);
     let wrong = client.post("/v1/tokenize", &json!({"model": "gpt-4o-mini"})).await.unwrap();
-    assert_eq!((wrong.status, &wrong.json()["code"]), (400, &json!("invalid_value")));
+    assert_eq!((wrong.status, &wrong.json()["code"]), (400, &json!("invalid_argument")));
 }

@@ -46,8 +46,10 @@ struct Relay {
     include_usage: bool,
     /// Provider and model.
     served: (String, String),
-    /// The first event with data: where a usage chunk of our own takes its id from.
+    /// An event with data: where a usage chunk of our own takes its id from.
     sample: Option<Bytes>,
+    /// It carries a piece of the answer: a platform's own events before those have no id.
+    sampled: bool,
     /// Listens to a stream that goes on as it came, where its provider is known to send what clients drop.
     listener: Option<Listener>,
     /// Events that are looked at for whether it does.
@@ -85,6 +87,7 @@ pub(crate) fn relay(
         translator,
         served: (relaying.provider.name.clone(), relaying.call.model.clone()),
         sample: None,
+        sampled: false,
         listener: carries.then(|| Listener::new(provider, MAX_STATE)),
         suspects: if kept && !carries { SUSPECTS } else { 0 },
         relaying,
@@ -139,12 +142,14 @@ impl Relay {
                 }
             };
             let Some(metered) = &mut self.metered else { break };
-            if self.include_usage && self.sample.is_none() && event.starts_with(b"data:") {
-                self.sample = Some(event.clone());
-            }
             let kind = metered.tap().map(|tap| tap.observe(&event));
             if kind == Some(FrameKind::Delta) {
                 metered.first_token();
+            }
+            let may = matches!(kind, Some(FrameKind::Delta | FrameKind::Other)) && event.starts_with(b"data:");
+            if self.include_usage && !self.sampled && may {
+                self.sampled = kind == Some(FrameKind::Delta);
+                self.sample = Some(event.clone());
             }
             if let Some(listener) = &mut self.listener {
                 listener.observe(&event);

@@ -103,7 +103,7 @@ impl Call {
         let headers = headers(members);
         let sent =
             provider.upstream.send(&provider.path(api.path(model), model), headers, body, deadline).await;
-        let answer = sent.map_err(|e| Refused::unanswered(e))?;
+        let answer = sent.map_err(Refused::unanswered)?;
         members.iter_mut().for_each(|member| member.metered.reached(answer.status.as_u16()));
         let status = answer.status;
         let retry_after = answer.headers.get(header::RETRY_AFTER).cloned();
