@@ -28,12 +28,14 @@ mod object;
 mod out;
 mod request_in;
 mod request_out;
+mod restore;
 mod splice;
 mod tap;
 mod usage;
 mod view;
 
 pub use follow::OpenResponse;
+pub use restore::with_state;
 pub use splice::upstream_body;
 pub use tap::StreamTap;
 pub use view::ResponsesView;

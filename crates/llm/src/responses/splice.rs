@@ -1,7 +1,7 @@
 //! The body for a provider of the same dialect: the client's bytes, but for the model's name, and for what only
 //! whoever keeps responses knows.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
@@ -9,7 +9,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{ENCRYPTED, ResponsesView, content::kind};
-use crate::{members::Members, openai::reasons};
+use crate::{
+    canonical::{Opaque, Role, Vendor},
+    members::Members,
+    openai::reasons,
+};
 
 /// Changes to an object's bytes.
 #[derive(Debug)]
@@ -78,14 +82,15 @@ pub fn upstream_body(view: &ResponsesView, body: &Bytes, provider_model: &str) -
     if view.previous_response_id.is_some() {
         edits.set("previous_response_id", view.previous_at.clone(), "null".to_owned());
     }
-    // Models that don't reason refuse to be asked for it.
-    if !view.shows_encrypted() && (view.reasoning || reasons(provider_model)) {
+    let thinks = view.reasoning || reasons(provider_model);
+    // Models that don't refuse to be asked for it.
+    if !view.shows_encrypted() && thinks {
         let mut include = view.include.clone();
         include.push(ENCRYPTED.to_owned());
         edits.set("include", view.include_at.clone(), serde_json::Value::from(include).to_string());
     }
     if let Some(at) = &view.input_at
-        && let Some(input) = body.get(at.clone()).and_then(own_items)
+        && let Some(input) = body.get(at.clone()).and_then(|input| own_items(input, thinks))
     {
         edits.set("input", Some(at.clone()), input);
     }
@@ -94,28 +99,61 @@ pub fn upstream_body(view: &ResponsesView, body: &Bytes, provider_model: &str) -
 
 /// The input without what only others understand; `None` when there is none of it.
 ///
-/// Reasoning goes whose state is not here, since nothing is kept there under its id, or is another vendor's.
-fn own_items(input: &[u8]) -> Option<String> {
-    if !input.starts_with(b"[") || !(has_reasoning(input) || has_extra(input)) {
+/// Reasoning goes whose state is not here, since nothing is kept there under its id, or is another vendor's. What such
+/// reasoning led to is refused under its own id then: it goes on without.
+fn own_items(input: &[u8], thinks: bool) -> Option<String> {
+    if !input.starts_with(b"[") || !(thinks || has_reasoning(input) || has_extra(input)) {
         return None;
     }
     let items: Vec<&RawValue> = serde_json::from_slice(input).ok()?;
-    let mut changed = false;
-    let mut kept: Vec<String> = Vec::with_capacity(items.len());
+    let (mut changed, mut reasoned) = (false, false);
+    let mut kept: Vec<Cow<'_, str>> = Vec::with_capacity(items.len());
     for item in items {
-        if kind(item) == "reasoning" && !is_own(item) {
+        let kind = kind(item);
+        if kind == "reasoning" && !is_own(item) {
             changed = true;
             continue;
         }
-        match without_extra(item) {
-            Some(item) => {
-                changed = true;
-                kept.push(item);
-            }
-            None => kept.push(item.get().to_owned()),
-        }
+        let said = speaker(item, &kind) == Role::Assistant;
+        reasoned = said && (reasoned || kind == "reasoning");
+        let bare = (said && thinks && !reasoned).then(|| without(item, "id")).flatten();
+        let item = bare.as_deref().unwrap_or(item);
+        let own = without_extra(item);
+        changed |= own.is_some() || bare.is_some();
+        kept.push(own.map_or_else(|| item.get().to_owned().into(), Into::into));
     }
     changed.then(|| format!("[{}]", kept.join(",")))
+}
+
+/// Whose turn an item belongs to.
+pub(super) fn speaker(item: &RawValue, kind: &str) -> Role {
+    #[derive(Deserialize)]
+    struct Said<'a> {
+        #[serde(borrow, default)]
+        role: Option<Cow<'a, str>>,
+    }
+    match kind {
+        "message" | "" => {
+            let said = serde_json::from_str::<Said<'_>>(item.get()).ok().and_then(|said| said.role);
+            match said.as_deref() {
+                Some("assistant") => Role::Assistant,
+                Some("system" | "developer") => Role::System,
+                _ => Role::User,
+            }
+        }
+        output if output.ends_with("_output") => Role::User,
+        _ => Role::Assistant,
+    }
+}
+
+/// An object without a member; `None` when it has none of that name.
+fn without(item: &RawValue, name: &str) -> Option<Box<RawValue>> {
+    let members = Members::of(item, "").ok()?;
+    members.has(name).then_some(())?;
+    let rest = members.all().filter(|(member, _)| member != name);
+    let rest: Vec<String> =
+        rest.map(|(name, raw)| format!("{}:{}", serde_json::Value::from(name), raw.get())).collect();
+    RawValue::from_string(format!("{{{}}}", rest.join(","))).ok()
 }
 
 fn is_own(item: &RawValue) -> bool {
@@ -126,10 +164,7 @@ fn is_own(item: &RawValue) -> bool {
     }
     let thought: Option<Thought> = serde_json::from_str(item.get()).ok();
     let state = thought.and_then(|t| t.encrypted_content).filter(|text| !text.is_empty());
-    state.is_some_and(|text| {
-        let opened = crate::canonical::Opaque::open(&text, crate::canonical::Vendor::OpenAi);
-        opened.vendor == crate::canonical::Vendor::OpenAi
-    })
+    state.is_some_and(|text| Opaque::open(&text, Vendor::OpenAi).vendor == Vendor::OpenAi)
 }
 
 /// `"reasoning"` as a value; as a name it is the request's own member.
@@ -239,5 +274,25 @@ mod tests {
         assert!(input[2].get("extra_content").is_none() && input[2]["name"] == "f");
         let only = format!(r#"{{"model":"m","store":false,"input":[{hi},{own}]}}"#);
         assert_eq!(spliced(&only, "m"), only);
+    }
+
+    #[test]
+    fn what_lost_its_reasoning_goes_on_without_its_id() {
+        let call = |id: &str| {
+            format!(r#"{{"type":"function_call",{id}"call_id":"c","name":"f","arguments":"{{}}"}}"#)
+        };
+        let own = r#"{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"g"}"#;
+        let body = |items: &[&str]| {
+            let include = r#""include":["reasoning.encrypted_content"]"#;
+            format!(r#"{{"model":"gpt-5","store":false,{include},"input":[{}]}}"#, items.join(","))
+        };
+        let (user, known) = (r#"{"role":"user","id":"msg_0","content":"x"}"#, call(r#""id":"fc_1","#));
+        let out: serde_json::Value = serde_json::from_str(&spliced(&body(&[user, &known]), "gpt-5")).unwrap();
+        assert_eq!((out["input"][0].get("id").is_some(), out["input"][1].get("id")), (true, None));
+        for whole in [body(&[user, own, &known]), body(&[user, &call("")])] {
+            assert_eq!(spliced(&whole, "gpt-5"), whole);
+        }
+        let elsewhere = body(&[user, &known]).replace("gpt-5", "gpt-4o");
+        assert_eq!(spliced(&elsewhere, "gpt-4o"), elsewhere);
     }
 }

@@ -24,6 +24,8 @@ pub struct ResponsesView {
     pub max_output: Option<u64>,
     /// Bytes of the input and the instructions, as they stand in the body.
     pub input_bytes: usize,
+    /// It has instructions besides its input.
+    pub(super) instructed: bool,
     /// It asks for reasoning.
     pub(super) reasoning: bool,
     pub(super) model_at: Range<usize>,
@@ -105,6 +107,7 @@ impl ResponsesView {
             include: read(fields.include, "include", "an array of strings")?.unwrap_or_default(),
             max_output: read(fields.max_output_tokens, "max_output_tokens", "an integer of at least 1")?,
             input_bytes: [input, fields.instructions].into_iter().flatten().map(|raw| raw.get().len()).sum(),
+            instructed: fields.instructions.is_some_and(|raw| raw.get().len() > 2 && !is_null(raw)),
             reasoning: fields.reasoning.is_some_and(|raw| raw.get().len() > 4),
             model_at,
             input_at: at(input),
