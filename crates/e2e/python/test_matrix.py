@@ -92,7 +92,7 @@ class Cell:
             return answer, None
         assert not answer.error, answer.error
         self.as_expected(reply, answer)
-        return answer, self.goes_on(body, answer) if case.results and "next" not in self.skips else None
+        return answer, self.goes_on(body, answer) if case.results else None
 
     def refused(self, reply, status):
         allowed = {500: (500, 502, 503), 502: (502,)}.get(status, (status,))
@@ -129,7 +129,8 @@ class Cell:
     def goes_on(self, body, answer):
         """The turn after: with the message as it came, and as a client returns it that keeps only what it knows."""
         texts = []
-        for strip in (False, True) if self.case.effort else (False,):
+        both = self.case.effort and "stripped" not in self.skips
+        for strip in (False, True) if both else (False,):
             how = "stripped of its state" if strip else "as it came"
             try:
                 reply = self.ask(self.client.next(body, answer, self.case.results, strip))

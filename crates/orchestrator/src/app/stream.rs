@@ -77,6 +77,8 @@ pub(crate) fn relay(
     });
     let kept = translator.is_none() && provider == Dialect::OpenAi && relaying.keeper.is_some();
     let carries = kept && relaying.provider.quirks.carries_state.load(Ordering::Relaxed);
+    // Whole items tell all of a response, and are few.
+    let items = translator.is_none() && provider == Dialect::Responses && relaying.keeper.is_some();
     let relay = Relay {
         body: answer.body,
         splitter: Splitter::of(provider.provider().framing()),
@@ -88,7 +90,7 @@ pub(crate) fn relay(
         served: (relaying.provider.name.clone(), relaying.call.model.clone()),
         sample: None,
         sampled: false,
-        listener: carries.then(|| Listener::new(provider, MAX_STATE)),
+        listener: (carries || items).then(|| Listener::new(provider, MAX_STATE)),
         suspects: if kept && !carries { SUSPECTS } else { 0 },
         relaying,
         queue: VecDeque::from([head]),
@@ -152,7 +154,9 @@ impl Relay {
                 self.sample = Some(event.clone());
             }
             if let Some(listener) = &mut self.listener {
-                listener.observe(&event);
+                if kind != Some(FrameKind::Delta) || self.client != Dialect::Responses {
+                    listener.observe(&event);
+                }
             } else if self.suspects > 0 {
                 self.suspects -= 1;
                 if openai::carries_state(&event) {
