@@ -259,7 +259,13 @@ fn ids(value: &Value) -> Result<Input, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use http::Request;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
     use super::*;
+    use crate::Config;
 
     fn cosine(a: &str, b: &str) -> f32 {
         let (a, b) = (Input::text(a).vector(256), Input::text(b).vector(256));
@@ -291,5 +297,46 @@ mod tests {
         ] {
             assert_eq!(read(wrong).unwrap_err().param.as_deref(), Some("input"));
         }
+    }
+
+    #[tokio::test]
+    async fn vectors_come_as_numbers_and_as_bytes() {
+        let sim = Simulator::new(Config::default());
+        let router = sim.router();
+        let embed = async |more: Value| {
+            let mut body = json!({"model": "text-embedding-3-small", "input": ["a river", "a hill"]});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let request = Request::post("/v1/embeddings").body(Body::from(body.to_string())).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
+            let status = answer.status().as_u16();
+            let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+            (status, serde_json::from_slice::<Value>(&bytes).unwrap())
+        };
+        let numbers = embed(json!({"dimensions": 16})).await.1;
+        let vector: Vec<f64> = serde_json::from_value(numbers["data"][0]["embedding"].clone()).unwrap();
+        assert_eq!(
+            (vector.len(), numbers["data"][1]["index"].as_u64(), numbers["usage"]["total_tokens"].as_u64()),
+            (16, Some(1), Some(4))
+        );
+        let bytes = embed(json!({"dimensions": 16, "encoding_format": "base64"})).await.1;
+        let bytes = STANDARD.decode(bytes["data"][0]["embedding"].as_str().unwrap()).unwrap();
+        let decoded = bytes.as_chunks::<4>().0.iter().map(|four| f64::from(f32::from_le_bytes(*four)));
+        assert!(decoded.zip(&vector).all(|(a, b)| (a - b).abs() < 1e-6));
+        assert_eq!(embed(json!({})).await.1["data"][0]["embedding"].as_array().unwrap().len(), 1_536);
+        assert_eq!(embed(json!({"input": [[1, 2], [3]]})).await.1["usage"]["prompt_tokens"], 3);
+        for (more, status) in [
+            (json!({"model": "gpt-4o"}), 400),
+            (json!({"model": "none"}), 404),
+            (json!({"dimensions": 4_000}), 400),
+            (json!({"model": "text-embedding-ada-002", "dimensions": 5}), 400),
+            (json!({"x_sim": {"status": 503}}), 503),
+        ] {
+            assert_eq!(embed(more).await.0, status);
+        }
+        let summary = sim.ledger().summary();
+        assert_eq!(
+            (summary.finished.calls, summary.finished.prompt_tokens, summary.failed.calls),
+            (4, 15, 5)
+        );
     }
 }

@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use axum::{Router, body::Body};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -221,41 +220,6 @@ async fn a_long_beginning_is_cached_and_schemas_are_held_to_the_rules() {
     let tools = json!([{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "g"}}]);
     let answer = send(&router, post(&ask(&json!({"tools": tools, "tool_choice": allowed})))).await.json();
     assert_eq!(answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "g");
-}
-
-#[tokio::test]
-async fn vectors_come_as_numbers_and_as_bytes() {
-    let sim = Simulator::new(Config::default());
-    let router = sim.router();
-    let embed = async |more: Value| {
-        let mut body = json!({"model": "text-embedding-3-small", "input": ["a river", "a hill"]});
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let request = Request::post("/v1/embeddings").body(Body::from(body.to_string())).unwrap();
-        send(&router, request).await
-    };
-    let numbers = embed(json!({"dimensions": 16})).await.json();
-    let vector: Vec<f64> = serde_json::from_value(numbers["data"][0]["embedding"].clone()).unwrap();
-    assert_eq!(
-        (vector.len(), numbers["data"][1]["index"].as_u64(), numbers["usage"]["total_tokens"].as_u64()),
-        (16, Some(1), Some(4))
-    );
-    let bytes = embed(json!({"dimensions": 16, "encoding_format": "base64"})).await.json();
-    let bytes = STANDARD.decode(bytes["data"][0]["embedding"].as_str().unwrap()).unwrap();
-    let decoded = bytes.as_chunks::<4>().0.iter().map(|four| f64::from(f32::from_le_bytes(*four)));
-    assert!(decoded.zip(&vector).all(|(a, b)| (a - b).abs() < 1e-6));
-    assert_eq!(embed(json!({})).await.json()["data"][0]["embedding"].as_array().unwrap().len(), 1_536);
-    assert_eq!(embed(json!({"input": [[1, 2], [3]]})).await.json()["usage"]["prompt_tokens"], 3);
-    for (more, status) in [
-        (json!({"model": "gpt-4o"}), 400),
-        (json!({"model": "none"}), 404),
-        (json!({"dimensions": 4_000}), 400),
-        (json!({"model": "text-embedding-ada-002", "dimensions": 5}), 400),
-        (json!({"x_sim": {"status": 503}}), 503),
-    ] {
-        assert_eq!(embed(more).await.status.as_u16(), status);
-    }
-    let summary = sim.ledger().summary();
-    assert_eq!((summary.finished.calls, summary.finished.prompt_tokens, summary.failed.calls), (4, 15, 5));
 }
 
 #[tokio::test]
