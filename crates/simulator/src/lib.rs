@@ -1,5 +1,5 @@
-//! A model provider for development, tests and benchmarks: speaks OpenAI's chat completions and Anthropic's
-//! Messages as the real ones do, gives the same answer to the same question, fails on request, and keeps a ledger of what it did.
+//! A model provider for development, tests and benchmarks: speaks the vendors' APIs as the real ones do, gives the
+//! same answer to the same question, fails on request, and keeps a ledger of what it did.
 //!
 //! What callers need to know (routes, faults and their order, the ledger's fields) is in the crate's README.
 
