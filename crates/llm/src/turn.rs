@@ -160,7 +160,8 @@ mod tests {
     use super::*;
 
     fn used(id: &str, arguments: &str) -> Part {
-        Content::ToolUse(ToolUse { id: id.to_owned(), name: "f".to_owned(), arguments: arguments.to_owned() }).into()
+        Content::ToolUse(ToolUse { id: id.to_owned(), name: "f".to_owned(), arguments: arguments.to_owned() })
+            .into()
     }
 
     fn own(data: &str) -> Option<Opaque> {

@@ -34,6 +34,15 @@ pub(super) struct WireUsage {
     /// `fast` is a service of its own, with its own price.
     #[serde(default)]
     speed: Option<String>,
+    #[serde(default)]
+    server_tool_use: Option<ServerTools>,
+}
+
+/// Charged by the use, beside the tokens.
+#[derive(Deserialize)]
+struct ServerTools {
+    #[serde(default)]
+    web_search_requests: u64,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +78,9 @@ impl Counted {
         self.cache_read = told.cache_read_input_tokens.unwrap_or(self.cache_read);
         self.cache_write_1h =
             told.cache_creation.map_or(self.cache_write_1h, |c| c.ephemeral_1h_input_tokens);
+        let searched = told.server_tool_use.is_some_and(|tools| tools.web_search_requests > 0);
         self.tier = match (told.speed.as_deref(), told.service_tier.as_deref()) {
+            _ if searched => Tier::Other,
             (Some("fast"), _) => Tier::Fast,
             (_, Some(tier)) => Tier::named(tier),
             _ => self.tier,

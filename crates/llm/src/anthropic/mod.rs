@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod answer;
+mod blocks;
 mod count;
 mod error;
 mod events;

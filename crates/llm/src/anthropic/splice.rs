@@ -134,7 +134,10 @@ mod tests {
             let body = body.replace(r#""signature" : """#, &format!(r#""signature" : "{foreign}""#));
             assert!(!spliced(&body, "m").contains(foreign));
         }
-        let redacted = body.replace(r#""type":"thinking","thinking":"x","signature" : """#, &format!(r#""type":"redacted_thinking","data":"{sealed}""#));
+        let redacted = body.replace(
+            r#""type":"thinking","thinking":"x","signature" : """#,
+            &format!(r#""type":"redacted_thinking","data":"{sealed}""#),
+        );
         assert!(!spliced(&redacted, "m").contains(&sealed));
         assert_eq!(
             spliced(body, "m"),

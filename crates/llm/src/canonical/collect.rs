@@ -70,7 +70,9 @@ impl Collector {
             Delta::Logprobs(tokens) => tokens.len() * size_of::<super::Logprob>(),
         };
         self.spend(size);
-        let Some(part) = self.parts.iter_mut().rev().find(|p| p.index == index).map(|p| &mut p.part) else { return };
+        let Some(part) = self.parts.iter_mut().rev().find(|p| p.index == index).map(|p| &mut p.part) else {
+            return;
+        };
         match (&mut part.content, delta) {
             (Content::Text(said), Delta::Text(more))
             | (Content::Thinking(said), Delta::Thinking(more))

@@ -45,7 +45,9 @@ impl Failure {
             400 | 413 | 422 if said(&TOO_LONG) => Wrong::ContextLength,
             402 => Wrong::Quota,
             404 if said(&["model"]) => Wrong::ModelNotFound,
-            429 if said(&["exceeded your current quota, please check your plan and billing"]) && self.code.is_none() => {
+            429 if said(&["exceeded your current quota, please check your plan and billing"])
+                && self.code.is_none() =>
+            {
                 Wrong::Quota
             }
             429 => Wrong::RateLimit,

@@ -173,7 +173,12 @@ fn assistant<'a>(parts: &'a [Part], carried: Option<Vendor>, losses: &mut Losses
             Content::Refusal(text) => refusal = Some(text.as_str()),
             Content::ToolUse(ToolUse { id, name, arguments }) => {
                 let function = CallFunction { name, arguments };
-                tool_calls.push(Call { id, r#type: "function", function, extra_content: own.map(Extra::new) });
+                tool_calls.push(Call {
+                    id,
+                    r#type: "function",
+                    function,
+                    extra_content: own.map(Extra::new),
+                });
             }
             Content::Thinking(_) | Content::RedactedThinking => {}
             other => losses.dropped(&format!("messages.content.{}", other.kind())),

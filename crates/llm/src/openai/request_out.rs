@@ -213,7 +213,8 @@ fn format<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
         Some(Format::Schema { name, schema, strict }) => (name, schema, strict),
     };
     let name = schema_name(name.as_deref());
-    let json_schema = |schema, strict| Some(WireFormat::JsonSchema { json_schema: Schema { name, schema, strict } });
+    let json_schema =
+        |schema, strict| Some(WireFormat::JsonSchema { json_schema: Schema { name, schema, strict } });
     if strict.is_some() {
         // Its client knows this dialect, and what it asks for.
         return body.response_format = json_schema(Cow::Borrowed(&**original), *strict);

@@ -33,7 +33,10 @@ struct Called<'a> {
 /// The body with the state that these messages of its (by their places) now have, and it lacked. `None` when it is not
 /// what it was read as.
 #[must_use]
-pub fn with_state<'a>(body: &Bytes, messages: impl IntoIterator<Item = (usize, &'a Message)>) -> Option<Bytes> {
+pub fn with_state<'a>(
+    body: &Bytes,
+    messages: impl IntoIterator<Item = (usize, &'a Message)>,
+) -> Option<Bytes> {
     let wire: Body<'_> = serde_json::from_slice(body).ok()?;
     let place = |raw: &RawValue| (raw.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize) + 1;
     let mut edits: Vec<(usize, String)> = Vec::new();
@@ -50,7 +53,8 @@ pub fn with_state<'a>(body: &Bytes, messages: impl IntoIterator<Item = (usize, &
         }
     }
     edits.sort_by_key(|(at, _)| *at);
-    let mut out = BytesMut::with_capacity(body.len() + edits.iter().map(|(_, text)| text.len()).sum::<usize>());
+    let mut out =
+        BytesMut::with_capacity(body.len() + edits.iter().map(|(_, text)| text.len()).sum::<usize>());
     let mut from = 0;
     for (at, text) in edits {
         out.extend_from_slice(body.get(from..at)?);

@@ -46,7 +46,11 @@ impl<'a> Thought<'a> {
 }
 
 /// What there is of one item of OpenAI's reasoning, after so many others.
-pub(super) fn details<'a>(text: Option<&'a str>, opaque: &'a Opaque, before: usize) -> impl Iterator<Item = Detail<'a>> {
+pub(super) fn details<'a>(
+    text: Option<&'a str>,
+    opaque: &'a Opaque,
+    before: usize,
+) -> impl Iterator<Item = Detail<'a>> {
     let summary = text.filter(|t| !t.is_empty()).map(|text| Detail::summary(text, opaque, before));
     summary.into_iter().chain([Detail::encrypted(opaque, before)])
 }

@@ -1,8 +1,10 @@
 //! Translation from one dialect into another, as a whole.
 
+mod calls;
 mod gemini;
 mod golden;
 mod providers;
 mod requests;
 mod responses;
+mod state;
 mod streams;

@@ -194,25 +194,37 @@ fn json_is_asked_for_in_words_and_schemas_as_schemas() {
     let (body, losses) = to_anthropic(&ask(named(&closed)));
     assert_eq!(body["output_config"], json!({"format": {"type": "json_schema", "schema": closed}}));
     assert_eq!(losses, "");
-    let bounded = json!({"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}, "required": ["a"]});
+    let bounded =
+        json!({"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}, "required": ["a"]});
     let (body, losses) = to_anthropic(&ask(named(&bounded)));
     assert_eq!(body["output_config"]["format"]["schema"]["properties"]["a"]["description"], "{minimum: 1}");
     assert_eq!(losses, "altered;response_format");
     // Of any names: Anthropic would refuse it.
     let map = json!({"type": "object", "additionalProperties": {"type": "integer"}});
     let (body, losses) = to_anthropic(&ask(named(&map)));
-    assert!(body["system"][0]["text"].as_str().unwrap().contains(&map.to_string()) && body.get("output_config").is_none());
+    assert!(
+        body["system"][0]["text"].as_str().unwrap().contains(&map.to_string())
+            && body.get("output_config").is_none()
+    );
     assert_eq!(losses, "emulated;response_format");
-    let anthropic = |schema: &Value| json!({"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}],
-        "output_config": {"format": {"type": "json_schema", "schema": schema}}});
+    let anthropic = |schema: &Value| {
+        json!({"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}],
+        "output_config": {"format": {"type": "json_schema", "schema": schema}}})
+    };
     let (body, losses) = to_openai(&anthropic(&closed));
-    assert_eq!(body["response_format"]["json_schema"], json!({"name": "answer", "schema": closed, "strict": true}));
+    assert_eq!(
+        body["response_format"]["json_schema"],
+        json!({"name": "answer", "schema": closed, "strict": true})
+    );
     assert_eq!(losses, "");
     let (body, losses) = to_openai(&anthropic(&json!({"type": "array", "items": {"type": "string"}})));
     assert_eq!(body["response_format"]["json_schema"]["schema"]["required"], json!(["value"]));
     assert_eq!(losses, "altered;response_format");
     let (body, losses) = to_openai(&anthropic(&map));
-    assert_eq!(body["response_format"]["json_schema"], json!({"name": "answer", "schema": map, "strict": false}));
+    assert_eq!(
+        body["response_format"]["json_schema"],
+        json!({"name": "answer", "schema": map, "strict": false})
+    );
     assert_eq!(losses, "altered;response_format");
 }
 

@@ -144,7 +144,14 @@ impl Calls {
     }
 
     /// What can be passed on: of the current call all there is, of the next once this one is whole. At the `end`, all.
-    pub(super) fn flush(&mut self, end: bool, seed: &str, parts: &mut usize, choice: u64, out: &mut Vec<Event>) {
+    pub(super) fn flush(
+        &mut self,
+        end: bool,
+        seed: &str,
+        parts: &mut usize,
+        choice: u64,
+        out: &mut Vec<Event>,
+    ) {
         let count = self.all.len();
         while let Some(call) = self.all.get_mut(self.current) {
             let last = self.current + 1 == count;

@@ -169,7 +169,9 @@ impl Side {
             self.say(Open::Text, PartStart::Text, Delta::Opaque(opaque), parts, out);
         }
         let logprobs = choice.logprobs.map(WireLogprobs::into_canonical).unwrap_or_default();
-        if let Some((index, _)) = self.open.filter(|(_, open)| *open != Open::Thinking && !logprobs.is_empty()) {
+        if let Some((index, _)) =
+            self.open.filter(|(_, open)| *open != Open::Thinking && !logprobs.is_empty())
+        {
             out.push(Event::PartDelta { index, delta: Delta::Logprobs(logprobs) });
         }
         let calls = said.tool_calls.unwrap_or_default();

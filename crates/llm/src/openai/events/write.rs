@@ -193,7 +193,8 @@ impl Encoder {
     }
 
     fn delta(&mut self, index: usize, delta: &Delta, out: &mut BytesMut) {
-        let Some(Part { choice, kind, .. }) = self.parts.iter().rev().find(|p| p.index == index).copied() else {
+        let Some(Part { choice, kind, .. }) = self.parts.iter().rev().find(|p| p.index == index).copied()
+        else {
             return;
         };
         let call = |number, arguments, extra_content| {
@@ -225,7 +226,8 @@ impl Encoder {
             }
             (Delta::Logprobs(logprobs), kind) => {
                 let logprobs = OutLogprobs::new(logprobs, kind == Kind::Refusal);
-                let choice = OutChoice { index: choice, delta: OutDelta::default(), logprobs, finish_reason: None };
+                let choice =
+                    OutChoice { index: choice, delta: OutDelta::default(), logprobs, finish_reason: None };
                 return self.write(&[choice], self.include_usage.then_some(None), out);
             }
         };
