@@ -107,13 +107,15 @@ fn asked_for(model: String, body: &[u8], batch: bool) -> Result<EmbedRequest, Er
     for request in requests {
         let text: Option<Vec<String>> = request.content.parts.into_iter().map(|part| part.text).collect();
         let text = text.map(|texts| texts.join("\n")).filter(|text| !text.is_empty());
-        let text = text.ok_or_else(|| Error::invalid("content", "only texts that are not empty can be embedded"))?;
+        let text =
+            text.ok_or_else(|| Error::invalid("content", "only texts that are not empty can be embedded"))?;
         inputs.push(EmbedInput { input: Some(Input::Text(text)) });
     }
     let (dimensions, task_type, title) = all;
     let extra = [("taskType", task_type), ("title", title)];
     let extra: BTreeMap<_, _> = extra.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-    let extra = if extra.is_empty() { Vec::new() } else { serde_json::to_vec(&extra).map_err(Error::internal)? };
+    let extra =
+        if extra.is_empty() { Vec::new() } else { serde_json::to_vec(&extra).map_err(Error::internal)? };
     Ok(EmbedRequest { model, inputs, dimensions, extra: extra.into() })
 }
 
@@ -131,7 +133,10 @@ mod tests {
     fn contents_become_inputs() {
         let one = json!({"model": "models/m", "content": {"parts": [{"text": "a"}, {"text": "b"}]}, "outputDimensionality": 8});
         let request = read(&one, false).unwrap();
-        assert_eq!((request.inputs[0].input.clone(), request.dimensions), (Some(Input::Text("a\nb".to_owned())), Some(8)));
+        assert_eq!(
+            (request.inputs[0].input.clone(), request.dimensions),
+            (Some(Input::Text("a\nb".to_owned())), Some(8))
+        );
         assert!(request.extra.is_empty());
         assert_eq!(read(&json!({"requests": [one, one]}), true).unwrap().inputs.len(), 2);
         for (body, batch) in [

@@ -65,7 +65,8 @@ fn collection(below: &str) -> Found<'_> {
     if below == "models" {
         return found(Endpoint::GeminiModels, "");
     }
-    let named = ["models/", "tunedModels/"].iter().any(|c| below.strip_prefix(c).is_some_and(|m| !m.is_empty()));
+    let named =
+        ["models/", "tunedModels/"].iter().any(|c| below.strip_prefix(c).is_some_and(|m| !m.is_empty()));
     match method(below) {
         Some((model, endpoint)) if named => found(endpoint, model),
         _ if named => found(Endpoint::GeminiModel, bare(below)),
@@ -119,7 +120,10 @@ mod tests {
         let generate = Endpoint::Gemini(Verb::Generate);
         for (path, expected) in [
             ("/v1beta/models/gemini-3:generateContent", Some((generate, "gemini-3"))),
-            ("/genai/v1beta/models/meta/llama:3:streamGenerateContent", Some((Endpoint::Gemini(Verb::Stream), "meta/llama:3"))),
+            (
+                "/genai/v1beta/models/meta/llama:3:streamGenerateContent",
+                Some((Endpoint::Gemini(Verb::Stream), "meta/llama:3")),
+            ),
             ("/genai/v1/models/m:countTokens", Some((Endpoint::Gemini(Verb::Count), "m"))),
             ("/api/v1beta/models/m:generateContent", Some((generate, "m"))),
             ("/v1alpha/models/m:generateContent", Some((generate, "m"))),

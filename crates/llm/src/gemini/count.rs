@@ -113,7 +113,8 @@ mod tests {
         let image = r#"{"contents":[{"parts":[{"inline_data":{"mime_type":"image/png","data":"AAAA"}}]}]}"#;
         assert_eq!(count(image), PER_IMAGE);
         assert_eq!(count("[]"), 0);
-        let odd = format!(r#"{{"contents":[{{"parts":[{{"text":7}},{{"text":"{}"}}]}}]}}"#, "word ".repeat(1_000));
+        let odd =
+            format!(r#"{{"contents":[{{"parts":[{{"text":7}},{{"text":"{}"}}]}}]}}"#, "word ".repeat(1_000));
         assert!(count(&odd) >= 1_000);
     }
 }

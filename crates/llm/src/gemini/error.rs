@@ -44,9 +44,12 @@ struct Violation<'a> {
 /// `{"error":{"code","message","status","details"}}`.
 #[must_use]
 pub fn error_body(error: &Error) -> Bytes {
-    let mut details = vec![Detail::Info { reason: error.code().as_str().to_ascii_uppercase(), domain: DOMAIN }];
+    let mut details =
+        vec![Detail::Info { reason: error.code().as_str().to_ascii_uppercase(), domain: DOMAIN }];
     if let Some(field) = error.param() {
-        details.push(Detail::BadRequest { field_violations: [Violation { field, description: error.message() }] });
+        details.push(Detail::BadRequest {
+            field_violations: [Violation { field, description: error.message() }],
+        });
     }
     if let Some(after) = error.retry_after() {
         let retry_delay = format!("{}.{:03}s", after.as_secs(), after.subsec_millis());
@@ -143,7 +146,8 @@ mod tests {
 
     #[test]
     fn errors_have_google_s_shape_and_come_back() {
-        let error = Error::new(Code::RateLimited, "slow \"down\"\n").with_retry_after(Duration::from_millis(1_500));
+        let error =
+            Error::new(Code::RateLimited, "slow \"down\"\n").with_retry_after(Duration::from_millis(1_500));
         let body = error_body(&error);
         assert_eq!(
             serde_json::from_slice::<Value>(&body).unwrap(),

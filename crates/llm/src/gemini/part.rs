@@ -104,7 +104,8 @@ fn by_type(media_type: &str, media: Media, raw: &RawValue) -> Content {
 pub(super) fn join(parts: &mut Vec<Part>, part: Part) {
     if let Some(last) = parts.last_mut().filter(|last| last.opaque.is_none()) {
         match (&mut last.content, &part.content) {
-            (Content::Text(said), Content::Text(more)) | (Content::Thinking(said), Content::Thinking(more)) => {
+            (Content::Text(said), Content::Text(more))
+            | (Content::Thinking(said), Content::Thinking(more)) => {
                 said.push_str(more);
                 last.opaque = part.opaque;
                 return;
@@ -223,7 +224,10 @@ mod tests {
     #[test]
     fn anothers_state_is_bytes_in_base64_whichever_alphabet_it_comes_back_in() {
         let own = open("CiQB+/8=");
-        assert_eq!((own.vendor, own.data.as_str(), sealed(&own).as_ref()), (Vendor::Google, "CiQB+/8=", "CiQB+/8="));
+        assert_eq!(
+            (own.vendor, own.data.as_str(), sealed(&own).as_ref()),
+            (Vendor::Google, "CiQB+/8=", "CiQB+/8=")
+        );
         let state = Opaque { id: Some("rs_1".to_owned()), ..Opaque::new(Vendor::OpenAi, "gAAA\u{e9}?>") };
         let wire = sealed(&state).into_owned();
         assert!(STANDARD.decode(&wire).is_ok());

@@ -81,7 +81,11 @@ impl Calls {
         let id = id.filter(|id| !id.is_empty());
         let found = match &id {
             Some(id) => self.open.iter().position(|(open, _)| open == id),
-            None => self.open.iter().position(|(_, called)| called == name).or((!self.open.is_empty()).then_some(0)),
+            None => self
+                .open
+                .iter()
+                .position(|(_, called)| called == name)
+                .or((!self.open.is_empty()).then_some(0)),
         };
         let known = found.map(|at| self.open.remove(at).0);
         id.or(known).unwrap_or_else(|| format!("call_{name}"))
@@ -109,7 +113,9 @@ fn content(
     }
     let parts = parts(&mut from, role, calls, losses)?;
     match messages.last_mut().filter(|_| continued) {
-        Some(last) if role == Role::Assistant => parts.into_iter().for_each(|p| part::join(&mut last.parts, p)),
+        Some(last) if role == Role::Assistant => {
+            parts.into_iter().for_each(|p| part::join(&mut last.parts, p))
+        }
         Some(last) => last.parts.extend(parts),
         None => messages.push(Message { role, parts }),
     }
@@ -155,11 +161,7 @@ fn tool_use(mut call: Members<'_>, calls: &mut Calls) -> Result<ToolUse, Error> 
 
 /// The result is what `output` says, or `error`, or the whole object.
 /// <https://ai.google.dev/api/caching#FunctionResponse>
-fn tool_result(
-    mut from: Members<'_>,
-    calls: &mut Calls,
-    losses: &mut Losses,
-) -> Result<ToolResult, Error> {
+fn tool_result(mut from: Members<'_>, calls: &mut Calls, losses: &mut Losses) -> Result<ToolResult, Error> {
     let name = from.take::<String>("name")?.unwrap_or_default();
     let id = calls.answered(from.take("id")?, &name);
     let (mut text, mut is_error) = (None, false);
@@ -228,7 +230,9 @@ fn tool_config(mut from: Members<'_>, request: &mut Request, losses: &mut Losses
                 Some(ToolChoice::Auto)
             }
             Some("MODE_UNSPECIFIED") | None => None,
-            Some(_) => return Err(Error::invalid(calling.at("mode"), "Expected AUTO, ANY, NONE or VALIDATED.")),
+            Some(_) => {
+                return Err(Error::invalid(calling.at("mode"), "Expected AUTO, ANY, NONE or VALIDATED."));
+            }
         };
         let named = matches!(request.tool_choice, Some(ToolChoice::Named(_)));
         if !allowed.is_empty() && !named {
@@ -311,7 +315,9 @@ fn format(from: &mut Members<'_>, request: &mut Request, losses: &mut Losses) ->
     let older = from.raw("responseSchema").map(json_schema);
     let schema = from.raw("responseJsonSchema").map(ToOwned::to_owned).or(older);
     request.format = match (kind.as_deref(), schema) {
-        (Some("application/json") | None, Some(schema)) => Some(Format::Schema { name: None, schema, strict: None }),
+        (Some("application/json") | None, Some(schema)) => {
+            Some(Format::Schema { name: None, schema, strict: None })
+        }
         (Some("application/json"), None) => Some(Format::Json),
         (None | Some("" | "text/plain"), _) => None,
         // One of several words, say.

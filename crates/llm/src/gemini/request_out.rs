@@ -16,8 +16,8 @@ use super::{
 use crate::{
     anthropic::{JSON_ONLY, object},
     canonical::{
-        Content, Format, Function, Losses, Media, Message, Part, Raw, Request, Role, Source, Tool, ToolChoice,
-        ToolResult, ToolUse,
+        Content, Format, Function, Losses, Media, Message, Part, Raw, Request, Role, Source, Tool,
+        ToolChoice, ToolResult, ToolUse,
     },
     dialect::{Target, extensions},
     schema::{self, Flavor},
@@ -399,7 +399,8 @@ impl<'a> Writer<'a> {
 
 /// An object is the result itself; a text goes into one.
 fn response(text: &str, is_error: bool) -> Cow<'static, RawValue> {
-    let is_object = text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text.trim()).is_ok();
+    let is_object =
+        text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text.trim()).is_ok();
     let json = if is_object && !is_error {
         text.trim().to_owned()
     } else {

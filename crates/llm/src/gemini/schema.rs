@@ -105,7 +105,8 @@ fn quoted(text: &str) -> String {
 }
 
 fn object(members: Vec<(String, String)>) -> String {
-    let members: Vec<_> = members.into_iter().map(|(name, value)| format!("{}:{value}", quoted(&name))).collect();
+    let members: Vec<_> =
+        members.into_iter().map(|(name, value)| format!("{}:{value}", quoted(&name))).collect();
     format!("{{{}}}", members.join(","))
 }
 
@@ -132,7 +133,9 @@ mod tests {
                 r#""nullable":{"anyOf":[{"type":"string"},{"type":"number"},{"type":"null"}]}},"required":["z"]}"#
             )
         );
-        for same in ["true", r#"{"type":"string"}"#, "[1]", r#"{"type":"object","additionalProperties":false}"#] {
+        for same in
+            ["true", r#"{"type":"string"}"#, "[1]", r#"{"type":"object","additionalProperties":false}"#]
+        {
             assert_eq!(converted(same), same);
         }
     }

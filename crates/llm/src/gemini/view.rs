@@ -53,10 +53,11 @@ impl GenerateView {
         let fields: Fields<'_> = object(body)?;
         let contents = contents(fields.contents)?;
         let config = fields.generation_config.filter(|raw| raw.get() != "null");
-        let config = config.map(|raw| serde_json::from_str::<Config>(raw.get())).transpose().map_err(|_| {
-            let text = "Invalid value at 'generation_config'.";
-            Error::new(Code::InvalidType, text).with_param("generationConfig")
-        })?;
+        let config =
+            config.map(|raw| serde_json::from_str::<Config>(raw.get())).transpose().map_err(|_| {
+                let text = "Invalid value at 'generation_config'.";
+                Error::new(Code::InvalidType, text).with_param("generationConfig")
+            })?;
         let (max_output, candidates) =
             config.map_or((None, None), |config| (config.max_output_tokens, config.candidate_count));
         let candidates = candidates.unwrap_or(1);
@@ -127,14 +128,18 @@ fn contents(raw: Option<&RawValue>) -> Result<&RawValue, Error> {
     if raw.get().starts_with('[') {
         return Ok(raw);
     }
-    Err(Error::new(Code::InvalidType, "Invalid value at 'contents': expected an array.").with_param("contents"))
+    Err(Error::new(Code::InvalidType, "Invalid value at 'contents': expected an array.")
+        .with_param("contents"))
 }
 
 /// A model as the path names it.
 fn name(path: &str) -> Result<String, Error> {
     let model = path.strip_prefix("models/").unwrap_or(path);
     if model.is_empty() || model.len() > MAX_MODEL {
-        return Err(Error::invalid("model", format!("the model's name must have 1 to {MAX_MODEL} characters")));
+        return Err(Error::invalid(
+            "model",
+            format!("the model's name must have 1 to {MAX_MODEL} characters"),
+        ));
     }
     Ok(model.to_owned())
 }
@@ -164,11 +169,17 @@ mod tests {
             br#"{"generation_config":{"maxOutputTokens":5,"candidate_count":2},"vendor":[1],"contents": [{"parts":[]}] }"#,
         );
         let view = GenerateView::scan(&body, "models/a/b", true).unwrap();
-        assert_eq!((view.model.as_str(), view.stream, view.max_output, view.candidates), ("a/b", true, Some(5), 2));
+        assert_eq!(
+            (view.model.as_str(), view.stream, view.max_output, view.candidates),
+            ("a/b", true, Some(5), 2)
+        );
         assert_eq!(view.upstream_body(&body, "other").as_ptr(), body.as_ptr());
         let named = Bytes::from_static(br#"{"contents":[{}],"model" : "models/a"}"#);
         let view = GenerateView::scan(&named, "a", false).unwrap();
-        assert_eq!(view.upstream_body(&named, "gemini-3"), r#"{"contents":[{}],"model" : "models/gemini-3"}"#);
+        assert_eq!(
+            view.upstream_body(&named, "gemini-3"),
+            r#"{"contents":[{}],"model" : "models/gemini-3"}"#
+        );
     }
 
     #[test]
@@ -180,7 +191,11 @@ mod tests {
             ("{}", Code::MissingParameter, Some("contents")),
             (r#"{"contents":[]}"#, Code::MissingParameter, Some("contents")),
             (r#"{"contents":{}}"#, Code::InvalidType, Some("contents")),
-            (r#"{"contents":[{}],"generationConfig":{"maxOutputTokens":"x"}}"#, Code::InvalidType, Some("generationConfig")),
+            (
+                r#"{"contents":[{}],"generationConfig":{"maxOutputTokens":"x"}}"#,
+                Code::InvalidType,
+                Some("generationConfig"),
+            ),
             (
                 r#"{"contents":[{}],"generationConfig":{"candidateCount":0}}"#,
                 Code::InvalidArgument,
@@ -190,6 +205,9 @@ mod tests {
             let error = GenerateView::scan(body.as_bytes(), "m", false).unwrap_err();
             assert_eq!((error.code(), error.param()), (code, param), "{body}");
         }
-        assert_eq!(GenerateView::scan(br#"{"contents":[{}]}"#, "models/", false).unwrap_err().param(), Some("model"));
+        assert_eq!(
+            GenerateView::scan(br#"{"contents":[{}]}"#, "models/", false).unwrap_err().param(),
+            Some("model")
+        );
     }
 }
