@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::part::{self, Out, Piece, Read};
@@ -147,6 +147,24 @@ pub(super) struct Candidate<'a> {
     pub(super) finish_reason: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(super) logprobs_result: Option<WireLogprobs>,
+    #[serde(default)]
+    pub(super) grounding_metadata: Option<Grounding>,
+}
+
+/// What Google searched for, which is charged beside the tokens.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Grounding {
+    web_search_queries: Vec<IgnoredAny>,
+    grounding_chunks: Vec<IgnoredAny>,
+}
+
+impl Candidate<'_> {
+    /// It cost more than its tokens.
+    pub(super) fn charged(&self) -> bool {
+        let searched = |g: &Grounding| !g.web_search_queries.is_empty() || !g.grounding_chunks.is_empty();
+        self.grounding_metadata.as_ref().is_some_and(searched)
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -229,10 +247,15 @@ impl WireLogprobs {
 pub(super) fn usage_of_answer(body: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Used {
+    struct Used<'a> {
         usage_metadata: WireUsage,
+        #[serde(borrow, default)]
+        candidates: Option<Vec<Candidate<'a>>>,
     }
-    serde_json::from_slice::<Used>(body).ok()?.usage_metadata.believable()
+    let used: Used<'_> = serde_json::from_slice(body).ok()?;
+    let charged = used.candidates.iter().flatten().any(Candidate::charged);
+    let usage = used.usage_metadata.believable()?;
+    Some(if charged { Usage { tier: Tier::Other, ..usage } } else { usage })
 }
 
 /// `None` for what is no answer.
@@ -284,7 +307,9 @@ fn choice(candidate: Candidate<'_>, calls: &mut CallIds) -> Choice {
                 Some(call) => Content::ToolUse(call),
                 None => continue,
             },
-            Read::Response(_) => Content::Foreign { kind: "functionResponse".to_owned(), value: raw.to_owned() },
+            Read::Response(_) => {
+                Content::Foreign { kind: "functionResponse".to_owned(), value: raw.to_owned() }
+            }
         };
         part::join(&mut parts, Part::from(content).with_opaque(opaque));
     }
@@ -449,7 +474,8 @@ mod tests {
                     {"modality": "TEXT", "tokenCount": 15}, {"modality": "AUDIO", "tokenCount": 6},
                     {"modality": "IMAGE", "tokenCount": 2}]})
         );
-        let absurd = r#"{"usageMetadata":{"promptTokenCount":18446744073709551615,"toolUsePromptTokenCount":1}}"#;
+        let absurd =
+            r#"{"usageMetadata":{"promptTokenCount":18446744073709551615,"toolUsePromptTokenCount":1}}"#;
         for without in ["{}", r#"{"usageMetadata":{}}"#, absurd] {
             assert_eq!(usage_of_answer(without.as_bytes()), None, "{without}");
         }

@@ -7,13 +7,17 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use weir_error::Error;
 
 use super::{
-    answer::{CallIds, Candidate, OutCandidate, OutContent, OutResponse, Response, WireLogprobs, finish, finish_reason, tool_use},
+    answer::{
+        CallIds, Candidate, OutCandidate, OutContent, OutResponse, Response, WireLogprobs, finish,
+        finish_reason, tool_use,
+    },
     error::{decode_error, error_frames},
     part::{self, Out, Piece, Read},
 };
 use crate::{
     Usage,
     canonical::{Content, Delta, Event, Finish, Logprob, Opaque, PartStart},
+    prices::Tier,
     sse,
     wire::{Decode, Encode},
 };
@@ -40,6 +44,8 @@ pub(super) struct Decoder {
     parts: usize,
     candidates: BTreeMap<u64, Saying>,
     blocked: bool,
+    /// It cost more than its tokens.
+    charged: bool,
 }
 
 impl Decode for Decoder {
@@ -50,7 +56,9 @@ impl Decode for Decoder {
             return;
         }
         let Ok(chunk) = serde_json::from_slice::<Response<'_>>(&data) else { return };
+        self.charged |= chunk.candidates.iter().flatten().any(Candidate::charged);
         let usage = chunk.usage_metadata.and_then(|told| told.believable());
+        let usage = usage.map(|usage| if self.charged { Usage { tier: Tier::Other, ..usage } } else { usage });
         if self.calls.is_none() {
             self.calls = Some(CallIds::new(&chunk.response_id));
             out.push(Event::Start {
@@ -121,7 +129,9 @@ impl Decoder {
                     self.text(choice, Kind::Text, String::new(), opaque, out);
                 }
                 Read::Call(call) => {
-                    let Some(call) = self.calls.as_mut().and_then(|calls| tool_use(call, calls)) else { continue };
+                    let Some(call) = self.calls.as_mut().and_then(|calls| tool_use(call, calls)) else {
+                        continue;
+                    };
                     self.close(choice, out);
                     self.candidates.entry(choice).or_default().called = true;
                     let start = PartStart::ToolUse { id: call.id, name: call.name };
@@ -230,12 +240,9 @@ impl Encoder {
         let writing = match part {
             PartStart::Text | PartStart::Refusal => Writing::Text,
             PartStart::Thinking => Writing::Thinking,
-            PartStart::ToolUse { id, name } => Writing::Call {
-                id: id.clone(),
-                name: name.clone(),
-                arguments: String::new(),
-                opaque: None,
-            },
+            PartStart::ToolUse { id, name } => {
+                Writing::Call { id: id.clone(), name: name.clone(), arguments: String::new(), opaque: None }
+            }
             PartStart::RedactedThinking(opaque) => {
                 let part = Out { thought: true, ..Out::default() }.signed(Some(part::sealed(opaque)));
                 return self.chunk(choice, part, None, out);
@@ -255,9 +262,10 @@ impl Encoder {
             (Delta::Opaque(state), _) => {
                 self.chunk(choice, text("").signed(Some(part::sealed(state))), None, out);
             }
-            (Delta::Text(piece) | Delta::Refusal(piece) | Delta::Thinking(piece), Writing::Text | Writing::Thinking)
-                if !piece.is_empty() =>
-            {
+            (
+                Delta::Text(piece) | Delta::Refusal(piece) | Delta::Thinking(piece),
+                Writing::Text | Writing::Thinking,
+            ) if !piece.is_empty() => {
                 self.chunk(choice, text(piece), None, out);
             }
             (Delta::Logprobs(told), Writing::Text) => self.chunk(choice, Out::text(""), Some(told), out),

@@ -122,7 +122,7 @@ fn row(written: &Written, name: &str) -> Result<Row, String> {
     };
     let tiers = written.tiers.iter().map(|(tier, times)| {
         let read = decimal(times, TIMES_DIGITS).filter(|t| (1..=MAX_TIMES).contains(t));
-        read.filter(|_| *tier != Tier::Standard)
+        read.filter(|_| !matches!(tier, Tier::Standard | Tier::Other))
             .map(|times| (*tier, times))
             .ok_or_else(|| format!("tiers: `{times}` is no multiple of the standard tier"))
     });

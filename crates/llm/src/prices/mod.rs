@@ -40,8 +40,8 @@ pub enum Tier {
     Flex,
     Priority,
     Fast,
-    /// One that is not known here: nor is its price.
-    #[serde(skip)]
+    /// One that is not known here, or that was more than tokens, as where the vendor searched the web: nor is its
+    /// price known.
     Other,
 }
 

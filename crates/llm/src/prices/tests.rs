@@ -43,6 +43,7 @@ fn rows_that_make_no_sense_are_refused() {
         (one("long = { above = 5, usd_per_million = { input = \"0.5\" } }"), "less than the shorter"),
         (one("tiers = { flex = \"-1\" }"), "multiple"),
         (one("tiers = { standard = \"2\" }"), "multiple"),
+        (one("tiers = { other = \"2\" }"), "multiple"),
         (one("tiers = { lunar = \"2\" }"), "lunar"),
         (one("").replace("https://example.com/prices", "hearsay"), "source"),
         (one("").replace("source", "sauce"), "sauce"),

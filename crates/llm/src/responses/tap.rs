@@ -5,7 +5,10 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{event, usage::WireUsage};
+use super::{
+    event,
+    usage::{self, WireUsage},
+};
 use crate::{
     FrameKind, Usage,
     kept::{DELTA, FIND_DELTA, Kept},
@@ -40,6 +43,8 @@ struct Response {
     usage: Option<WireUsage>,
     #[serde(default)]
     service_tier: Option<String>,
+    #[serde(default)]
+    output: Vec<usage::Item>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +75,7 @@ impl StreamTap {
             }
             terminal if event::is_terminal(terminal) => {
                 let response = step(event).and_then(|step| step.response);
-                let usage = response.and_then(|r| r.usage?.at(r.service_tier.as_deref()));
+                let usage = response.and_then(|r| r.usage?.at(r.service_tier.as_deref(), &r.output));
                 self.usage = usage.or(self.usage);
                 self.finished = true;
                 self.failed |= terminal == "response.failed";

@@ -55,10 +55,22 @@ impl WireUsage {
     }
 }
 
+/// What OpenAI's own tools leave among the output, which are charged by the call.
+const CHARGED: [&str; 4] =
+    ["web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"];
+
+/// An item of the output.
+#[derive(Debug, Deserialize)]
+pub(super) struct Item {
+    #[serde(rename = "type", default)]
+    kind: String,
+}
+
 impl WireUsage {
     /// Of a response that was given this service.
-    pub(super) fn at(self, tier: Option<&str>) -> Option<Usage> {
-        let tier = tier.map_or(Tier::Standard, Tier::named);
+    pub(super) fn at(self, tier: Option<&str>, output: &[Item]) -> Option<Usage> {
+        let charged = output.iter().any(|item| CHARGED.contains(&item.kind.as_str()));
+        let tier = if charged { Tier::Other } else { tier.map_or(Tier::Standard, Tier::named) };
         self.believable().map(|usage| Usage { tier, ..usage })
     }
 }
@@ -70,9 +82,11 @@ pub(super) fn of_answer(body: &[u8]) -> Option<Usage> {
         usage: Option<WireUsage>,
         #[serde(default)]
         service_tier: Option<String>,
+        #[serde(default)]
+        output: Vec<Item>,
     }
     let used: Used = serde_json::from_slice(body).ok()?;
-    used.usage?.at(used.service_tier.as_deref())
+    used.usage?.at(used.service_tier.as_deref(), &used.output)
 }
 
 #[derive(Debug, Serialize)]
