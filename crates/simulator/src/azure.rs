@@ -17,6 +17,7 @@ use crate::{
     answer::Answer,
     chat::{Posted, authorize, serve},
     dialect::{Asked, Dialect, Form, Head, Parsed, Told},
+    embed,
     error::ApiError,
     models::Model,
     openai::{Completion, OpenAi, describe},
@@ -37,6 +38,28 @@ pub(crate) async fn chat(
     body: Posted,
 ) -> Response {
     serve(&sim, &Azure { deployment }, &headers, &uri, body).await
+}
+
+/// `POST /openai/deployments/{deployment}/embeddings?api-version=…`: the deployment says the model.
+pub(crate) async fn embeddings(
+    sim: State<Simulator>,
+    Path(deployment): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Posted,
+) -> Response {
+    let azure = Azure { deployment };
+    if let Err(error) = azure.authorize(&sim, &Asked { headers: &headers, uri: &uri, body: &[] }) {
+        return azure.error(&error, "");
+    }
+    let body = body.map(|body| match serde_json::from_slice(&body) {
+        Ok(serde_json::Value::Object(mut members)) => {
+            members.insert("model".to_owned(), azure.deployment.into());
+            serde_json::Value::Object(members).to_string().into()
+        }
+        _ => body,
+    });
+    embed::embeddings(sim, headers, uri, body).await
 }
 
 #[derive(Debug)]

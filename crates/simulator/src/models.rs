@@ -79,16 +79,19 @@ const MISTRAL: &[(&str, u64)] = &[
     ("mistral-large-latest", 131_072),
     ("mistral-small-latest", 131_072),
     ("magistral-medium-latest", 131_072),
+    ("mistral-embed", 8_192),
 ];
 /// As Ollama's library has them.
 const OLLAMA: &[(&str, u64)] =
-    &[("llama3.2:latest", 131_072), ("qwen3:8b", 40_960), ("gpt-oss:20b", 131_072)];
+    &[("llama3.2:latest", 131_072), ("qwen3:8b", 40_960), ("gpt-oss:20b", 131_072), ("nomic-embed-text:latest", 2_048)];
 /// Those that give vectors: how long those are, and whether always.
 const EMBEDDING: &[(&str, usize, bool)] = &[
     ("text-embedding-3-small", 1_536, false),
     ("text-embedding-3-large", 3_072, false),
     ("text-embedding-ada-002", 1_536, true),
     ("gemini-embedding-001", 3_072, false),
+    ("mistral-embed", 1_024, true),
+    ("nomic-embed-text:latest", 768, false),
     ("sim-embed", 256, false),
 ];
 /// What the names of models begin with that tell what they write to the cache, and charge for it.
@@ -166,11 +169,11 @@ impl Model {
     }
 
     pub(crate) fn speaks_mistral(&self) -> bool {
-        self.is_of("mistralai") && self.embeds.is_none()
+        self.is_of("mistralai")
     }
 
     pub(crate) fn speaks_ollama(&self) -> bool {
-        self.is_of("ollama") && self.embeds.is_none()
+        self.is_of("ollama")
     }
 
     fn anthropic_card(&self) -> Value {

@@ -188,3 +188,22 @@ async fn claude_on_bedrock_takes_its_thoughts_back_from_anthropic_s_clients() {
         assert_eq!(forged.status, 400, "{forged:?}");
     }
 }
+
+#[tokio::test]
+async fn each_provider_that_gives_vectors_gives_the_same() {
+    let stand = Stand::shared();
+    let http = stand.gateway().with_key(&stand.tenant().await.unwrap().key);
+    let mut first = None;
+    for provider in
+        ["simulator", "simulator-gemini", "simulator-mistral", "simulator-ollama", "simulator-azure"]
+    {
+        let body = json!({"model": format!("{provider}/sim-embed"), "input": ["a river", "a hill"], "dimensions": 16});
+        let answer = http.post("/v1/embeddings", &body).await.unwrap();
+        assert_eq!((answer.status, answer.header("x-weir-provider")), (200, provider), "{answer:?}");
+        let answer = answer.json();
+        assert_eq!(answer["usage"]["prompt_tokens"], 4, "{provider}");
+        let vectors = [answer["data"][0]["embedding"].clone(), answer["data"][1]["embedding"].clone()];
+        assert_eq!(vectors[1].as_array().map(Vec::len), Some(16), "{provider}");
+        assert_eq!(*first.get_or_insert_with(|| vectors.clone()), vectors, "{provider}");
+    }
+}

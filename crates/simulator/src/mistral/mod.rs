@@ -19,6 +19,7 @@ use crate::{
     Simulator,
     chat::{Posted, authorize, serve},
     dialect::{Asked, Dialect, Parsed, Told},
+    embed::{self, Asking, Input},
     error::ApiError,
     models::Model,
 };
@@ -30,7 +31,31 @@ pub(crate) async fn chat(
     uri: Uri,
     body: Posted,
 ) -> Response {
-    serve(&sim, &Mistral, &headers, &uri, body).await
+    serve(&sim, &Mistral { embeds: false }, &headers, &uri, body).await
+}
+
+/// `POST /mistral/v1/embeddings`
+pub(crate) async fn embeddings(
+    State(sim): State<Simulator>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Posted,
+) -> Response {
+    let asking = body.map_err(|rejected| ApiError::new(rejected.status(), "", rejected.body_text()));
+    let asking = asking.and_then(|body| {
+        authorize(&sim, &headers)?;
+        request::embeddings(&body)
+    });
+    let write = |asking: &Asking, tokens: u64| {
+        let vector = |(index, input): (usize, &Input)| {
+            json!({"object": "embedding", "index": index, "embedding": input.vector(asking.dimensions)})
+        };
+        let data: Vec<_> = asking.inputs.iter().enumerate().map(vector).collect();
+        let usage = json!({"prompt_tokens": tokens, "completion_tokens": 0, "total_tokens": tokens});
+        json!({"id": "simulated", "object": "list", "data": data, "model": asking.model, "usage": usage})
+    };
+    let asked = Asked { headers: &headers, uri: &uri, body: &[] };
+    embed::serve(&sim, &Mistral { embeds: true }, &asked, asking, write).await
 }
 
 /// `GET /mistral/v1/models`
@@ -48,7 +73,10 @@ pub(crate) async fn models(State(sim): State<Simulator>, headers: HeaderMap) -> 
 }
 
 #[derive(Debug)]
-struct Mistral;
+struct Mistral {
+    /// Asked for vectors.
+    embeds: bool,
+}
 
 impl Dialect for Mistral {
     fn parse<'a>(&self, _: &Simulator, asked: &Asked<'a>) -> Result<Parsed<'a>, ApiError> {
@@ -56,7 +84,7 @@ impl Dialect for Mistral {
     }
 
     fn speaks(&self, model: &Model) -> bool {
-        model.speaks_mistral()
+        model.speaks_mistral() && model.embeds.is_some() == self.embeds
     }
 
     fn unknown_model(&self, model: &str) -> ApiError {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{unprocessable, wire::Chunks};
 use crate::{
     dialect::Parsed,
+    embed::{Asking, Input},
     error::ApiError,
     native::{Members, functions, list, prompt_tokens, text, wish},
     request::{Choice, Conversation, Format, Request, Thinking, Thoughts, Tool},
@@ -96,6 +97,35 @@ pub(super) fn parse(body: &[u8]) -> Result<Parsed<'static>, ApiError> {
     let prompt_tokens =
         prompt_tokens(&from, &["messages", "tools"], &["image_url", "document_url", "input_audio"]);
     Ok(Parsed { request, prompt_tokens, form: Box::new(Chunks::default()) })
+}
+
+/// A call for vectors.
+pub(super) fn embeddings(body: &[u8]) -> Result<Asking, ApiError> {
+    const MEMBERS: [&str; 7] =
+        ["model", "input", "encoding_format", "output_dimension", "output_dtype", "metadata", "x_sim"];
+    let Ok(Value::Object(from)) = serde_json::from_slice(body) else {
+        return Err(unprocessable("json_invalid", "", "JSON decode error"));
+    };
+    if let Some(unknown) = from.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
+        return Err(unprocessable("extra_forbidden", unknown, "Extra inputs are not permitted"));
+    }
+    let inputs = match from.get("input") {
+        Some(Value::String(text)) => vec![Input::text(text)],
+        Some(Value::Array(texts)) if texts.iter().all(Value::is_string) => {
+            texts.iter().filter_map(Value::as_str).map(Input::text).collect()
+        }
+        _ => return Err(unprocessable("string_type", "input", "Input should be a valid string")),
+    };
+    let dimensions = from.get("output_dimension").and_then(Value::as_u64).unwrap_or(0);
+    Ok(Asking {
+        model: text(&from, "model")
+            .ok_or_else(|| unprocessable("missing", "model", "Field required"))?
+            .to_owned(),
+        inputs,
+        dimensions: usize::try_from(dimensions).unwrap_or(0),
+        base64: false,
+        wish: wish(&from)?,
+    })
 }
 
 fn tools(from: &Members) -> Result<Vec<Tool>, ApiError> {

@@ -19,6 +19,7 @@ use crate::{
     Simulator,
     chat::{Posted, authorize, serve},
     dialect::{Asked, Dialect, Parsed, Told},
+    embed::{self, Asking},
     error::ApiError,
     models::Model,
 };
@@ -30,7 +31,28 @@ pub(crate) async fn chat(
     uri: Uri,
     body: Posted,
 ) -> Response {
-    serve(&sim, &Ollama, &headers, &uri, body).await
+    serve(&sim, &Ollama { embeds: false }, &headers, &uri, body).await
+}
+
+/// `POST /api/embed`
+pub(crate) async fn embed(
+    State(sim): State<Simulator>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Posted,
+) -> Response {
+    let asking = body.map_err(|rejected| ApiError::new(rejected.status(), "", rejected.body_text()));
+    let asking = asking.and_then(|body| {
+        authorize(&sim, &headers)?;
+        request::embeddings(&sim, &body)
+    });
+    let write = |asking: &Asking, tokens: u64| {
+        let vectors: Vec<_> = asking.inputs.iter().map(|input| input.vector(asking.dimensions)).collect();
+        json!({"model": asking.model, "embeddings": vectors, "total_duration": 14_143_917, "load_duration": 1_019_500,
+            "prompt_eval_count": tokens})
+    };
+    let asked = Asked { headers: &headers, uri: &uri, body: &[] };
+    embed::serve(&sim, &Ollama { embeds: true }, &asked, asking, write).await
 }
 
 /// `GET /api/tags`
@@ -48,7 +70,10 @@ pub(crate) async fn tags(State(sim): State<Simulator>, headers: HeaderMap) -> Re
 }
 
 #[derive(Debug)]
-struct Ollama;
+struct Ollama {
+    /// Asked for vectors.
+    embeds: bool,
+}
 
 impl Dialect for Ollama {
     fn parse<'a>(&self, sim: &Simulator, asked: &Asked<'a>) -> Result<Parsed<'a>, ApiError> {
@@ -56,7 +81,7 @@ impl Dialect for Ollama {
     }
 
     fn speaks(&self, model: &Model) -> bool {
-        model.speaks_ollama()
+        model.speaks_ollama() && model.embeds.is_some() == self.embeds
     }
 
     fn unknown_model(&self, model: &str) -> ApiError {

@@ -8,6 +8,7 @@ use super::wire::Lines;
 use crate::{
     Simulator,
     dialect::Parsed,
+    embed::{Asking, Input},
     error::ApiError,
     native::{Members, functions, is_base64, list, prompt_tokens, text, wish},
     request::{Choice, Conversation, Format, Request, Thinking, Thoughts},
@@ -67,6 +68,28 @@ pub(super) fn parse(sim: &Simulator, body: &[u8]) -> Result<Parsed<'static>, Api
     };
     let form = Box::new(Lines::new(request.logprobs));
     Ok(Parsed { prompt_tokens: prompt_tokens(&from, &["messages", "tools"], &["images"]), request, form })
+}
+
+/// A call for vectors.
+pub(super) fn embeddings(sim: &Simulator, body: &[u8]) -> Result<Asking, ApiError> {
+    let Ok(Value::Object(from)) = serde_json::from_slice(body) else {
+        return Err(invalid("invalid character in the body of the request"));
+    };
+    let inputs = match from.get("input") {
+        Some(Value::String(text)) => vec![Input::text(text)],
+        Some(Value::Array(texts)) if texts.iter().all(Value::is_string) => {
+            texts.iter().filter_map(Value::as_str).map(Input::text).collect()
+        }
+        _ => return Err(invalid("invalid input type")),
+    };
+    let dimensions = from.get("dimensions").and_then(Value::as_u64).unwrap_or(0);
+    Ok(Asking {
+        model: named(sim, text(&from, "model").ok_or_else(|| invalid("model is required"))?),
+        inputs,
+        dimensions: usize::try_from(dimensions).unwrap_or(0),
+        base64: false,
+        wish: wish(&from)?,
+    })
 }
 
 fn thinking(from: &Members, model: &str) -> Result<Thinking, ApiError> {
