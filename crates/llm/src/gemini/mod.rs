@@ -18,11 +18,13 @@ mod events;
 mod part;
 mod request_in;
 mod request_out;
+mod restore;
 mod schema;
 mod think;
 mod view;
 
 pub use error::{error_body, error_frames};
+pub use restore::{carries_state, with_state};
 pub use view::GenerateView;
 
 /// The dialect.
