@@ -58,7 +58,8 @@ impl Decode for Decoder {
         let Ok(chunk) = serde_json::from_slice::<Response<'_>>(&data) else { return };
         self.charged |= chunk.candidates.iter().flatten().any(Candidate::charged);
         let usage = chunk.usage_metadata.and_then(|told| told.believable());
-        let usage = usage.map(|usage| if self.charged { Usage { tier: Tier::Other, ..usage } } else { usage });
+        let usage =
+            usage.map(|usage| if self.charged { Usage { tier: Tier::Other, ..usage } } else { usage });
         if self.calls.is_none() {
             self.calls = Some(CallIds::new(&chunk.response_id));
             out.push(Event::Start {
