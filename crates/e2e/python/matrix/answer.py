@@ -23,6 +23,8 @@ class Answer:
     # stop, length, tool_calls, or None when it broke off.
     finish: str | None = None
     usage: Usage | None = None
+    # In US dollars, as it was told.
+    cost: str | None = None
     # What went wrong after the status was sent.
     error: str | None = None
     # The message as the client keeps it for the next turn.

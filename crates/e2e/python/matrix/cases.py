@@ -132,6 +132,7 @@ CASES = (
         calls=(("get_weather", ANY),),
     ),
     Case("must call", user("Say hello."), tools=(WEATHER,), choice="required", finish="tool_calls", calls=(("get_weather", ANY),)),
+    Case("must call it", user("Say hello."), tools=(WEATHER, TIME), choice="get_time", finish="tool_calls", calls=(("get_time", {}),)),
     Case("may not call", user("Use get_weather please."), tools=(WEATHER,), choice="none"),
     Case(
         "words before a call",
@@ -253,6 +254,8 @@ EXCEPTIONS = (
         for case in ("thinking", "redacted thoughts")
     ),
     Except("messages", "simulator-anthropic", "bounded schema", "Anthropic takes no bounds, and says so", skips=("all",)),
+    # OpenAI ends a call that was forced by name with `stop`: https://platform.openai.com/docs/guides/function-calling
+    Except("*", "*", "must call it", "the provider's own word, or ours", skips=("finish",)),
     # What providers lack.
     Except("*", "simulator-responses", "stop", "Responses has no stop sequences", warns="dropped;stop", skips=("text",)),
     *(
@@ -260,13 +263,11 @@ EXCEPTIONS = (
         for provider in ("simulator-gemini", "simulator-vertex", "simulator-ollama", "simulator-bedrock")
         for client in ("chat", "responses", "messages")
     ),
-    Except(
-        "*",
-        "simulator-ollama",
-        "must call",
-        "Ollama has no tool_choice",
-        warns="dropped;tool_choice",
-        skips=("calls", "text", "finish"),
+    *(
+        Except(
+            "*", "simulator-ollama", case, "Ollama has no tool_choice", warns=warns, skips=("calls", "text", "finish")
+        )
+        for case, warns in (("must call", "dropped;tool_choice"), ("must call it", "altered;tool_choice"))
     ),
     Except("*", "simulator-ollama", "file", "Ollama takes images alone", warns="dropped;messages.content.document"),
     Except("*", "simulator-mistral", "declined", "Mistral has no way to say so", skips=("finish",)),

@@ -54,6 +54,10 @@ class Chat:
         results = [{"role": "tool", "tool_call_id": id, "content": text} for id, text in zip(answer.ids, results)]
         return {**body, "messages": [*body["messages"], said, *results]}
 
+    def more(self, body, answer, text, strip):
+        said = without(answer.native, OPAQUE) if strip else answer.native
+        return {**body, "messages": [*body["messages"], said, {"role": "user", "content": text}]}
+
     def error(self, reply):
         error = reply.json()["error"]
         assert set(error) == {"message", "type", "param", "code"}, error
@@ -89,6 +93,7 @@ class Chat:
         assert bool(finish) != bool(error), f"finish {finish!r} and error {error!r}"
         answer = _answer(message, finish, counted)
         answer.error = error and error["message"]
+        answer.cost = chunks[-1].get("weir", {}).get("cost_usd")
         return answer
 
 

@@ -51,16 +51,17 @@ class Gemini:
         return body
 
     def next(self, body, answer, results, strip):
-        said = answer.native
-        if strip:
-            said = without([part for part in said if not part.get("thought")], ("thoughtSignature",))
-            said = [part for part in said if part]
+        said = _said(answer, strip)
         calls = [part["functionCall"] for part in said if "functionCall" in part]
         results = [
             {"functionResponse": {**{k: call[k] for k in ("id", "name") if k in call}, "response": {"result": text}}}
             for call, text in zip(calls, results)
         ]
         turn = [{"role": "model", "parts": said}, {"role": "user", "parts": results}]
+        return {**body, "contents": [*body["contents"], *turn]}
+
+    def more(self, body, answer, text, strip):
+        turn = [{"role": "model", "parts": _said(answer, strip)}, {"role": "user", "parts": [{"text": text}]}]
         return {**body, "contents": [*body["contents"], *turn]}
 
     def error(self, reply):
@@ -94,6 +95,13 @@ class Gemini:
         answer = _answer(_joined(parts), finishes[0] if finishes else None, chunks[-1].get("usageMetadata"))
         answer.error = error
         return answer
+
+
+def _said(answer, strip):
+    if not strip:
+        return answer.native
+    said = without([part for part in answer.native if not part.get("thought")], ("thoughtSignature",))
+    return [part for part in said if part and part != {"text": ""}]
 
 
 def _content(case, role, text):

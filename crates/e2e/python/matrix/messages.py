@@ -60,6 +60,11 @@ class Messages:
         turn = [{"role": "assistant", "content": said}, {"role": "user", "content": results}]
         return {**body, "messages": [*body["messages"], *turn]}
 
+    def more(self, body, answer, text, strip):
+        said = [block for block in answer.native if not (strip and "thinking" in block["type"])]
+        turn = [{"role": "assistant", "content": said}, {"role": "user", "content": text}]
+        return {**body, "messages": [*body["messages"], *turn]}
+
     def error(self, reply):
         schemas.message_error(reply.body.decode())
         assert reply.json()["request_id"], reply.json()

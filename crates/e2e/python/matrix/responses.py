@@ -66,6 +66,10 @@ class Responses:
         ]
         return {**body, "input": [*body["input"], *said, *results]}
 
+    def more(self, body, answer, text, strip):
+        said = [item for item in answer.native if not (strip and item["type"] == "reasoning")]
+        return {**body, "input": [*body["input"], *said, {"role": "user", "content": text}]}
+
     def error(self, reply):
         error = reply.json()["error"]
         assert set(error) == {"message", "type", "param", "code"}, error
