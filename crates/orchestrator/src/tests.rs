@@ -31,6 +31,7 @@ use crate::{Config, Deps, ProviderConfig, ProviderDialect, build};
 mod costs;
 mod embeddings;
 mod fidelity;
+mod native;
 
 /// What the provider `priced` asks for its one model.
 const PRICES: &str = r#"
@@ -134,11 +135,12 @@ impl House {
         let provider = |name: &str, address: &SocketAddr| ProviderConfig {
             base_url: format!("http://{address}/v1"),
             api_key: Some("sk-own".into()),
-            dialect: if name.starts_with("claude") {
-                ProviderDialect::Anthropic
-            } else {
-                ProviderDialect::OpenAi
+            dialect: match name {
+                name if name.starts_with("claude") => ProviderDialect::Anthropic,
+                "native" => ProviderDialect::Responses,
+                _ => ProviderDialect::OpenAi,
             },
+            responses: (name == "both").then_some(true),
             models: models.iter().map(|m| (*m).to_owned()).collect(),
             ..ProviderConfig::default()
         };

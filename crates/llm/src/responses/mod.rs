@@ -35,7 +35,7 @@ mod usage;
 mod view;
 
 pub use follow::OpenResponse;
-pub use restore::with_state;
+pub use restore::{asks_for_state, carries_state, with_state};
 pub use splice::upstream_body;
 pub use tap::StreamTap;
 pub use view::ResponsesView;

@@ -58,6 +58,18 @@ pub fn with_state<'a>(
     Some(edits.apply(body))
 }
 
+/// Whether a body asks for reasoning with its state, as all do that may get some.
+#[must_use]
+pub fn asks_for_state(body: &[u8]) -> bool {
+    memchr::memmem::find(body, b"\"reasoning.encrypted_content\"").is_some()
+}
+
+/// Whether an answer has reasoning with its state.
+#[must_use]
+pub fn carries_state(answer: &[u8]) -> bool {
+    memchr::memmem::find(answer, b"\"encrypted_content\":").is_some()
+}
+
 fn is_call(item: &RawValue) -> bool {
     matches!(kind(item).as_ref(), "function_call" | "custom_tool_call")
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::atomic::Ordering};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use weir_error::{Code, Error};
-use weir_llm::{Dialect, Target, View, canonical, openai, schema::Check};
+use weir_llm::{Dialect, Target, View, canonical, gemini, openai, responses, schema::Check};
 use weir_proto::chat::CompleteRequest;
 use weir_types::TenantId;
 
@@ -115,8 +115,25 @@ impl Asked {
         (vault, tenant): (&Vault, Option<TenantId>),
     ) -> Bytes {
         let provider = &candidate.provider;
-        if self.view.dialect() != Dialect::OpenAi {
-            return body;
+        match self.view.dialect() {
+            Dialect::OpenAi => {}
+            Dialect::Responses if responses::asks_for_state(&body) => {
+                let Some(tenant) = tenant else { return body };
+                let Ok((meaning, _)) = self.meaning() else { return body };
+                let found = vault.find(tenant, &meaning.messages).await;
+                let back = restored_all(meaning, &found);
+                let back = back.iter().map(|(at, message)| (*at, message));
+                return responses::with_state(&body, back).unwrap_or(body);
+            }
+            Dialect::Gemini if gemini::has_calls(&body) => {
+                let Some(tenant) = tenant else { return body };
+                let Ok((meaning, _)) = self.meaning() else { return body };
+                let found = vault.find(tenant, &meaning.messages).await;
+                let back = restored_all(meaning, &found);
+                let back = back.iter().map(|(at, message)| (*at, message));
+                return gemini::with_state(&body, back).unwrap_or(body);
+            }
+            _ => return body,
         }
         if provider.quirks.no_stream_options.load(Ordering::Relaxed) {
             body = openai::without_stream_options(&body);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use weir_error::{Code, Error};
-use weir_llm::{Dialect, canonical::Wrong, openai, upstream::Answer};
+use weir_llm::{Dialect, canonical::Wrong, gemini, openai, responses, upstream::Answer};
 use weir_proto::{
     chat::{CompleteFrame, Data, End, Head, complete_frame::Frame},
     events::{Outcome, TokenSource, Tokens},
@@ -79,8 +79,16 @@ async fn answered(
 ) -> Result<Bytes, Error> {
     let (provider, client) = (relaying.spoken(), relaying.client);
     if provider == client {
-        if provider == Dialect::OpenAi && openai::carries_state(body) {
-            relaying.provider.quirks.carries_state.store(true, Ordering::Relaxed);
+        let carries = match provider {
+            Dialect::OpenAi => openai::carries_state(body),
+            Dialect::Responses => responses::carries_state(body),
+            Dialect::Gemini => gemini::carries_state(body),
+            _ => false,
+        };
+        if carries {
+            if provider == Dialect::OpenAi {
+                relaying.provider.quirks.carries_state.store(true, Ordering::Relaxed);
+            }
             let choices = provider.decode_answer(body, &relaying.call).map(|answer| answer.choices);
             relaying.keep(choices.iter().flatten().map(|choice| choice.parts.as_slice())).await;
         }
