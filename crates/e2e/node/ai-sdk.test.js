@@ -1,12 +1,12 @@
 // The AI SDK, unmodified, with its providers for OpenAI-compatible endpoints and for Anthropic: crates/e2e/node/run.sh
 
 import assert from "node:assert/strict";
-import { describe } from "node:test";
+import { describe, test } from "node:test";
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { APICallError, Output, embedMany, generateObject, generateText, stepCountIs, streamObject, streamText, tool } from "ai";
 import * as z from "zod";
-import { CLAUDE, MODEL, PIXEL, dev, forEach, ledger, serves, until } from "./house.js";
+import { CLAUDE, MODEL, PIXEL, dev, forEach, ledger, until } from "./house.js";
 
 const compatible = createOpenAICompatible({
   name: "weir",
@@ -172,7 +172,7 @@ describe("thinking", () => {
 });
 
 describe("embeddings", () => {
-  serves("/v1/embeddings")("several at once", async () => {
+  test("several at once", async () => {
     const model = compatible.embeddingModel("text-embedding-3-small");
     const { embeddings, usage } = await embedMany({ model, values: ["one", "two"], maxRetries: 0 });
     assert.deepEqual(embeddings.map((vector) => vector.length), [1536, 1536]);

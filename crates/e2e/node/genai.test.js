@@ -1,17 +1,16 @@
 // Google's official Node SDK, unmodified, before a real house: crates/e2e/node/run.sh
 
 import assert from "node:assert/strict";
-import { describe } from "node:test";
+import { describe, test } from "node:test";
 import { ApiError, FunctionCallingConfigMode, GoogleGenAI } from "@google/genai";
-import { CLAUDE, MODEL, PIXEL, collect, dev, forEach, serves } from "./house.js";
+import { CLAUDE, MODEL, PIXEL, collect, dev, forEach } from "./house.js";
 
 const client = () =>
   new GoogleGenAI({ apiKey: dev.api_key, httpOptions: { baseUrl: `${dev.gateway}/genai`, timeout: 60_000 } });
 const SCHEMA = { type: "object", properties: { city: { type: "string" } }, required: ["city"], additionalProperties: false };
 const WEATHER = { functionDeclarations: [{ name: "get_weather", description: "The weather.", parametersJsonSchema: SCHEMA }] };
 const contents = "Say hello.";
-const test = serves(`/genai/v1beta/models/${MODEL}:generateContent`);
-const each = forEach(["simulator-gemini/sim-small", MODEL, CLAUDE], test);
+const each = forEach(["gemini-2.5-flash", MODEL, CLAUDE]);
 
 describe("gemini", () => {
   each("plain, streamed and counted", async (model) => {

@@ -76,12 +76,3 @@ export const forEach =
   (models, one = test) =>
   (name, body) =>
     models.map((model) => one(`${name}: ${model}`, () => body(model)));
-
-/** Tests of an endpoint; skipped when this house answers that it is not there yet. */
-export const serves = (path) => (name, body) =>
-  test(name, async (t) => {
-    const headers = { authorization: `Bearer ${dev.api_key}`, "content-type": "application/json" };
-    const { status } = await fetch(dev.gateway + path, { method: "POST", headers, body: "{}" });
-    if (status === 404 || status === 501) return t.skip(`${path} is not there yet`);
-    await body();
-  });

@@ -1,17 +1,16 @@
 // OpenAI's official Node SDK: Responses, embeddings, and schemas written with zod: crates/e2e/node/run.sh
 
 import assert from "node:assert/strict";
-import { describe } from "node:test";
+import { describe, test } from "node:test";
 import OpenAI from "openai";
 import { zodFunction, zodResponseFormat, zodResponsesFunction, zodTextFormat } from "openai/helpers/zod";
 import * as z from "zod";
-import { CLAUDE, MODEL, client, collect, forEach, serves, until } from "./house.js";
+import { CLAUDE, MODEL, client, collect, forEach, until } from "./house.js";
 
 const PLACE = z.object({ city: z.string(), rank: z.number().int(), near: z.array(z.string()) });
 const WEATHER = z.object({ city: z.string() });
 const input = "Say hello.";
-const test = serves("/v1/responses");
-const both = forEach([MODEL, CLAUDE], test);
+const both = forEach([MODEL, CLAUDE]);
 
 describe("responses", () => {
   both("plain and streamed", async (model) => {
@@ -90,8 +89,6 @@ describe("responses", () => {
 });
 
 describe("chat, parsed", () => {
-  const both = forEach([MODEL, CLAUDE]);
-
   both("answers", async (model) => {
     const ask = { model, messages: [{ role: "user", content: "A place." }], response_format: zodResponseFormat(PLACE, "place") };
     const { parsed } = (await client().chat.completions.parse(ask)).choices[0].message;
@@ -110,7 +107,6 @@ describe("chat, parsed", () => {
 });
 
 describe("embeddings", () => {
-  const test = serves("/v1/embeddings");
   const model = "text-embedding-3-small";
 
   test("asked for as base64 and as numbers", async () => {

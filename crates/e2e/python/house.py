@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import unittest
 import urllib.error
 import urllib.request
 
@@ -87,12 +86,6 @@ class House:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.loads(error.read())
-
-    def needs(self, path):
-        """Skips the test when this house answers that the path is not there yet."""
-        status, answer = self.call("POST", path, {})
-        if status in (404, 501):
-            raise unittest.SkipTest(f"{path} is not there yet: {answer}")
 
     def new_key(self, name, **tenant):
         """A key of a new tenant."""

@@ -57,10 +57,8 @@ class Place(pydantic.BaseModel):
 
 class Common:
     model = None
-    path = None
 
     async def asyncSetUp(self):
-        house.needs(self.path)
         self.client = openai.AsyncOpenAI(
             base_url=house.dev["gateway"] + "/v1", api_key=house.dev["api_key"], timeout=60, max_retries=0
         )
@@ -136,12 +134,10 @@ class Common:
 
 class ChatCompletions(Common, unittest.IsolatedAsyncioTestCase):
     model = OpenAIChatCompletionsModel
-    path = "/v1/chat/completions"
 
 
 class Responses(Common, unittest.IsolatedAsyncioTestCase):
     model = OpenAIResponsesModel
-    path = "/v1/responses"
 
     @for_each(GPT, CLAUDE)
     async def test_with_the_previous_response(self, model):

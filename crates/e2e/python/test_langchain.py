@@ -166,9 +166,6 @@ class OpenAi(Common, unittest.IsolatedAsyncioTestCase):
 
 
 class Responses(Common, unittest.TestCase):
-    def setUp(self):
-        house.needs("/v1/responses")
-
     def client(self, model, **options):
         return responses(model, **options)
 
@@ -197,7 +194,6 @@ class Anthropic(Common, unittest.TestCase):
 
 class Embeddings(unittest.TestCase):
     def test_documents_and_queries(self):
-        house.needs("/v1/embeddings")
         embeddings = OpenAIEmbeddings(
             model="text-embedding-3-small", base_url=house.dev["gateway"] + "/v1", api_key=house.dev["api_key"],
             # Without: it would fetch a tokenizer's table from the network.

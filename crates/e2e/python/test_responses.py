@@ -48,16 +48,13 @@ class Place(pydantic.BaseModel):
     rank: int
 
 
-class Served(unittest.TestCase):
-    path = "/v1/responses"
-
+class Asking(unittest.TestCase):
     def setUp(self):
-        house.needs(self.path)
         self.client = client()
         self.addCleanup(self.client.close)
 
 
-class Responses(Served):
+class Responses(Asking):
     @for_each(GPT, CLAUDE)
     def test_plain_and_streamed(self, model):
         plain = self.client.responses.create(model=model, input=HELLO)
@@ -228,8 +225,7 @@ class Responses(Served):
         until("the provider saw the end", lambda: house.ledger()["cancelled"]["calls"] > before)
 
 
-class Embeddings(Served):
-    path = "/v1/embeddings"
+class Embeddings(Asking):
     model = "text-embedding-3-small"
 
     def test_one_and_several(self):
@@ -262,10 +258,8 @@ class Embeddings(Served):
             self.client.embeddings.create(model=self.model, input="")
 
 
-class Parsed(Served):
+class Parsed(Asking):
     """Chat completions with the client's own schemas."""
-
-    path = "/v1/chat/completions"
 
     @for_each(GPT, CLAUDE)
     def test_parse(self, model):
