@@ -24,7 +24,7 @@ mod think;
 mod view;
 
 pub use error::{error_body, error_frames};
-pub use restore::{carries_state, with_state};
+pub use restore::{carries_state, has_calls, with_state};
 pub use view::GenerateView;
 
 /// The dialect.

@@ -43,6 +43,14 @@ pub fn carries_state(answer: &[u8]) -> bool {
     NAME.find(answer).is_some()
 }
 
+/// Whether a request has calls, whose signatures Google asks for. It costs a look.
+#[must_use]
+pub fn has_calls(request: &[u8]) -> bool {
+    static NAMES: LazyLock<[Finder<'static>; 2]> =
+        LazyLock::new(|| ["\"functionCall\"", "\"function_call\""].map(Finder::new));
+    NAMES.iter().any(|name| name.find(request).is_some())
+}
+
 /// The body with the signatures that these messages got back, by their places in the canonical request: on calls, and on
 /// the last text. Thoughts are left out: Google asks for none. `None` when the body isn't what the messages were read from.
 #[must_use]
@@ -128,7 +136,7 @@ mod tests {
                 r#"{"thoughtSignature":"c+/", "functionCall":{"id":"1""#,
             );
         assert_eq!(out, expected);
-        assert!(carries_state(&out) && !carries_state(&body));
+        assert!(carries_state(&out) && !carries_state(&body) && has_calls(&body));
         assert_eq!(with_state(&body, [(9, &request.messages[2])]), None);
     }
 }

@@ -79,6 +79,7 @@ pub(crate) fn relay(
     let carries = kept && relaying.provider.quirks.carries_state.load(Ordering::Relaxed);
     // Whole items tell all of a response, and are few.
     let items = translator.is_none() && provider == Dialect::Responses && relaying.keeper.is_some();
+    let signed = translator.is_none() && provider == Dialect::Gemini && relaying.keeper.is_some();
     let relay = Relay {
         body: answer.body,
         splitter: Splitter::of(provider.provider().framing()),
@@ -90,7 +91,7 @@ pub(crate) fn relay(
         served: (relaying.provider.name.clone(), relaying.call.model.clone()),
         sample: None,
         sampled: false,
-        listener: (carries || items).then(|| Listener::new(provider, MAX_STATE)),
+        listener: (carries || items || signed).then(|| Listener::new(provider, MAX_STATE)),
         suspects: if kept && !carries { SUSPECTS } else { 0 },
         relaying,
         queue: VecDeque::from([head]),
