@@ -9,7 +9,12 @@ use std::{
 
 use arc_swap::ArcSwap;
 use serde::Deserialize;
-use weir_llm::{Dialect, platform::Platform, upstream::Upstream};
+use weir_llm::{
+    Dialect,
+    embeddings::{self, Embed},
+    platform::Platform,
+    upstream::Upstream,
+};
 use weir_runtime::{Shutdown, retry::Backoff};
 
 use super::listing::discover;
@@ -55,6 +60,12 @@ impl Provider {
     /// Where chat is asked for, in a dialect that it speaks.
     pub(crate) fn chat_path(&self, spoken: Dialect, model: &str, stream: bool) -> Cow<'static, str> {
         self.path(spoken.provider().path(model, stream), model)
+    }
+
+    /// How it is asked for embeddings, if it is. Vertex has them under a method of its own, which is not spoken here.
+    pub(crate) fn embeds(&self) -> Option<&'static dyn Embed> {
+        let vertex = matches!(self.platform, Platform::Vertex { .. });
+        embeddings::of(self.dialect).filter(|_| !vertex)
     }
 
     /// It serves whatever it is asked for by its own name, as far as anybody knows.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use weir_error::{Code, Error};
 use weir_llm::{
     Usage,
-    embeddings::{self, Ask, Embed, Embedded, Input, shares},
+    embeddings::{Ask, Embed, Embedded, Input, shares},
     upstream::UpstreamError,
 };
 use weir_proto::{
@@ -47,7 +47,7 @@ impl Call {
         let mut error = Error::new(Code::ModelNotFound, "nobody serves this model").with_param("model");
         for (at, candidate) in self.candidates.iter().enumerate() {
             let last = at + 1 == self.candidates.len();
-            let Some(api) = embeddings::of(candidate.provider.dialect) else {
+            let Some(api) = candidate.provider.embeds() else {
                 let text = format!("`{}` has no embeddings here", candidate.provider.name);
                 error = Error::new(Code::NotImplemented, text).with_param("model");
                 continue;
