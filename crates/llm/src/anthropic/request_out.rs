@@ -11,7 +11,9 @@ use super::{
     blocks::{Block, Cache, Wire, own, write_messages},
 };
 use crate::{
-    canonical::{Content, Format, Function, Losses, Message, Request, Role, ServiceTier, Tool, ToolChoice},
+    canonical::{
+        Content, Format, Function, Losses, Message, Part, Request, Role, ServiceTier, Tool, ToolChoice,
+    },
     dialect::{Target, extensions},
     schema::{self, Flavor},
 };
@@ -309,15 +311,14 @@ fn reasoning(request: &Request, target: &Target<'_>, body: &mut Body<'_>, losses
 
 /// Whether the turn that goes on made calls whose thoughts the client lost: Anthropic wants them back when it thinks.
 pub(crate) fn calls_without_thoughts(messages: &[Message]) -> bool {
-    let Some([.., Message { role: Role::Assistant, parts }]) =
-        messages.iter().rposition(|m| m.role == Role::Assistant).and_then(|at| messages.get(..=at))
-    else {
-        return false;
+    let is_thought = |p: &Part| matches!(p.content, Content::Thinking(_) | Content::RedactedThinking);
+    // A turn that holds nothing but others' thoughts is not sent at all.
+    let sent = |m: &&Message| {
+        m.role == Role::Assistant && m.parts.iter().any(|p| !is_thought(p) || own(p).is_some())
     };
+    let Some(Message { parts, .. }) = messages.iter().rfind(sent) else { return false };
     let called = parts.iter().any(|p| matches!(p.content, Content::ToolUse(_)));
-    let thought = parts
-        .iter()
-        .any(|p| matches!(p.content, Content::Thinking(_) | Content::RedactedThinking) && own(p).is_some());
+    let thought = parts.iter().any(|p| is_thought(p) && own(p).is_some());
     called && !thought
 }
 

@@ -65,6 +65,13 @@ fn by_url(url: String) -> Source {
     }
 }
 
+/// An empty text beside thoughts or calls says nothing, and not every provider takes it.
+pub(super) fn without_empty(parts: &mut Vec<Part>) {
+    if parts.len() > 1 {
+        parts.retain(|p| p.opaque.is_some() || !matches!(&p.content, Content::Text(text) if text.is_empty()));
+    }
+}
+
 /// State of what was said, on the last text; on an empty one if there is none.
 pub(super) fn prove_text(parts: &mut Vec<Part>, opaque: Opaque) {
     match parts.iter_mut().rfind(|p| matches!(p.content, Content::Text(_))) {

@@ -170,6 +170,7 @@ fn assistant(from: &mut Members<'_>, losses: &mut Losses) -> Result<Vec<Part>, E
         let content = Content::ToolUse(ToolUse { id, name: function.need("name")?, arguments });
         parts.push(Part::from(content).with_opaque(opaque));
     }
+    content::without_empty(&mut parts);
     // Made by us or by OpenAI for people to read.
     from.raw("annotations");
     Ok(parts)

@@ -97,6 +97,7 @@ fn message(raw: &RawValue, id: &str) -> Option<Vec<Part>> {
         let content = Content::ToolUse(ToolUse { id, name: function.need("name").ok()?, arguments });
         parts.push(Part::from(content).with_opaque(opaque));
     }
+    content::without_empty(&mut parts);
     Some(parts)
 }
 

@@ -6,5 +6,6 @@ mod golden;
 mod providers;
 mod requests;
 mod responses;
+mod roundtrip;
 mod state;
 mod streams;
