@@ -11,7 +11,7 @@ use weir_e2e::{
 };
 
 /// What is everybody's: the models that the platform's providers serve.
-const SHARED: [&str; 1] = ["/v1/models/{model}"];
+const SHARED: [&str; 2] = ["/v1/models/{model}", "/v1beta/models/{model}"];
 
 struct Two {
     stand: &'static Stand,
@@ -45,7 +45,10 @@ struct Operation {
 
 impl Operation {
     fn at(&self, id: &str) -> String {
-        let segment = |s: &str| if s.starts_with('{') { id.to_owned() } else { s.to_owned() };
+        let segment = |s: &str| match s.split_once('}') {
+            Some((name, after)) if name.starts_with('{') => format!("{id}{after}"),
+            _ => s.to_owned(),
+        };
         self.path.split('/').map(segment).collect::<Vec<_>>().join("/")
     }
 
@@ -89,7 +92,10 @@ async fn operations() -> Vec<Operation> {
 /// Operations on objects, by the path that names one.
 fn by_path(operations: &[Operation]) -> BTreeMap<&str, Vec<&Operation>> {
     let mut found: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
-    for operation in operations.iter().filter(|o| o.names_an_object() && !SHARED.contains(&o.path.as_str())) {
+    for operation in operations
+        .iter()
+        .filter(|o| o.names_an_object() && !SHARED.iter().any(|path| o.path.starts_with(path)))
+    {
         found.entry(&operation.path).or_default().push(operation);
     }
     found
@@ -122,7 +128,7 @@ impl Object {
         assert!(!id.is_empty(), "{path}: what is made must say where it is: {made:?}");
         // The object itself, should the path be below it.
         let object = path.split_inclusive('}').next().unwrap_or(path);
-        let seen_at = match on(Method::GET, path).or_else(|| on(Method::GET, object)) {
+        let seen_at = match on(Method::GET, object) {
             Some(get) => get.at(&id),
             None => collection.to_owned(),
         };

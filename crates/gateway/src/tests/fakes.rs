@@ -303,6 +303,10 @@ impl chat::responses_server::Responses for Fakes {
         }
         let event = format!("event: x\ndata: {:?}\n\n", request.starting_after);
         let event = frame(chat::complete_frame::Frame::Data(chat::Data { bytes: event.into() }));
+        if request.id == "resp_silent" {
+            let rest = self.later(vec![event, end()]);
+            return Ok(Response::new(Box::pin(stream::iter(vec![head(200, SSE)]).chain(rest))));
+        }
         Ok(Response::new(Box::pin(stream::iter(vec![head(200, SSE), event, end()]))))
     }
 }

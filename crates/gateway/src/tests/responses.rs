@@ -91,3 +91,20 @@ async fn a_stream_whose_way_breaks_is_taken_up_again() {
     let unknown = get("/v1/responses/resp_unknown?stream=true").key(&house.key).send(&house).await;
     assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn a_silent_stream_is_kept_open_between_events() {
+    let config = Config { keep_alive: Duration::from_millis(1), ..Config::default() };
+    let house = house_with(config, weir_access::Config::default(), None);
+    let response = get("/v1/responses/resp_silent?stream=true").key(&house.key).send(&house).await;
+    let mut body = response.into_body();
+    for _ in 0..3 {
+        assert_eq!(next_frame(&mut body).await.unwrap(), ": keep-alive\n\n");
+    }
+    house.fakes.release();
+    let mut rest = String::new();
+    while let Some(piece) = next_frame(&mut body).await {
+        rest.push_str(piece.strip_prefix(": keep-alive\n\n").unwrap_or(&piece));
+    }
+    assert_eq!(rest, "event: x\ndata: None\n\n");
+}

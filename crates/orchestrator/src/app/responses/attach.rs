@@ -1,7 +1,10 @@
 //! The events of a background response for one who looks on: those that are kept, then each as it is kept, on whatever
 //! instance it is made.
 
-use std::{collections::HashMap, collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -15,8 +18,9 @@ use weir_types::{RequestContext, TenantId};
 use super::{Shared, events, not_found};
 use crate::{app::Frames, store::Batch};
 
-/// Who is not woken looks for itself this often.
-const POLL: Duration = Duration::from_millis(500);
+/// Who is not woken looks for itself this often, and more often while nobody could wake it.
+const POLL: Duration = Duration::from_secs(2);
+const POLL_UNHEARD: Duration = Duration::from_millis(500);
 /// A database that comes back within it goes unnoticed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -93,7 +97,8 @@ impl Attached {
                 }
                 Err(error) => return self.fail(error.into()),
             }
-            drop(tokio::time::timeout(POLL, self.woken.changed()).await);
+            let poll = if self.shared.hub.hears() { POLL } else { POLL_UNHEARD };
+            drop(tokio::time::timeout(poll, self.woken.changed()).await);
         }
     }
 

@@ -25,8 +25,7 @@ use weir_runtime::{OnFailure, Tasks};
 use weir_types::RequestContext;
 
 use super::{
-    Shared,
-    events::{self},
+    Shared, events,
     job::Job,
     json::{Object, array},
     object::{self, Shape},
@@ -129,11 +128,7 @@ impl Runs {
             output: object::bytes(&[]),
             object: object.to_vec(),
         };
-        let job = Job {
-            shows_encrypted: shape.shows_encrypted,
-            previous: shape.previous.clone().unwrap_or_default(),
-            ..Job::new(ctx, request.clone())
-        };
+        let job = Job { shows_encrypted: shape.shows_encrypted, ..Job::new(ctx, request.clone()) };
         let mine = Mine { tenant, id: shape.id.clone(), run: 0 };
         let ready = self.ready(mine.clone(), permit, false);
         let begun = Begin {
@@ -398,7 +393,7 @@ async fn prune(shared: &Shared) {
             Ok(rows) => tracing::info!(rows, "old responses forgotten"),
             Err(DbError::Unavailable(_)) => {}
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "old responses not forgotten")
+                tracing::warn!(error = &error as &dyn std::error::Error, "old responses not forgotten");
             }
         }
     }

@@ -58,6 +58,11 @@ impl Hub {
         self.runs.notified().await;
     }
 
+    /// Whether hints of others arrive.
+    pub(super) fn hears(&self) -> bool {
+        self.bus.connected()
+    }
+
     async fn hint(&self, subject: String) {
         // Without a connection the client would keep it until there is one: a hint is worth nothing then.
         if self.bus.connected() {

@@ -22,8 +22,6 @@ pub(super) struct Job {
     pub(super) request_id: String,
     #[prost(bool, tag = "6")]
     pub(super) shows_encrypted: bool,
-    #[prost(string, tag = "7")]
-    pub(super) previous: String,
 }
 
 impl Job {
@@ -35,7 +33,6 @@ impl Job {
             scopes: ctx.scopes.iter().map(|s| s.to_string()).collect(),
             request_id: ctx.request_id.to_string(),
             shows_encrypted: false,
-            previous: String::new(),
         }
     }
 

@@ -84,7 +84,7 @@ impl Run {
         match end {
             Ok(End::Told) => {}
             Ok(End::Stopped(Stop::Lost)) => {
-                tracing::info!(response.id = self.mine.id, "a background run ended elsewhere")
+                tracing::info!(response.id = self.mine.id, "a background run ended elsewhere");
             }
             Ok(End::Stopped(Stop::Leave)) => self.leave().await,
             Err(error) => {
@@ -249,7 +249,7 @@ impl Run {
             _ => "incomplete",
         };
         object.set("status", status);
-        self.close(&mut pending, status, object);
+        self.close(&mut pending, status, &object);
         Ok(self.keep(pending).await?.map_or(End::Told, End::Stopped))
     }
 
@@ -257,11 +257,11 @@ impl Run {
     async fn fail(&mut self, mut pending: Pending, error: Failure) -> Result<End, DbError> {
         let mut object = self.object.clone();
         object::end(&mut object, "failed", Some((&error.0, &error.1)));
-        self.close(&mut pending, "failed", object);
+        self.close(&mut pending, "failed", &object);
         Ok(self.keep(pending).await?.map_or(End::Told, End::Stopped))
     }
 
-    fn close(&mut self, pending: &mut Pending, status: &'static str, object: Object) {
+    fn close(&mut self, pending: &mut Pending, status: &'static str, object: &Object) {
         let mut told = object.clone();
         object::with_output(&mut told, &self.shape.shown_all(&self.items));
         let name = events::terminal(status);

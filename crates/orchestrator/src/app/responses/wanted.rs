@@ -61,7 +61,7 @@ impl Wanted {
         if stream {
             body.set("stream", &true);
         }
-        let referred = self.input.iter().any(|item| is_reference(item));
+        let referred = self.input.iter().any(is_reference);
         if !before.is_empty() || referred {
             let mut input: Vec<&Raw> = before.iter().collect();
             for item in &self.input {

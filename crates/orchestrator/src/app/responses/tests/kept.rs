@@ -167,3 +167,18 @@ async fn the_old_is_forgotten_unless_something_goes_on_from_it() {
     // Nobody but a service may.
     assert!(responses.shared.store.prune(ctx).await.is_err());
 }
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_its_response() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(long()).await;
+    let feed = ground.fake.script();
+    let body = json!({"model": "m", "input": "Hi", "stream": true});
+    let mut frames = ask(&instance.responses, &ground.ctx, body).await.unwrap();
+    feed.send(opening(0)).unwrap();
+    for _ in 0..2 {
+        frames.next().await.unwrap().unwrap();
+    }
+    drop(frames);
+    tokio::time::timeout(PATIENCE, feed.closed()).await.expect("the provider is let go");
+}

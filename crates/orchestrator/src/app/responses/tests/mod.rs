@@ -133,7 +133,7 @@ fn delta(number: u64) -> Bytes {
     event("response.output_text.delta", number, json!({"item_id": "msg_1", "delta": text}))
 }
 
-fn item(number: u64, item: Value) -> Bytes {
+fn item(number: u64, item: &Value) -> Bytes {
     event("response.output_item.done", number, json!({"output_index": 0, "item": item}))
 }
 
@@ -142,7 +142,7 @@ fn completed(number: u64) -> Bytes {
 }
 
 fn whole_stream() -> Vec<Bytes> {
-    vec![opening(0), opening(1), item(2, thought()), delta(3), delta(4), item(5, message()), completed(6)]
+    vec![opening(0), opening(1), item(2, &thought()), delta(3), delta(4), item(5, &message()), completed(6)]
 }
 
 /// What instances stand on.
@@ -191,13 +191,14 @@ impl Ground {
 
     /// All of it made on the runtime it is called on.
     async fn instance(&self, config: ResponsesConfig) -> Instance {
-        instance(self.database.app_url.clone(), self.nats.url().to_owned(), self.fake.clone(), config).await
+        instance(self.database.app_url.clone(), self.nats.url(), self.fake.clone(), config).await
     }
 
     /// On a runtime of its own, which ends like a process that is killed.
     async fn mortal(&self, config: ResponsesConfig) -> Mortal {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (url, nats, fake) = (self.database.app_url.clone(), self.nats.url().to_owned(), self.fake.clone());
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (url, nats, fake) = (self.database.app_url.clone(), self.nats.url(), self.fake.clone());
         let instance = runtime.spawn(instance(url, nats, fake, config)).await.unwrap();
         Mortal { responses: instance.responses, runtime: Some(runtime) }
     }
@@ -313,7 +314,12 @@ async fn attach(responses: &Responses, ctx: &RequestContext, id: &str, after: Op
     responses.attach(ctx, request).await.unwrap()
 }
 
-async fn get(responses: &Responses, ctx: &RequestContext, id: &str, include: &[&str]) -> Result<Value, Error> {
+async fn get(
+    responses: &Responses,
+    ctx: &RequestContext,
+    id: &str,
+    include: &[&str],
+) -> Result<Value, Error> {
     let include = include.iter().map(|i| (*i).to_owned()).collect();
     let request = GetResponseRequest { id: id.to_owned(), include };
     Ok(serde_json::from_slice(&responses.get(ctx, &request).await?).unwrap())
