@@ -82,8 +82,12 @@ const MISTRAL: &[(&str, u64)] = &[
     ("mistral-embed", 8_192),
 ];
 /// As Ollama's library has them.
-const OLLAMA: &[(&str, u64)] =
-    &[("llama3.2:latest", 131_072), ("qwen3:8b", 40_960), ("gpt-oss:20b", 131_072), ("nomic-embed-text:latest", 2_048)];
+const OLLAMA: &[(&str, u64)] = &[
+    ("llama3.2:latest", 131_072),
+    ("qwen3:8b", 40_960),
+    ("gpt-oss:20b", 131_072),
+    ("nomic-embed-text:latest", 2_048),
+];
 /// Those that give vectors: how long those are, and whether always.
 const EMBEDDING: &[(&str, usize, bool)] = &[
     ("text-embedding-3-small", 1_536, false),

@@ -62,6 +62,11 @@ impl Kind {
         matches!(self, Self::Claude(major, minor) if (major, minor) >= (4, 6))
     }
 
+    /// It takes neither budgets nor sampling parameters: <https://platform.claude.com/docs/en/api/migration-2026-10-21>.
+    pub(super) fn fixed(self) -> bool {
+        matches!(self, Self::Claude(major, minor) if (major, minor) >= (4, 7))
+    }
+
     /// It thinks within a budget.
     pub(super) fn budgeted(self) -> bool {
         matches!(self, Self::Claude(major, minor) if (3, 7) <= (major, minor))

@@ -148,7 +148,7 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
     stops(request, kind, &mut body, losses);
     tools(request, kind, &mut body, losses);
     let thinks = reasoning(request, target, kind, &mut body, losses);
-    sampling(request, kind, thinks || target.fixed_sampling, &mut body, losses);
+    sampling(request, kind, thinks || target.fixed_sampling || kind.fixed(), &mut body, losses);
     format(request, kind, &mut body, losses);
     user(request, &mut body, losses);
     for (name, given) in [
@@ -374,7 +374,10 @@ fn claude_thinks(
         return false;
     }
     let effort = reasoning.effort.as_deref();
-    if adaptive && reasoning.budget.is_none() {
+    if adaptive && (reasoning.budget.is_none() || kind.fixed()) {
+        if reasoning.budget.is_some() {
+            losses.altered("thinking.budget_tokens");
+        }
         body.more("thinking", serde_json::json!({"type": "adaptive"}));
         if let Some(effort) = effort {
             let effort = match effort {

@@ -43,6 +43,7 @@ pub(crate) async fn embed(
 ) -> Response {
     let asking = body.map_err(|rejected| ApiError::new(rejected.status(), "", rejected.body_text()));
     let asking = asking.and_then(|body| {
+        sim.0.recorder.note(&headers, &uri, &body);
         authorize(&sim, &headers)?;
         request::embeddings(&sim, &body)
     });
