@@ -31,6 +31,7 @@ use crate::{Config, Deps, ProviderConfig, ProviderDialect, build};
 mod costs;
 mod embeddings;
 mod fidelity;
+mod gemini;
 mod native;
 
 /// What the provider `priced` asks for its one model.
@@ -138,6 +139,7 @@ impl House {
             dialect: match name {
                 name if name.starts_with("claude") => ProviderDialect::Anthropic,
                 "native" => ProviderDialect::Responses,
+                "gemini" => ProviderDialect::Gemini,
                 _ => ProviderDialect::OpenAi,
             },
             responses: (name == "both").then_some(true),
