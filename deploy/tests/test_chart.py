@@ -15,7 +15,7 @@ OWNERS = {"router", "orchestrator", "analytics", "billing", "ingestion", "contro
 SECRETS = {
     "DATABASE_URL": ("weir-database", OWNERS),
     "NATS_URL": ("weir-nats", set(PORTS)),
-    "REDIS_URL": ("weir-redis", {"realtime"}),
+    "REDIS_URL": ("weir-redis", {"realtime", "orchestrator"}),
     "WEIR_CONTROL__ADMIN_KEY_SHA256": ("weir-identity", {"control"}),
     "WEIR_ORCHESTRATOR__PROVIDERS__OPENAI__API_KEY": ("weir-providers", {"orchestrator"}),
 }

@@ -24,7 +24,7 @@ CALLS = {
 NOT_YET = {("orchestrator", "ingestion")}
 # Those who own a schema.
 POSTGRESQL = {"router", "orchestrator", "analytics", "billing", "ingestion", "control"}
-REDIS = {"realtime"}
+REDIS = {"realtime", "orchestrator"}
 PROVIDERS = {"orchestrator"}
 # What is not in the release: an address with none of its labels.
 OUTSIDE = None

@@ -25,7 +25,7 @@ calls:
   orchestrator: [router, ingestion]
 postgresql: [router, orchestrator, analytics, billing, ingestion, control]
 nats: [gateway, realtime, router, orchestrator, analytics, billing, ingestion, control]
-redis: [realtime]
+redis: [realtime, orchestrator]
 providers: [orchestrator]
 {{- end }}
 
