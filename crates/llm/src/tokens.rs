@@ -3,6 +3,7 @@
 //! The tokenizers are `bpe-openai`'s, whose run time is linear in the text whatever the text is: `o200k_base`, exact for
 //! OpenAI's current models and an estimate for others', and `cl100k_base` for those of OpenAI's that read it.
 
+pub mod audio;
 pub mod image;
 mod tokenizer;
 
@@ -128,7 +129,11 @@ impl Reader<'_> {
             return estimate(raw.get().len());
         };
         let part = |part: &Part<'_>| {
-            self.text(part.text).unwrap_or_default() + part.image_url.map_or(0, |image| self.image(image))
+            self.text(part.text).unwrap_or_default()
+                + part.image_url.map_or(0, |image| self.image(image))
+                + part.input_audio.map_or(0, sound)
+                // Its pages are not looked at: its bytes stand for them.
+                + part.file.map_or(0, |file| estimate(file.get().len()))
         };
         parts.iter().map(part).sum()
     }
@@ -158,6 +163,21 @@ struct Part<'a> {
     text: Option<&'a RawValue>,
     #[serde(borrow, default)]
     image_url: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    input_audio: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    file: Option<&'a RawValue>,
+}
+
+fn sound(raw: &RawValue) -> u64 {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Sound<'a> {
+        #[serde(borrow)]
+        data: Cow<'a, str>,
+    }
+    let sound: Sound<'_> = serde_json::from_str(raw.get()).unwrap_or_default();
+    audio::seconds(&sound.data) * audio::OPENAI_A_SECOND
 }
 
 #[cfg(test)]
@@ -189,6 +209,15 @@ mod tests {
             count(r#"{"x_sim":{"status":500},"messages":[{"role":"user","content":"Hello"}]}"#),
             hello
         );
+        let part = |part: &str| count(&format!(r#"{{"messages":[{{"role":"user","content":[{part}]}}]}}"#));
+        let none = part("");
+        assert_eq!(
+            part(r#"{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}"#),
+            none + 765
+        );
+        assert_eq!(part(r#"{"type":"image_url","image_url":{"url":"x","detail":"low"}}"#), none + 85);
+        assert_eq!(part(r#"{"type":"input_audio","input_audio":{"data":"AAAA","format":"mp3"}}"#), none + 10);
+        assert!(part(r#"{"type":"file","file":{"file_data":"data:application/pdf;base64,AAAA"}}"#) > none);
         assert_eq!(count("[]"), 0);
         let long = "word ".repeat(1_000);
         for odd in [

@@ -154,6 +154,8 @@ impl House {
             spool_dir: spool.path().join("spool"),
             fallback_model: Some("m".to_owned()),
             prices_file: Some(prices),
+            // Long enough for requests of one moment to meet, however busy the machine is.
+            embed_batch_ms: 250,
             ..Config::default()
         };
         let (metrics, tasks) = (Metrics::new(), Tasks::new());

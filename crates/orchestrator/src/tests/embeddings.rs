@@ -32,7 +32,8 @@ async fn vectors(State(seen): State<Seen>, Json(body): Json<serde_json::Value>) 
     let one = |(index, input)| serde_json::json!({"index": index, "embedding": [length(input), 0.5]});
     let data: Vec<_> = inputs.iter().enumerate().map(one).collect();
     let tokens = 3 * inputs.len();
-    Json(serde_json::json!({"data": data, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})).into_response()
+    Json(serde_json::json!({"data": data, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}))
+        .into_response()
 }
 
 fn text(text: &str) -> EmbedInput {
@@ -69,13 +70,36 @@ async fn requests_that_arrive_together_share_a_call_and_what_it_used() {
 }
 
 #[tokio::test]
+async fn tenants_and_lengths_share_nothing() {
+    let seen = Seen::default();
+    let house = House::new(&[("priced", embedder(seen.clone()).await)], Transport::absent("router")).await;
+    let ask = async |tenant: Option<TenantId>, dimensions: Option<u32>| {
+        let ctx = RequestContext { tenant, ..house.ctx.clone() };
+        let request = EmbedRequest {
+            model: "m".to_owned(),
+            inputs: vec![text("same")],
+            dimensions,
+            ..EmbedRequest::default()
+        };
+        let mut chat = house.chat.clone();
+        chat.embed(weir_rpc::request(&ctx, request)).await.unwrap()
+    };
+    let mine = house.ctx.tenant;
+    tokio::join!(ask(mine, None), ask(Some(TenantId::new()), None), ask(mine, Some(8)), ask(mine, None));
+    assert_eq!(seen.0.lock().len(), 3, "{:?}", seen.0.lock());
+}
+
+#[tokio::test]
 async fn a_bad_input_is_its_request_s_fault_alone() {
     let seen = Seen::default();
     let house = House::new(&[("priced", embedder(seen.clone()).await)], Transport::absent("router")).await;
     let (good, bad) = tokio::join!(house.embed(vec![text("good")]), house.embed(vec![text("bad")]));
     assert_eq!(lengths(&good.unwrap()), [4.0]);
     let error = bad.unwrap_err();
-    assert_eq!((error.code(), error.message(), error.param()), (Code::InvalidArgument, "this input is bad", Some("input")));
+    assert_eq!(
+        (error.code(), error.message(), error.param()),
+        (Code::InvalidArgument, "this input is bad", Some("input"))
+    );
     assert_eq!(seen.0.lock().len(), 3, "together, then each alone");
 }
 
