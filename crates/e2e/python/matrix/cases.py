@@ -69,6 +69,8 @@ class Case:
     choice: str | None = None
     parallel: bool = True
     schema: dict | None = None
+    # Any JSON.
+    json: bool = False
     # With the last turn, base64: a PNG, a PDF.
     image: str = ""
     file: str = ""
@@ -88,6 +90,8 @@ class Case:
     status: int = 200
     # Breaks off after the status, streamed; unstreamed it is this status, or all is well (200).
     breaks: int | None = None
+    # Silent for so long that the connection is kept alive.
+    silent: bool = False
     # streamed or whole: the other makes no sense.
     only: str = ""
 
@@ -144,6 +148,7 @@ CASES = (
         results=("sunny at noon",),
     ),
     Case("schema", user("Order something."), schema=ORDER),
+    Case("json", user("Say hello in JSON."), json=True),
     Case("bounded schema", user("Order something."), schema=BOUNDED, only="whole"),
     Case("repaired", user("Order something."), schema=BOUNDED, sim={"off_schema": "once"}, only="whole"),
     Case("image", user("What is this?"), image=PIXEL),
@@ -186,6 +191,7 @@ CASES = (
     Case("broken", user("Say hello."), sim={"status": 500}, status=500),
     Case("error midway", user("Say hello."), sim={"status": 500, "cut_after": 9, **FORTY}, breaks=500),
     Case("cut", user("Say hello."), sim={"cut_after": 9, **FORTY}, breaks=502),
+    Case("silence", user("Say hello."), sim={"pause_ms": 12_000, "pause_after": 5, **FORTY}, silent=True, only="streamed"),
     Case("no end", user("Say hello."), sim={"no_end": True, **FORTY}, breaks=200, only="streamed"),
     Case("malformed", user("Say hello."), sim={"malformed": True, "cut_after": 9, **FORTY}, breaks=502),
 )
@@ -241,6 +247,7 @@ EXCEPTIONS = (
     # What clients can't ask for.
     Except("responses", "*", "stop", "Responses has no stop sequences", skips=("all",)),
     Except("gemini", "*", "one at a time", "generateContent can't ask for it", skips=("all",)),
+    Except("messages", "*", "json", "Messages can't ask for it", skips=("all",)),
     # What passes untouched.
     *(Except(client, provider, "malformed", ASIS, skips=("all",)) for client, provider in NATIVE),
     *(
@@ -268,6 +275,10 @@ EXCEPTIONS = (
             "*", "simulator-ollama", case, "Ollama has no tool_choice", warns=warns, skips=("calls", "text", "finish")
         )
         for case, warns in (("must call", "dropped;tool_choice"), ("must call it", "altered;tool_choice"))
+    ),
+    *(
+        Except("*", provider, "json", "it is asked in words, and the simulator is deaf to them", skips=("text",))
+        for provider in ("simulator-anthropic", "simulator-bedrock")
     ),
     Except("*", "simulator-ollama", "file", "Ollama takes images alone", warns="dropped;messages.content.document"),
     Except("*", "simulator-mistral", "declined", "Mistral has no way to say so", skips=("finish",)),

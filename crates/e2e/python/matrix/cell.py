@@ -96,6 +96,10 @@ class Cell:
             assert answer.usage and answer.usage.input > 0 and answer.usage.output > 0, f"usage {answer.usage}"
         if case.schema:
             jsonschema.validate(json.loads(answer.text), case.schema)
+        if case.json and "text" not in self.skips:
+            assert isinstance(json.loads(answer.text), dict), answer.text
+        if case.silent:
+            assert wire.kept_alive(reply), "12 s of silence, and nothing that kept the connection"
         if not self.streamed and not case.effort:
             assert answer.cost and float(answer.cost) > 0, f"x-weir-cost-usd {answer.cost}"
 
@@ -105,6 +109,8 @@ class Cell:
             assert warning in said, f"x-weir-warnings is {said}, without {warning}"
         # A level is not a budget: who says one is told that the other was made of it.
         may = ("emulated;", "altered;") if self.case.effort else ("emulated;",)
+        if self.case.json and "text" in self.skips:
+            may += ("invalid;",)
         lost = [w for w in said if not w.startswith(may) and w not in self.warns]
         assert not lost, f"x-weir-warnings: {lost}, which matrix/cases.py says nothing of"
 

@@ -35,6 +35,8 @@ class Chat:
         if case.schema:
             form = {"name": "answer", "schema": case.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
+        if case.json:
+            body["response_format"] = {"type": "json_object"}
         if case.effort:
             body["reasoning_effort"] = case.effort
         if case.temperature is not None:

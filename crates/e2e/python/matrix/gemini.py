@@ -38,6 +38,8 @@ class Gemini:
             body["toolConfig"] = {"functionCallingConfig": calling}
         if case.schema:
             config |= {"responseMimeType": "application/json", "responseJsonSchema": case.schema}
+        if case.json:
+            config["responseMimeType"] = "application/json"
         if case.effort:
             config["thinkingConfig"] = {"includeThoughts": True, "thinkingBudget": BUDGETS[case.effort]}
         if case.temperature is not None:

@@ -48,6 +48,8 @@ class Responses:
             body["parallel_tool_calls"] = False
         if case.schema:
             body["text"] = {"format": {"type": "json_schema", "name": "answer", "schema": case.schema, "strict": True}}
+        if case.json:
+            body["text"] = {"format": {"type": "json_object"}}
         if case.effort:
             body["reasoning"] = {"effort": case.effort, "summary": "auto"}
             body["include"] = ["reasoning.encrypted_content"]

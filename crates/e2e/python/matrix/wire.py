@@ -55,6 +55,12 @@ def post(base, path, headers, body):
     return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
 
 
+def kept_alive(reply):
+    """Whether something was sent while there was nothing to say: a comment, a ping, for Google's clients an empty line."""
+    text = reply.body.decode().replace("\r\n", "\n")
+    return "\n\n\n" in text or any(block.startswith((":", "event: ping")) for block in text.split("\n\n"))
+
+
 def close():
     """What all threads kept open."""
     while _connections:
