@@ -114,7 +114,7 @@ fn content(
     let parts = parts(&mut from, role, calls, losses)?;
     match messages.last_mut().filter(|_| continued) {
         Some(last) if role == Role::Assistant => {
-            parts.into_iter().for_each(|p| part::join(&mut last.parts, p))
+            parts.into_iter().for_each(|p| part::join(&mut last.parts, p));
         }
         Some(last) => last.parts.extend(parts),
         None => messages.push(Message { role, parts }),
