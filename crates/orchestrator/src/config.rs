@@ -175,6 +175,8 @@ mod tests {
         let vllm = Config { llama_api_endpoint: Some("http://gpu:8000/v1".into()), ..Config::default() };
         let vllm = vllm.endpoints().unwrap().remove(0);
         assert_eq!((vllm.dialect, vllm.base_url.path()), (ProviderDialect::OpenAi, "/v1"));
+        let native = config.endpoints().unwrap().into_iter().filter(|e| e.responses).map(|e| e.name);
+        assert_eq!((native.collect::<Vec<_>>(), vllm.responses), (vec!["openai".to_owned()], false));
         // Machines have these for other reasons.
         let aws = Vendors {
             aws_access_key_id: Some("AKID".to_owned()),
@@ -189,6 +191,15 @@ mod tests {
         let endpoint = config.endpoints().unwrap().remove(0);
         assert!(matches!(&endpoint.credentials, Credentials::Aws { region, .. } if region == "us-east-1"));
         assert!(!endpoint.lists_models());
+        let alone = ProviderConfig {
+            base_url: "http://x/v1".to_owned(),
+            models: vec!["m".to_owned()],
+            only_named: true,
+            ..ProviderConfig::default()
+        };
+        let config = Config { providers: [("p".to_owned(), alone)].into(), ..Config::default() };
+        let alone = config.endpoints().unwrap().remove(0);
+        assert!(!alone.lists_models() && alone.models.is_empty());
     }
 
     #[test]

@@ -13,7 +13,8 @@ type Provider = (&'static str, &'static str, &'static [(&'static str, &'static s
 pub fn providers(origin: &str) -> Vec<(String, String)> {
     let providers: [Provider; 9] = [
         ("simulator", "/v1", &[("dialect", "openai")]),
-        ("simulator-responses", "/v1", &[("dialect", "responses")]),
+        // The models are those of `simulator`, whose fallback it is not.
+        ("simulator-responses", "/v1", &[("dialect", "responses"), ("only_named", "true")]),
         ("simulator-anthropic", "/v1", &[("dialect", "anthropic")]),
         ("simulator-gemini", "/v1beta", &[("dialect", "gemini")]),
         ("simulator-mistral", "/mistral/v1", &[("dialect", "mistral")]),

@@ -88,6 +88,9 @@ pub struct ProviderConfig {
     /// What it serves; empty: ask it. Azure, Vertex and Bedrock can't be asked: with none named they serve whatever is
     /// asked for as `provider/model`.
     pub models: Vec<String>,
+    /// It serves what is asked for as `provider/model`, whatever that is, and is nobody's fallback. It is not asked what
+    /// it serves, and `models` says nothing.
+    pub only_named: bool,
     /// The `vendor` of the prices that hold for it; else known by its address, else its own name.
     pub prices: Option<String>,
 }
@@ -119,6 +122,7 @@ pub struct Endpoint {
     pub responses: bool,
     pub platform: Platform,
     pub models: Vec<String>,
+    pub only_named: bool,
     /// The vendor whose prices hold for it.
     pub prices: String,
 }
@@ -127,7 +131,7 @@ impl Endpoint {
     /// Whether it can be asked what it serves.
     #[must_use]
     pub fn lists_models(&self) -> bool {
-        self.platform == Platform::Direct && self.dialect != ProviderDialect::Bedrock
+        self.platform == Platform::Direct && self.dialect != ProviderDialect::Bedrock && !self.only_named
     }
 }
 
@@ -154,9 +158,10 @@ pub(super) fn endpoint(
     let Some(base_url) = url.filter(good) else { return Err(ConfigError::BaseUrl { name }) };
     let prices = provider.prices.unwrap_or_else(|| vendor(&base_url, &name).to_owned());
     let responses = provider.responses.unwrap_or_else(|| base_url.host() == Some("api.openai.com"));
-    let (dialect, models) = (provider.dialect, provider.models);
+    let (dialect, only_named) = (provider.dialect, provider.only_named);
+    let models = if only_named { Vec::new() } else { provider.models };
     let responses = responses && dialect == ProviderDialect::OpenAi;
-    Ok(Endpoint { name, base_url, credentials, dialect, responses, platform, models, prices })
+    Ok(Endpoint { name, base_url, credentials, dialect, responses, platform, models, only_named, prices })
 }
 
 /// Whose prices hold where an address is a vendor's own. Others, clouds too, have prices of their own, under their own
