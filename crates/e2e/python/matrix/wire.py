@@ -58,7 +58,8 @@ def post(base, path, headers, body):
 def kept_alive(reply):
     """Whether something was sent while there was nothing to say: a comment, a ping, for Google's clients an empty line."""
     text = reply.body.decode().replace("\r\n", "\n")
-    return "\n\n\n" in text or any(block.startswith((":", "event: ping")) for block in text.split("\n\n"))
+    empty = text.startswith("\n") or "\n\n\n" in text
+    return empty or any(block.startswith((":", "event: ping")) for block in text.split("\n\n"))
 
 
 def close():
