@@ -378,3 +378,60 @@ fn without_a_bound_the_model_s_own_is_asked_for() {
 fn at(now_s: i64) -> Call {
     Call { now_s, ..Call::default() }
 }
+
+#[test]
+fn no_more_than_four_marks_for_the_cache() {
+    let mark = json!({"type": "ephemeral"});
+    let part = |text: &str| json!({"type": "text", "text": text, "cache_control": mark});
+    let (body, losses) = to_anthropic(&json!({"model": "m", "max_tokens": 1, "messages": [
+        {"role": "system", "content": [part("a"), part("b")]},
+        {"role": "user", "content": [part("c"), part("d")]}],
+        "tools": [{"type": "function", "function": {"name": "f"}, "cache_control": mark}]}));
+    assert_eq!(body.to_string().matches("cache_control").count(), 4);
+    assert!(body["tools"][0].get("cache_control").is_none());
+    assert_eq!(losses, "altered;cache_control");
+}
+
+#[test]
+fn what_is_wrong_is_the_same_in_every_dialect() {
+    let openai = |code: &str| json!({"error": {"message": "Sorry.", "type": "invalid_request_error", "param": null, "code": code}});
+    let anthropic =
+        |kind: &str, message: &str| json!({"type": "error", "error": {"type": kind, "message": message}});
+    let translate = |from: Dialect, status: u16, body: &Value, into: Dialect| -> (u16, Value) {
+        let (status, body) = from.translate_error(status, body.to_string().as_bytes(), into, None);
+        (status, serde_json::from_slice(&body).unwrap())
+    };
+    for (status, kind, message, expected) in [
+        (
+            400,
+            "invalid_request_error",
+            "prompt is too long: 9 tokens > 8 maximum",
+            (400, "context_length_exceeded"),
+        ),
+        (400, "invalid_request_error", "Your credit balance is too low", (429, "insufficient_quota")),
+        (402, "billing_error", "x", (429, "insufficient_quota")),
+        (404, "not_found_error", "model: claude-9", (404, "model_not_found")),
+        (429, "rate_limit_error", "x", (429, "rate_limit_exceeded")),
+        (413, "request_too_large", "x", (413, "request_too_large")),
+        (529, "overloaded_error", "x", (503, "overloaded")),
+        (400, "invalid_request_error", "x", (400, "invalid_value")),
+    ] {
+        let (status, body) =
+            translate(Dialect::Anthropic, status, &anthropic(kind, message), Dialect::OpenAi);
+        assert_eq!((status, body["error"]["code"].as_str().unwrap()), expected, "{kind} {message}");
+    }
+    for (status, code, expected) in [
+        (400, "context_length_exceeded", (400, "invalid_request_error", "prompt is too long: Sorry.")),
+        (429, "insufficient_quota", (402, "billing_error", "Sorry.")),
+        (429, "rate_limit_exceeded", (429, "rate_limit_error", "Sorry.")),
+        (404, "model_not_found", (404, "not_found_error", "Sorry.")),
+        (503, "overloaded", (529, "overloaded_error", "Sorry.")),
+    ] {
+        let (status, body) = translate(Dialect::OpenAi, status, &openai(code), Dialect::Anthropic);
+        let error = &body["error"];
+        let got = (status, error["type"].as_str().unwrap(), error["message"].as_str().unwrap());
+        assert_eq!(got, expected, "{code}");
+    }
+    let (status, body) = translate(Dialect::OpenAi, 400, &openai("unsupported_value"), Dialect::OpenAi);
+    assert_eq!((status, &body["error"]["code"]), (400, &json!("unsupported_value")));
+}
