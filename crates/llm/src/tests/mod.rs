@@ -3,6 +3,7 @@
 mod calls;
 mod gemini;
 mod golden;
+mod provider_streams;
 mod providers;
 mod requests;
 mod responses;
