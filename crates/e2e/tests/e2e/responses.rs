@@ -122,6 +122,32 @@ async fn a_conversation_goes_on_after_a_restart() {
     stand.stop().await.unwrap();
 }
 
+/// Each provider checks the state that comes back to it.
+#[tokio::test]
+async fn reasoning_is_kept_for_the_next_turn_and_shown_to_those_who_ask() {
+    let stand = Stand::shared();
+    let tenant = stand.tenant().await.unwrap();
+    let client = stand.gateway().with_key(&tenant.key);
+    for model in ["simulator-responses/o3-mini", "claude-haiku-4-5"] {
+        let ask = json!({"model": model, "input": "Say hello", "reasoning": {"effort": "medium"}});
+        let first = made(&client, &ask).await;
+        let secret = |response: &Value| {
+            let thoughts = response["output"].as_array().unwrap().iter();
+            let thoughts: Vec<_> = thoughts.filter(|item| item["type"] == "reasoning").collect();
+            assert!(!thoughts.is_empty(), "{model}: {response}");
+            thoughts.iter().any(|item| item["encrypted_content"].is_string())
+        };
+        assert!(!secret(&first), "{first}");
+        let path = format!("/v1/responses/{}", id(&first));
+        let shown = client.get(&format!("{path}?include[]=reasoning.encrypted_content")).await.unwrap();
+        assert!(secret(&shown.json()), "{model}: {shown:?}");
+        let on = json!({"model": model, "input": "And again", "previous_response_id": id(&first),
+            "reasoning": {"effort": "medium"}, "include": ["reasoning.encrypted_content"]});
+        let second = made(&client, &on).await;
+        assert!(secret(&second), "{second}");
+    }
+}
+
 #[tokio::test]
 async fn a_background_response_needs_no_client() {
     let mut stand = stand().await;

@@ -4,6 +4,7 @@ use weir_error::Code;
 use weir_proto::chat::CancelResponseRequest;
 
 use super::*;
+use crate::store::{Batch, Mine, Write, Written};
 
 const WHOLE: [&str; 8] = [
     "created",
@@ -232,4 +233,43 @@ async fn a_run_that_fails_says_so() {
     assert_numbered(&told, 0);
     assert_eq!(*names(&told).last().unwrap(), "failed");
     tokio::time::timeout(PATIENCE, long.closed()).await.expect("the run ended");
+}
+
+/// Writes of an owner that lost its run come to nothing, whatever they are; a write that is made again is made once.
+#[tokio::test]
+async fn a_run_has_one_owner() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(long()).await;
+    let (responses, ctx) = (&instance.responses, &ground.ctx);
+    let _silent = ground.fake.script();
+    let id = begin(responses, ctx).await;
+    let store = &responses.shared.store;
+    let tenant = ctx.tenant.unwrap();
+    let first = Mine { tenant, id: id.clone(), run: 0 };
+    let batch = |number: u64, word: &str| Batch {
+        first: number,
+        last: number,
+        events: format!("event: response.{word}\nid: {number}\ndata: {{}}\n\n").into(),
+    };
+    let write = Write { started: true, ..Write::default() };
+    // A commit whose outcome nobody knew.
+    for _ in 0..2 {
+        assert_eq!(store.write(ctx, &first, &batch(2, "a"), &write).await.unwrap(), Written::Done);
+    }
+    // Not the next number.
+    assert_eq!(store.write(ctx, &first, &batch(9, "b"), &write).await.unwrap(), Written::Lost);
+    let owner = uuid::Uuid::now_v7();
+    let second = store.seize(ctx, &id, owner, Duration::from_secs(60)).await.unwrap().unwrap();
+    assert_eq!(second.run, 1);
+    assert_eq!(store.write(ctx, &first, &batch(3, "b"), &write).await.unwrap(), Written::Lost);
+    assert_eq!(store.write(ctx, &second, &batch(3, "c"), &write).await.unwrap(), Written::Done);
+    assert_eq!(store.write(ctx, &first, &batch(3, "b"), &write).await.unwrap(), Written::Lost);
+    let ended = Write { status: Some("completed"), ended: true, ..Write::default() };
+    assert_eq!(store.write(ctx, &second, &batch(4, "d"), &ended).await.unwrap(), Written::Done);
+    assert_eq!(store.write(ctx, &second, &batch(5, "e"), &ended).await.unwrap(), Written::Lost);
+    assert!(store.seize(ctx, &id, owner, Duration::from_secs(60)).await.unwrap().is_none());
+    let found = store.events(ctx, &id, 2).await.unwrap().unwrap();
+    let all: Vec<u8> = found.batches.iter().flat_map(|batch| batch.events.to_vec()).collect();
+    assert_eq!(names(&events(&all)), ["a", "c", "d"]);
+    assert!(found.ended);
 }
