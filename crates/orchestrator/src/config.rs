@@ -218,7 +218,7 @@ mod tests {
         assert!(refused(of(ProviderDialect::OpenAi, ProviderPlatform::Vertex)).contains("vertex serves"));
         assert!(refused(of(ProviderDialect::Gemini, ProviderPlatform::Vertex)).contains("project"));
         let bedrock = of(ProviderDialect::Bedrock, ProviderPlatform::Direct);
-        let half = ProviderConfig { access_key_id: Some("AKID".to_owned()), ..bedrock.clone() };
+        let half = ProviderConfig { access_key_id: Some("AKID".to_owned()), ..bedrock };
         assert!(refused(half.clone()).contains("go together"));
         let nowhere = ProviderConfig { secret_access_key: Some("s".into()), ..half };
         assert!(refused(nowhere).contains("region"));
