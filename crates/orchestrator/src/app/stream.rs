@@ -22,12 +22,13 @@ use super::{
     chat::{Relaying, head, upstream_error},
     meter::{Ending, Metered},
     pricing::{llm_usage, wire_usage},
-    vault::MAX_STATE,
 };
 
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 /// Longest wait for the end of a body whose last event is there.
 const RELEASE: Duration = Duration::from_millis(20);
+/// Most that is kept of a stream, for the opaque state of its turn.
+const LISTENED: usize = 64 * 1024;
 /// Events of a stream that are looked at for opaque state.
 const SUSPECTS: u32 = 64;
 
@@ -72,7 +73,7 @@ pub(crate) fn relay(
     metered.watch(Tap::new(provider, relaying.choices));
     let translator = (client != provider).then(|| {
         let translator = Translator::new(provider, client, &relaying.call);
-        let translator = if relaying.keeper.is_some() { translator.keeping(MAX_STATE) } else { translator };
+        let translator = if relaying.keeper.is_some() { translator.keeping(LISTENED) } else { translator };
         if relaying.structure.is_some() { translator.holding() } else { translator }
     });
     let kept = translator.is_none() && provider == Dialect::OpenAi && relaying.keeper.is_some();
@@ -91,7 +92,7 @@ pub(crate) fn relay(
         served: (relaying.provider.name.clone(), relaying.call.model.clone()),
         sample: None,
         sampled: false,
-        listener: (carries || items || signed).then(|| Listener::new(provider, MAX_STATE)),
+        listener: (carries || items || signed).then(|| Listener::new(provider, LISTENED)),
         suspects: if kept && !carries { SUSPECTS } else { 0 },
         relaying,
         queue: VecDeque::from([head]),

@@ -25,7 +25,7 @@ use crate::metrics::VaultMetrics;
 
 const AREA: &str = "turn";
 /// A turn's state that is longer is not kept.
-pub(crate) const MAX_STATE: usize = 256 * 1024;
+const MAX_STATE: usize = 256 * 1024;
 /// Turns of one request that are looked for, from the last one back.
 const MAX_TURNS: usize = 32;
 /// How long it is known that nothing is known of a turn.

@@ -68,7 +68,7 @@ async fn ask(house: &House, ctx: &RequestContext, body: &Value) -> Got {
             Frame::Head(head) => (got.status, got.headers) = (head.status, head.headers),
             Frame::Data(data) => got.text.push_str(std::str::from_utf8(&data.bytes).unwrap()),
             Frame::End(end) => {
-                got.usage = end.usage.map(|u| (u.input_tokens, u.output_tokens)).unwrap_or_default()
+                got.usage = end.usage.map(|u| (u.input_tokens, u.output_tokens)).unwrap_or_default();
             }
         }
     }
