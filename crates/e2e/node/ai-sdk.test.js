@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, Output, embedMany, generateObject, generateText, stepCountIs, streamObject, streamText, tool } from "ai";
+import { APICallError, Output, embedMany, generateObject, generateText } from "ai";
+import { stepCountIs, streamObject, streamText, tool } from "ai";
 import * as z from "zod";
 import { CLAUDE, MODEL, PIXEL, dev, forEach, ledger, until } from "./house.js";
 
@@ -56,7 +57,8 @@ for (const [name, provider] of Object.entries({ compatible, anthropic })) {
     both("the parts of a stream in their order", async (id) => {
       const kinds = [];
       for await (const part of streamText({ ...HELLO, ...bound, model: provider(id) }).fullStream) kinds.push(part.type);
-      assert.deepEqual([...new Set(kinds)], ["start", "start-step", "text-start", "text-delta", "text-end", "finish-step", "finish"]);
+      const order = ["start", "start-step", "text-start", "text-delta", "text-end", "finish-step", "finish"];
+      assert.deepEqual([...new Set(kinds)], order);
     });
 
     both("tools in several steps, whole", async (id) => {
@@ -113,7 +115,8 @@ for (const [name, provider] of Object.entries({ compatible, anthropic })) {
 
     both("images", async (id) => {
       const content = [{ type: "text", text: "What is this?" }, { type: "image", image: PIXEL, mediaType: "image/png" }];
-      const result = await generateText({ ...bound, maxRetries: 0, model: provider(id), messages: [{ role: "user", content }] });
+      const messages = [{ role: "user", content }];
+      const result = await generateText({ ...bound, maxRetries: 0, model: provider(id), messages });
       assert.ok(result.text);
     });
 
@@ -132,9 +135,10 @@ for (const [name, provider] of Object.entries({ compatible, anthropic })) {
     });
 
     both("a stream that breaks off says so", async (id) => {
-      const prompt = 'Say hello. [x_sim {"tokens": 50, "cut_after": 5}]';
+      const prompt = 'Say hello. [x_sim {"tokens": 50, "token_ms": 5, "cut_after": 5}]';
       const errors = [];
-      const stream = streamText({ ...HELLO, ...bound, model: provider(id), prompt, onError: ({ error }) => errors.push(error) });
+      const onError = ({ error }) => errors.push(error);
+      const stream = streamText({ ...HELLO, ...bound, model: provider(id), prompt, onError });
       const kinds = [];
       for await (const part of stream.fullStream) kinds.push(part.type);
       assert.ok(errors.length > 0 && kinds.includes("error"), kinds.join());

@@ -128,7 +128,7 @@ describe("errors", () => {
   });
 
   both("a stream that breaks off says so", async (model) => {
-    const stream = client().messages.stream(ask({ model, x_sim: { tokens: 50, cut_after: 5 } }));
+    const stream = client().messages.stream(ask({ model, x_sim: { tokens: 50, token_ms: 5, cut_after: 5 } }));
     await assert.rejects(stream.finalMessage(), Anthropic.APIError);
   });
 });

@@ -56,7 +56,7 @@ describe("gemini", () => {
       client().models.generateContent({ model: "no-such-model", contents }),
       (error) => error instanceof ApiError && error.status === 404,
     );
-    const broken = 'Say hello. [x_sim {"tokens": 50, "cut_after": 5}]';
+    const broken = 'Say hello. [x_sim {"tokens": 50, "token_ms": 5, "cut_after": 5}]';
     const stream = await client().models.generateContentStream({ model: MODEL, contents: broken });
     await assert.rejects(collect(stream));
   });

@@ -214,7 +214,7 @@ describe("errors", () => {
   });
 
   test("a stream that breaks off says so", async () => {
-    const faulty = ask({ stream: true, x_sim: { tokens: 50, cut_after: 5 } });
+    const faulty = ask({ stream: true, x_sim: { tokens: 50, token_ms: 5, cut_after: 5 } });
     const stream = await client().chat.completions.create(faulty);
     const chunks = [];
     await assert.rejects(

@@ -90,7 +90,8 @@ describe("responses", () => {
 
 describe("chat, parsed", () => {
   both("answers", async (model) => {
-    const ask = { model, messages: [{ role: "user", content: "A place." }], response_format: zodResponseFormat(PLACE, "place") };
+    const messages = [{ role: "user", content: "A place." }];
+    const ask = { model, messages, response_format: zodResponseFormat(PLACE, "place") };
     const { parsed } = (await client().chat.completions.parse(ask)).choices[0].message;
     assert.ok(PLACE.safeParse(parsed).success);
     const final = await client().chat.completions.stream(ask).finalChatCompletion();

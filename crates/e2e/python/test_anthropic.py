@@ -315,8 +315,9 @@ class Errors(unittest.TestCase):
         for model in (CLAUDE, GPT):
             for fault in ({"cut_after": 5}, {"cut_after": 5, "status": 529}):
                 with self.subTest(model=model, fault=fault), client() as c:
+                    wish = {"x_sim": {"tokens": 50, "token_ms": 5, **fault}}
                     stream = c.messages.create(
-                        model=model, max_tokens=200, messages=HELLO, stream=True, extra_body={"x_sim": {"tokens": 50, **fault}}
+                        model=model, max_tokens=200, messages=HELLO, stream=True, extra_body=wish
                     )
                     kinds = []
                     with self.assertRaises(anthropic.APIStatusError) as caught:
@@ -396,7 +397,7 @@ class OpenAiClient(unittest.TestCase):
                 c.chat.completions.create(model=CLAUDE, messages=HELLO, extra_body={"x_sim": {"status": 529}})
             self.assertEqual(caught.exception.status_code, 503)
             stream = c.chat.completions.create(
-                model=CLAUDE, messages=HELLO, stream=True, extra_body={"x_sim": {"tokens": 50, "cut_after": 5}}
+                model=CLAUDE, messages=HELLO, stream=True, extra_body={"x_sim": {"tokens": 50, "token_ms": 5, "cut_after": 5}}
             )
             with self.assertRaises(openai.APIError) as caught:
                 list(stream)

@@ -203,7 +203,7 @@ class Errors(unittest.TestCase):
     def test_a_stream_that_breaks_off(self):
         with client() as c:
             stream = c.chat.completions.create(
-                model=MODEL, messages=HELLO, stream=True, extra_body={"x_sim": {"tokens": 50, "cut_after": 5}}
+                model=MODEL, messages=HELLO, stream=True, extra_body={"x_sim": {"tokens": 50, "token_ms": 5, "cut_after": 5}}
             )
             chunks = []
             with self.assertRaises(openai.APIError) as caught:

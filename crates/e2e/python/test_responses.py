@@ -203,7 +203,7 @@ class Responses(Asking):
 
     @for_each(GPT, CLAUDE)
     def test_a_stream_that_breaks_off(self, model):
-        cut = {"x_sim": {"tokens": 50, "cut_after": 5}}
+        cut = {"x_sim": {"tokens": 50, "token_ms": 5, "cut_after": 5}}
         events = []
         try:
             for event in self.client.responses.create(model=model, input=HELLO, stream=True, extra_body=cut):

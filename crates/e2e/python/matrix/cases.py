@@ -52,7 +52,8 @@ PAPER = base64.b64encode(
     b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
     b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 ).decode()
-FORTY = {"tokens": 40}
+# Slowly enough that what comes before a broken connection is read before it.
+FORTY = {"tokens": 40, "token_ms": 4}
 ANY = None
 
 
@@ -135,8 +136,22 @@ CASES = (
         finish="tool_calls",
         calls=(("get_weather", ANY),),
     ),
-    Case("must call", user("Say hello."), tools=(WEATHER,), choice="required", finish="tool_calls", calls=(("get_weather", ANY),)),
-    Case("must call it", user("Say hello."), tools=(WEATHER, TIME), choice="get_time", finish="tool_calls", calls=(("get_time", {}),)),
+    Case(
+        "must call",
+        user("Say hello."),
+        tools=(WEATHER,),
+        choice="required",
+        finish="tool_calls",
+        calls=(("get_weather", ANY),),
+    ),
+    Case(
+        "must call it",
+        user("Say hello."),
+        tools=(WEATHER, TIME),
+        choice="get_time",
+        finish="tool_calls",
+        calls=(("get_time", {}),),
+    ),
     Case("may not call", user("Use get_weather please."), tools=(WEATHER,), choice="none"),
     Case(
         "words before a call",
@@ -266,7 +281,9 @@ EXCEPTIONS = (
     # What providers lack.
     Except("*", "simulator-responses", "stop", "Responses has no stop sequences", warns="dropped;stop", skips=("text",)),
     *(
-        Except(client, provider, "one at a time", "it has no such switch", warns="dropped;parallel_tool_calls", skips=("calls",))
+        Except(
+            client, provider, "one at a time", "it has no such switch", warns="dropped;parallel_tool_calls", skips=("calls",)
+        )
         for provider in ("simulator-gemini", "simulator-vertex", "simulator-ollama", "simulator-bedrock")
         for client in ("chat", "responses", "messages")
     ),
