@@ -284,7 +284,11 @@ mod tests {
         assert_eq!(found("/openai/messages"), None);
         assert_eq!(found("/ws/chat"), Some((Endpoint::ChatSocket, "")));
         assert_eq!(found("/"), Some((Endpoint::Index, "")));
-        for path in ["/v1beta/models/m:generateContent", "/genai/v1beta/models/m:generateContent", "/v1/models/m:generateContent"] {
+        for path in [
+            "/v1beta/models/m:generateContent",
+            "/genai/v1beta/models/m:generateContent",
+            "/v1/models/m:generateContent",
+        ] {
             assert_eq!(found(path), Some((Endpoint::Gemini(Verb::Generate), "m")), "{path}");
         }
         for path in ["/v1/rerank", "/v1/images/generations", "/v1/audio/speech", "/openai/v1/realtime"] {

@@ -10,8 +10,8 @@ mod attach;
 mod count;
 mod stream;
 
-pub(crate) use attach::attach;
 pub(crate) use answer::served;
+pub(crate) use attach::attach;
 pub(crate) use count::{count, count_input, count_tokens};
 
 use std::{collections::HashMap, pin::Pin};

@@ -246,7 +246,8 @@ fn event(json: &[u8], dialect: Dialect) -> Bytes {
         out.extend_from_slice(b"event: error\n");
     }
     // Google's SDK for Node reads one line.
-    let compact = (dialect == Dialect::Gemini).then(|| serde_json::from_slice::<serde_json::Value>(json).ok());
+    let compact =
+        (dialect == Dialect::Gemini).then(|| serde_json::from_slice::<serde_json::Value>(json).ok());
     let compact = compact.flatten().map(|value| value.to_string());
     let json = compact.as_ref().map_or(json, String::as_bytes);
     for line in json.split(|&b| b == b'\n' || b == b'\r').filter(|line| !line.is_empty()) {

@@ -289,7 +289,10 @@ impl chat::responses_server::Responses for Fakes {
         shown((request.id, request.limit, request.after, request.ascending))
     }
 
-    async fn attach(&self, request: Request<chat::AttachResponseRequest>) -> Result<Response<Frames>, Status> {
+    async fn attach(
+        &self,
+        request: Request<chat::AttachResponseRequest>,
+    ) -> Result<Response<Frames>, Status> {
         let request = self.note("attach", request)?;
         if request.id == "resp_unknown" {
             return Err(Error::new(Code::NotFound, "Response with id 'resp_unknown' not found.").into());

@@ -156,11 +156,18 @@ async fn what_is_not_there_yet_says_so_in_its_dialect() {
     assert_eq!(body["error"]["type"], "api_error");
     for path in ["/v1beta/models/gemini-3:predict", "/genai/v1beta/cachedContents", "/v1beta/files"] {
         let (status, body) = asks(path).json(&house).await;
-        assert_eq!((status, &body["error"]["status"]), (StatusCode::NOT_IMPLEMENTED, &json!("UNIMPLEMENTED")));
+        assert_eq!(
+            (status, &body["error"]["status"]),
+            (StatusCode::NOT_IMPLEMENTED, &json!("UNIMPLEMENTED"))
+        );
     }
     for path in ["/v1/rerank", "/v1/images/generations", "/v1/audio/speech", "/v1/realtime"] {
         let (status, body) = asks(path).json(&house).await;
-        assert_eq!((status, &body["error"]["code"]), (StatusCode::NOT_IMPLEMENTED, &json!("not_implemented")), "{path}");
+        assert_eq!(
+            (status, &body["error"]["code"]),
+            (StatusCode::NOT_IMPLEMENTED, &json!("not_implemented")),
+            "{path}"
+        );
     }
     for ask in [asks("/v1/ingestion/documents"), get("/v1/ingestion/documents/1").key(&house.key)] {
         let (status, problem) = ask.json(&house).await;
