@@ -162,7 +162,8 @@ fn no_schema_takes_long_or_overflows() {
 }
 
 fn check(schema: &Value) -> Check {
-    Check::new(&Format::Schema { name: None, schema: to_raw_value(schema).unwrap(), strict: None })
+    let schema = to_raw_value(schema).unwrap();
+    Check::new(&Format::Schema { name: None, schema, strict: None }).unwrap()
 }
 
 #[test]
@@ -191,6 +192,5 @@ fn a_wrapped_root_is_unwrapped_and_nothing_is_fetched() {
     assert!(list.answer(r#"{"value":[1]}"#).is_err());
     assert_eq!(check(&json!({"$ref": "https://example.invalid/x.json"})).answer("1"), Ok(None));
     assert_eq!(check(&json!({"type": 7})).answer("1"), Ok(None));
-    let object = Check::new(&Format::Json);
-    assert!(object.answer("[]").is_err() && object.answer("{}").is_ok());
+    assert!(Check::new(&Format::Json).is_none());
 }

@@ -82,7 +82,7 @@ impl Asked {
             body = openai::without_stream_options(&body);
         }
         let checked = meaning.format.as_ref().filter(|_| losses.is_inexact("response_format"));
-        let checked = checked.map(|format| (Check::new(format), meaning.clone()));
+        let checked = checked.and_then(Check::new).map(|check| (check, meaning.clone()));
         if self.request.strict && !losses.is_empty() {
             let text = format!(
                 "This model's provider speaks another dialect, and would not get all of the request: {}.",
