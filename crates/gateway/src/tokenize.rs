@@ -35,7 +35,7 @@ struct Wanted {
 #[derive(Serialize)]
 struct Tokenized {
     count: u64,
-    /// Not known here.
+    /// Where the model's window is known.
     max_model_len: Option<u64>,
     tokens: Option<Vec<u32>>,
     token_strs: Option<Vec<String>>,
@@ -96,7 +96,7 @@ fn shown(counted: TokenizeResponse, listed: bool, strs: bool) -> Tokenized {
     let all = listed && counted.exact && counted.tokens.len() as u64 == counted.count;
     Tokenized {
         count: counted.count,
-        max_model_len: None,
+        max_model_len: counted.max_model_tokens,
         tokens: all.then_some(counted.tokens),
         token_strs: (all && strs).then_some(counted.token_strs),
         tokenizer: counted.tokenizer,

@@ -9,7 +9,9 @@ use weir_error::Error;
 use crate::{
     Call, Usage, anthropic, bedrock,
     canonical::{Answer, Losses, Raw, Request, Vendor},
-    gemini, mistral, ollama, openai, responses,
+    gemini, mistral,
+    models::{Maker, Thinks, facts},
+    ollama, openai, responses,
     wire::{Client, Provider},
 };
 
@@ -36,6 +38,20 @@ pub struct Target<'a> {
     pub adaptive_thinking: bool,
     /// The model samples as it does, whatever it is asked for.
     pub fixed_sampling: bool,
+}
+
+impl<'a> Target<'a> {
+    /// What is known of a model of whose provider nothing is.
+    #[must_use]
+    pub fn known(model: &'a str) -> Self {
+        let facts = facts(model);
+        Self {
+            model,
+            max_output: facts.and_then(|facts| facts.max_output),
+            adaptive_thinking: facts.is_some_and(|facts| facts.thinks == Some(Thinks::Adaptive)),
+            fixed_sampling: facts.is_some_and(|facts| facts.fixed_sampling),
+        }
+    }
 }
 
 /// Members named `x_…` are extensions of whoever reads them, in any dialect; all others are lost.
@@ -221,7 +237,9 @@ impl Dialect {
             Self::Responses => Some(Vendor::OpenAi),
             Self::Anthropic => Some(Vendor::Anthropic),
             Self::Gemini => Some(Vendor::Google),
-            Self::Bedrock => model.contains("claude").then_some(Vendor::Anthropic),
+            Self::Bedrock => {
+                facts(model).filter(|facts| facts.maker == Maker::Anthropic).map(|_| Vendor::Anthropic)
+            }
             Self::Mistral | Self::Ollama => None,
         }
     }

@@ -57,6 +57,11 @@ pub trait Client: Sync {
         Bytes::from_static(b": keep-alive\n\n")
     }
 
+    /// This dialect's name of a field that translations name as OpenAI or Anthropic do.
+    fn field<'a>(&self, field: &'a str) -> &'a str {
+        field
+    }
+
     /// How many bytes of line feeds an event has, to count events by.
     fn lines_an_event(&self) -> u64 {
         2

@@ -130,7 +130,7 @@ async fn tokens_are_counted_and_priced_beforehand() {
     assert_eq!(
         answer.json(),
         json!({
-            "count": 2, "max_model_len": null, "tokens": [24_912, 2_375], "token_strs": ["hello", " world"],
+            "count": 2, "max_model_len": 128_000, "tokens": [24_912, 2_375], "token_strs": ["hello", " world"],
             "tokenizer": "o200k_base", "exact": true, "error_percent": 0,
             "estimate": {
                 "input_cost_usd": "0.0000002", "max_cost_usd": "0.0000042",

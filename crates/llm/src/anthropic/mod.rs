@@ -8,6 +8,7 @@ use weir_error::Error;
 use crate::{
     Call, Client, Decode, Encode, Provider, Target, Usage,
     canonical::{Answer, Failure, Losses, Request},
+    fields,
 };
 
 mod answer;
@@ -69,6 +70,10 @@ impl Client for Messages {
 
     fn terminal(&self) -> Bytes {
         Bytes::from_static(MESSAGE_STOP)
+    }
+
+    fn field<'a>(&self, field: &'a str) -> &'a str {
+        fields::anthropic(field)
     }
 
     fn keep_alive(&self) -> Bytes {

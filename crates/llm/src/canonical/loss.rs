@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::Client;
+
 /// Longer lists are cut: a header has its bounds.
 const MAX_NAMED: usize = 32;
 const MAX_NAME: usize = 64;
@@ -44,6 +46,12 @@ impl Losses {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// In a client's own words.
+    #[must_use]
+    pub fn told(&self, client: &dyn Client) -> Self {
+        Self(self.0.iter().map(|(how, field)| (*how, client.field(field).to_owned())).collect())
     }
 
     /// `dropped;logit_bias, emulated;response_format`

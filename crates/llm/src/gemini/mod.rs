@@ -8,6 +8,7 @@ use weir_error::Error;
 use crate::{
     Call, Client, Decode, Encode, Provider, Target, Usage,
     canonical::{Answer, Failure, Losses, Request},
+    fields,
     platform::segment,
 };
 
@@ -82,6 +83,10 @@ impl Client for Generate {
 
     fn terminal(&self) -> Bytes {
         Bytes::new()
+    }
+
+    fn field<'a>(&self, field: &'a str) -> &'a str {
+        fields::gemini(field)
     }
 
     /// An empty line: Google's SDK for Python takes a comment for JSON.

@@ -5,8 +5,11 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::state::{Detail, Extra, Thought, details};
-use crate::canonical::{
-    Content, Losses, Media, Message, Opaque, Part, Role, Source, ToolResult, ToolUse, Vendor,
+use crate::{
+    canonical::{
+        Content, Losses, Media, Message, Opaque, Part, Role, Source, ToolResult, ToolUse, Vendor,
+    },
+    models::{Maker, facts},
 };
 
 #[derive(Serialize)]
@@ -93,11 +96,12 @@ impl Wire<'_> {
 /// Whose opaque state a compatible provider takes back, by the model it serves. OpenAI's own endpoint takes none: the
 /// models of others have others' names, or stand behind a vendor's (`openai/gpt-5`).
 pub(crate) fn carries(model: &str) -> Option<Vendor> {
-    let reasoning = model.contains('/') && super::request_out::reasons(model);
-    match model.to_ascii_lowercase() {
-        name if name.contains("claude") => Some(Vendor::Anthropic),
-        name if name.contains("gemini") => Some(Vendor::Google),
-        _ => reasoning.then_some(Vendor::OpenAi),
+    let facts = facts(model)?;
+    match facts.maker {
+        Maker::Anthropic => Some(Vendor::Anthropic),
+        Maker::Google => Some(Vendor::Google),
+        Maker::OpenAi => (model.contains('/') && super::request_out::reasons(model)).then_some(Vendor::OpenAi),
+        Maker::Mistral | Maker::Meta => None,
     }
 }
 

@@ -8,6 +8,7 @@ use weir_error::Error;
 use crate::{
     Call, Client, Decode, Encode, Provider, Target,
     canonical::{Answer, Failure, Losses, Request},
+    fields,
     tokens,
 };
 
@@ -73,6 +74,10 @@ impl Client for Chat {
 
     fn terminal(&self) -> Bytes {
         Bytes::from_static(DONE)
+    }
+
+    fn field<'a>(&self, field: &'a str) -> &'a str {
+        fields::openai(field)
     }
 }
 

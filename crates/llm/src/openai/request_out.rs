@@ -10,6 +10,7 @@ use super::messages_out::{Wire, carries, write_message};
 use crate::{
     canonical::{Format, Function, Losses, Reasoning, Request, ServiceTier, Tool, ToolChoice},
     dialect::{Target, extensions},
+    models::{Thinks, facts},
     schema::{self, Flavor},
 };
 
@@ -141,7 +142,7 @@ pub(crate) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
         ..Body::default()
     };
     // Only OpenAI's reasoning models refuse the older name, and only they all know the newer.
-    if reasons {
+    if facts(target.model).is_some_and(|facts| facts.max_completion_tokens) {
         body.max_completion_tokens = request.max_output;
     } else {
         body.max_tokens = request.max_output;
@@ -164,10 +165,7 @@ pub(crate) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
 
 /// OpenAI's models that reason: o1, o3 …, gpt-5 and later.
 pub(crate) fn reasons(model: &str) -> bool {
-    let name = model.rsplit('/').next().unwrap_or(model);
-    let digit = |text: &str| text.bytes().next().filter(u8::is_ascii_digit).map(|b| b - b'0');
-    name.strip_prefix('o').and_then(digit).is_some()
-        || name.strip_prefix("gpt-").and_then(digit).is_some_and(|n| n >= 5)
+    facts(model).is_some_and(|facts| facts.max_completion_tokens && facts.thinks == Some(Thinks::Level))
 }
 
 pub(crate) fn effort(reasoning: &Reasoning, reasons: bool, losses: &mut Losses) -> Option<&'static str> {

@@ -36,7 +36,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// The name that a dated snapshot is one of: `gpt-5-2025-08-07`, `claude-haiku-4-5-20251001`, `claude-opus-4@20250514`.
-pub(super) fn without(model: &str) -> Option<&str> {
+pub(crate) fn without(model: &str) -> Option<&str> {
     let dashed = |name: &str| name.len() == 11 && name.starts_with('-') && day_ms(&name[1..]).is_some();
     let plain = |name: &str| {
         let digits = name.strip_prefix(['-', '@']).filter(|d| d.len() == 8 && d.is_ascii())?;

@@ -13,8 +13,7 @@ mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 
-#[cfg(test)]
-pub(crate) use date::day_ms;
+pub(crate) use date::{day_ms, without as undated};
 pub use load::PriceError;
 pub use rate::usd;
 pub use tell::tell;

@@ -11,6 +11,7 @@ use weir_error::Error;
 use crate::{
     Call, Client, Decode, Encode, Provider, Target, Usage,
     canonical::{Answer, Failure, Losses, Request},
+    fields,
     openai,
 };
 
@@ -77,6 +78,10 @@ impl Client for Responses {
     /// Its last event says how the response ended: there is none that says nothing.
     fn terminal(&self) -> Bytes {
         Bytes::new()
+    }
+
+    fn field<'a>(&self, field: &'a str) -> &'a str {
+        fields::responses(field)
     }
 
     fn lines_an_event(&self) -> u64 {

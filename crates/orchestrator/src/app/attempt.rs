@@ -34,13 +34,14 @@ pub(crate) struct Outgoing {
     pub(crate) checked: Option<(Check, canonical::Request)>,
 }
 
-/// What an encoder is told of the model.
+/// What an encoder is told of the model: what its provider's list says, else what is known of its family.
 pub(super) fn target<'a>(candidate: &'a Candidate, model: Option<&Model>) -> Target<'a> {
+    let known = Target::known(&candidate.model);
     Target {
-        model: &candidate.model,
-        max_output: model.and_then(|m| m.max_tokens),
-        adaptive_thinking: model.is_some_and(Model::adaptive_thinking),
-        fixed_sampling: model.is_some_and(Model::fixed_sampling),
+        max_output: model.and_then(|m| m.max_tokens).or(known.max_output),
+        adaptive_thinking: model.and_then(Model::adaptive_thinking).unwrap_or(known.adaptive_thinking),
+        fixed_sampling: model.and_then(Model::fixed_sampling).unwrap_or(known.fixed_sampling),
+        ..known
     }
 }
 
@@ -63,7 +64,8 @@ impl Asked {
         if provider.spoken(self.view.dialect()) == self.view.dialect() {
             let body = self.view.upstream_body(&self.request.body, &candidate.model);
             let body = self.same_dialect(body, candidate, state).await;
-            return Ok(Outgoing { body, ..Outgoing::default() });
+            let losses = self.redirected(candidate, canonical::Losses::default())?;
+            return Ok(Outgoing { body, losses, ..Outgoing::default() });
         }
         let model = catalog.model(&provider.name, &candidate.model);
         let target = target(candidate, model.as_ref());
@@ -83,6 +85,7 @@ impl Asked {
         }
         let checked = meaning.format.as_ref().filter(|_| losses.is_inexact("response_format"));
         let checked = checked.and_then(Check::new).map(|check| (check, meaning.clone()));
+        let losses = self.redirected(candidate, losses.told(self.view.dialect().client()))?;
         if self.request.strict && !losses.is_empty() {
             let text = format!(
                 "This model's provider speaks another dialect, and would not get all of the request: {}.",
@@ -91,6 +94,23 @@ impl Asked {
             return Err(Error::new(Code::InvalidArgument, text));
         }
         Ok(Outgoing { body, losses, checked })
+    }
+
+    /// Another model than the one that was asked for is named, or refused.
+    fn redirected(
+        &self,
+        candidate: &Candidate,
+        mut losses: canonical::Losses,
+    ) -> Result<canonical::Losses, Error> {
+        if candidate.successor {
+            if self.request.strict {
+                let (asked, model) = (&self.request.model, &candidate.model);
+                let text = format!("The model `{asked}` was retired; `{model}` would answer in its place.");
+                return Err(Error::new(Code::ModelNotFound, text).with_param("model"));
+            }
+            losses.altered("model");
+        }
+        Ok(losses)
     }
 
     /// What the body means, and what its own dialect could not say.

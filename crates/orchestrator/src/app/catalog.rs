@@ -12,6 +12,7 @@ use serde::Deserialize;
 use weir_llm::{
     Dialect,
     embeddings::{self, Embed},
+    models,
     platform::Platform,
     upstream::Upstream,
 };
@@ -117,17 +118,17 @@ struct Supported {
 }
 
 impl Model {
-    /// It decides itself how much to think.
-    pub(crate) fn adaptive_thinking(&self) -> bool {
-        let thinking = self.capabilities.as_ref().and_then(|c| c.thinking.as_ref());
-        thinking.is_some_and(|t| t.types.adaptive.supported)
+    /// It decides itself how much to think; `None` where the list doesn't say.
+    pub(crate) fn adaptive_thinking(&self) -> Option<bool> {
+        let thinking = self.capabilities.as_ref()?.thinking.as_ref()?;
+        Some(thinking.types.adaptive.supported)
     }
 
     /// It takes no budget to think within. Those are the models from 4.7 on, which take no sampling parameters either:
     /// <https://platform.claude.com/docs/en/api/migration-2026-10-21>. Their list says only the first of the two.
-    pub(crate) fn fixed_sampling(&self) -> bool {
-        let thinking = self.capabilities.as_ref().and_then(|c| c.thinking.as_ref());
-        thinking.is_some_and(|t| t.types.adaptive.supported && !t.types.enabled.supported)
+    pub(crate) fn fixed_sampling(&self) -> Option<bool> {
+        let types = &self.capabilities.as_ref()?.thinking.as_ref()?.types;
+        Some(types.adaptive.supported && !types.enabled.supported)
     }
 }
 
@@ -135,6 +136,8 @@ impl Model {
 pub(crate) struct Candidate {
     pub(crate) provider: Arc<Provider>,
     pub(crate) model: String,
+    /// It stands in for a retired model that nobody serves.
+    pub(crate) successor: bool,
 }
 
 #[derive(Default)]
@@ -188,17 +191,33 @@ impl Catalog {
             return whole
                 .iter()
                 .filter_map(candidate)
-                .map(|(provider, model)| Candidate { provider, model })
+                .map(|(provider, model)| Candidate { provider, model, successor: false })
                 .collect();
         }
         let Some((provider, model)) = model.split_once('/') else { return Vec::new() };
         let named = self.providers.iter().enumerate().find(|(_, p)| p.name == provider);
         match named {
             Some((i, provider)) if provider.open() || served(model).contains(&i) => {
-                vec![Candidate { provider: provider.clone(), model: model.to_owned() }]
+                vec![Candidate {
+                    provider: provider.clone(),
+                    model: model.to_owned(),
+                    successor: false,
+                }]
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Everyone who serves the model that a retired one's vendor names in its place, or that one's own successor. A name
+    /// that begins with a provider's keeps to that provider.
+    pub(crate) fn successors(&self, model: &str, now_ms: i64) -> Vec<Candidate> {
+        let before = model.rfind('/').map_or("", |at| &model[..=at]);
+        let mut served = models::successors(model, now_ms).into_iter().map(|successor| {
+            let mut candidates = self.candidates(&format!("{before}{successor}"));
+            candidates.iter_mut().for_each(|candidate| candidate.successor = true);
+            candidates
+        });
+        served.find(|candidates| !candidates.is_empty()).unwrap_or_default()
     }
 
     /// What a provider tells of one of its models.
@@ -214,7 +233,11 @@ impl Catalog {
             self.providers.iter().filter(|p| !p.open() && !snapshot.listed.contains_key(&p.name));
         let candidate = |provider: &Arc<Provider>| {
             let own = model.strip_prefix(provider.name.as_str()).and_then(|rest| rest.strip_prefix('/'));
-            Candidate { provider: provider.clone(), model: own.unwrap_or(model).to_owned() }
+            Candidate {
+                provider: provider.clone(),
+                model: own.unwrap_or(model).to_owned(),
+                successor: false,
+            }
         };
         unlisted.map(candidate).collect()
     }

@@ -103,6 +103,10 @@ impl Chat {
         if candidates.is_empty() {
             candidates = self.catalog.unlisted(&name);
         }
+        // Everybody's list is known, and it is in none.
+        if candidates.is_empty() {
+            candidates = self.catalog.successors(&name, self.meter.clock.now_ms());
+        }
         if candidates.is_empty() {
             let text = format!("The model `{model}` does not exist or you do not have access to it.");
             return Err(Error::new(Code::ModelNotFound, text).with_param("model"));

@@ -111,7 +111,8 @@ async fn answered(
     if !fits {
         let warnings = head.headers.entry(WARNINGS.to_owned()).or_default();
         warnings.push_str(if warnings.is_empty() { "" } else { ", " });
-        warnings.push_str("invalid;response_format");
+        warnings.push_str("invalid;");
+        warnings.push_str(client.client().field("response_format"));
     }
     relaying.keep(answer.choices.iter().map(|choice| choice.parts.as_slice())).await;
     let usage = llm_usage(metered.told(*ending));

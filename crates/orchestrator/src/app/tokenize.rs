@@ -2,7 +2,7 @@
 
 use weir_error::{Code, Error, require_scope};
 use weir_llm::{
-    Usage,
+    Usage, models,
     tokens::{Tokenizer, count_chat},
 };
 use weir_proto::chat::{TokenizeRequest, TokenizeResponse, tokenize_request::Source};
@@ -50,6 +50,7 @@ impl Chat {
         let (input, most) = (cost(0), cost(most_output));
         answer.input_cost_nano_usd = input.as_ref().map(|cost| cost.nano_usd);
         answer.most_cost_nano_usd = most.map(|cost| cost.nano_usd);
+        answer.max_model_tokens = models::facts(&model).and_then(|facts| facts.context);
         answer.price_row = input.map(|cost| cost.row.to_string()).unwrap_or_default();
         Ok(answer)
     }
