@@ -238,11 +238,34 @@ PROVIDERS = (
 )
 
 
+# What the members of a request are called by each client: warnings name them so.
+NAMES = {
+    "format": ("response_format", "text.format", "output_config.format", "generationConfig.responseSchema"),
+    "stop": ("stop", None, "stop_sequences", "generationConfig.stopSequences"),
+    "file": (
+        "messages.content.document",
+        "input.content.input_file",
+        "messages.content.document",
+        "contents.parts.inlineData",
+    ),
+    "choice": ("tool_choice", "tool_choice", "tool_choice", "toolConfig.functionCallingConfig"),
+    "parallel": ("parallel_tool_calls", "parallel_tool_calls", "tool_choice.disable_parallel_tool_use", None),
+}
+
+
+def warning(client, said):
+    """`dropped;stop`, as this client is told."""
+    how, _, what = said.partition(";")
+    return f"{how};{NAMES[what][('chat', 'responses', 'messages', 'gemini').index(client)]}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Except:
-    """A cell that is not as the others; `*` is any. It is asked all the same: `warns` must be in x-weir-warnings, and
-    what `skips` names is not compared (calls, text, finish, usage) or not asked (stripped: the next turn without the
-    state; whole, streamed, all)."""
+    """A cell that is not as the others; `*` is any.
+
+    It is asked all the same: `warns` must be in x-weir-warnings, in the client's words, and what `skips` names is not
+    compared (calls, text, finish, usage) or not asked (stripped: the next turn without the state; whole, streamed, all).
+    """
 
     client: str
     provider: str
@@ -282,7 +305,7 @@ EXCEPTIONS = (
     Except("*", "simulator-responses", "stop", "Responses has no stop sequences", warns="dropped;stop", skips=("text",)),
     *(
         Except(
-            client, provider, "one at a time", "it has no such switch", warns="dropped;parallel_tool_calls", skips=("calls",)
+            client, provider, "one at a time", "it has no such switch", warns="dropped;parallel", skips=("calls",)
         )
         for provider in ("simulator-gemini", "simulator-vertex", "simulator-ollama", "simulator-bedrock")
         for client in ("chat", "responses", "messages")
@@ -291,13 +314,13 @@ EXCEPTIONS = (
         Except(
             "*", "simulator-ollama", case, "Ollama has no tool_choice", warns=warns, skips=("calls", "text", "finish")
         )
-        for case, warns in (("must call", "dropped;tool_choice"), ("must call it", "altered;tool_choice"))
+        for case, warns in (("must call", "dropped;choice"), ("must call it", "altered;choice"))
     ),
     *(
         Except("*", provider, "json", "it is asked in words, and the simulator is deaf to them", skips=("text",))
         for provider in ("simulator-anthropic", "simulator-bedrock")
     ),
-    Except("*", "simulator-ollama", "file", "Ollama takes images alone", warns="dropped;messages.content.document"),
+    Except("*", "simulator-ollama", "file", "Ollama takes images alone", warns="dropped;file"),
     Except("*", "simulator-mistral", "declined", "Mistral has no way to say so", skips=("finish",)),
     Except("*", "simulator-ollama", "declined", "Ollama has no way to say so", skips=("finish",)),
     *(
@@ -313,7 +336,7 @@ EXCEPTIONS = (
     ),
     *(Except(client, provider, "repaired", ASIS, skips=("all",)) for client, provider in NATIVE),
     *(
-        Except(client, provider, case, "bounds are checked here", warns="altered;response_format")
+        Except(client, provider, case, "bounds are checked here", warns="altered;format")
         for provider, native in (
             ("simulator-anthropic", "messages"),
             ("simulator-gemini", "gemini"),

@@ -21,7 +21,7 @@ class Cell:
         self.client, self.provider, self.case, self.streamed = CLIENTS[client], PROVIDERS[provider], case, streamed
         found = [e for e in cases.EXCEPTIONS if e.is_of(client, provider, case.name)]
         self.skips = {what for exception in found for what in exception.skips}
-        self.warns = [exception.warns for exception in found if exception.warns]
+        self.warns = [cases.warning(client, exception.warns) for exception in found if exception.warns]
         model = provider_model(self.provider, case)
         self.model = f"{provider}/{model}"
 
