@@ -85,6 +85,16 @@ pub fn usage_chunk(sample: &[u8], usage: Usage) -> Bytes {
         prompt_tokens: u64,
         completion_tokens: u64,
         total_tokens: u64,
+        prompt_tokens_details: Cached,
+        completion_tokens_details: Reasoned,
+    }
+    #[derive(Serialize)]
+    struct Cached {
+        cached_tokens: u64,
+    }
+    #[derive(Serialize)]
+    struct Reasoned {
+        reasoning_tokens: u64,
     }
     let data = crate::sse::data(sample).unwrap_or_default();
     let sample: Sample<'_> = serde_json::from_slice(&data).unwrap_or_default();
@@ -98,6 +108,8 @@ pub fn usage_chunk(sample: &[u8], usage: Usage) -> Bytes {
             prompt_tokens: usage.input_tokens,
             completion_tokens: usage.output_tokens,
             total_tokens: usage.input_tokens + usage.output_tokens,
+            prompt_tokens_details: Cached { cached_tokens: usage.cache_read_tokens },
+            completion_tokens_details: Reasoned { reasoning_tokens: usage.reasoning_tokens },
         },
     };
     // Serializing numbers and strings into memory can't fail.
