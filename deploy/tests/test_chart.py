@@ -106,7 +106,8 @@ class Refuses(unittest.TestCase):
         for value in (
             "services.gateway.replicas=0", "orchestrator.durability=maybe", "nats.replicas=2", "image.digest=latest",
             "providers.OpenAI.baseUrl=https://x", "providers.openai.baseUrl=ftp://x", "providers.openai.apiKey=sk-1",
-            "networkPolicy.prometheus.from=",
+            "networkPolicy.prometheus.from=", "providers.x.dialect=openai", "providers.x.dialect=cohere",
+            "providers.x.dialect=bedrock,providers.x.accessKeyId=AKIA",
         ):
             self.refused("--set", value)
 
@@ -298,6 +299,64 @@ class Secrets(unittest.TestCase):
                 for variable in variables(pod).values():
                     if "value" in variable:
                         self.assertNotRegex(variable["name"], r"(KEY|PASSWORD|TOKEN|SECRET)$|DATABASE_URL|(NATS|REDIS)_URL")
+
+
+@needs_helm
+class Providers(unittest.TestCase):
+    VALUES = {
+        "azure": {"baseUrl": "https://r.openai.azure.com", "platform": "azure", "apiVersion": "2024-10-21",
+                  "models": ["gpt-4o", "mini"], "secret": {"name": "s", "key": "azure"}},
+        "bedrock": {"dialect": "bedrock", "region": "eu-central-1", "onlyNamed": True, "prices": "bedrock",
+                    "accessKeyId": {"name": "s", "key": "id"}, "secretAccessKey": {"name": "s", "key": "secret"}},
+        "vertex": {"dialect": "gemini", "platform": "vertex", "project": "p", "location": "global",
+                   "serviceAccount": {"name": "s", "key": "vertex"}},
+    }
+    PRICES = '[[price]]\nvendor = "azure"'
+
+    def rendered(self):
+        import json
+
+        values = {"providers": self.VALUES, "orchestrator": {"prices": self.PRICES}}
+        given = [f"--set-json={name}={json.dumps(value)}" for name, value in values.items()]
+        return template("staging", *given)
+
+    def test_each_setting_is_the_programs(self):
+        import json
+
+        source = (ROOT / "crates/orchestrator/src/config/provider.rs").read_text()
+        fields = set(re.findall(r"(?m)^    pub (\w+):", source.split("pub struct ProviderConfig")[1].split("\n}")[0]))
+        schema = json.loads((CHART / "values.schema.json").read_text())
+        known = schema["properties"]["providers"]["additionalProperties"]["properties"]
+        snake = {re.sub(r"([A-Z])", lambda m: "_" + m[1].lower(), name) for name in known}
+        # A Secret, whose file nobody has to mount.
+        self.assertEqual(snake - {"secret"} | {"api_key"}, fields - {"service_account_file"})
+
+    def test_credentials_come_from_secrets_and_the_rest_as_it_is(self):
+        (stateful,) = [o for o in self.rendered() if o["kind"] == "StatefulSet"]
+        found = {
+            name.removeprefix("WEIR_ORCHESTRATOR__PROVIDERS__"): v.get("value") or v["valueFrom"]["secretKeyRef"]["key"]
+            for name, v in variables(stateful["spec"]["template"]).items()
+            if name.startswith("WEIR_ORCHESTRATOR__PROVIDERS__") and "__OPENAI__" not in name
+        }
+        self.assertEqual(found, {
+            "AZURE__API_KEY": "azure", "AZURE__API_VERSION": "2024-10-21", "AZURE__MODELS": "gpt-4o,mini",
+            "AZURE__BASE_URL": "https://r.openai.azure.com", "AZURE__PLATFORM": "azure",
+            "BEDROCK__ACCESS_KEY_ID": "id", "BEDROCK__SECRET_ACCESS_KEY": "secret", "BEDROCK__DIALECT": "bedrock",
+            "BEDROCK__REGION": "eu-central-1", "BEDROCK__ONLY_NAMED": "true", "BEDROCK__PRICES": "bedrock",
+            "VERTEX__DIALECT": "gemini", "VERTEX__PLATFORM": "vertex", "VERTEX__PROJECT": "p",
+            "VERTEX__LOCATION": "global", "VERTEX__SERVICE_ACCOUNT": "vertex",
+        })
+
+    def test_prices_are_a_file(self):
+        rendered = self.rendered()
+        (config,) = [o for o in rendered if o["kind"] == "ConfigMap"]
+        self.assertEqual(config["data"]["prices.toml"].strip(), self.PRICES)
+        (stateful,) = [o for o in rendered if o["kind"] == "StatefulSet"]
+        mounts = {m["name"]: m["mountPath"] for m in container(stateful["spec"]["template"])["volumeMounts"]}
+        path = variables(stateful["spec"]["template"])["WEIR_ORCHESTRATOR__PRICES_FILE"]["value"]
+        self.assertEqual(path, mounts["config"] + "/prices.toml")
+        for profile in PROFILES:
+            self.assertNotIn("WEIR_ORCHESTRATOR__PRICES_FILE", variables(pods(profile)["orchestrator"]))
 
 
 @needs_helm

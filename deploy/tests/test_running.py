@@ -230,6 +230,13 @@ class Running(unittest.TestCase):
         message = {"model": "claude-sonnet-4-5", "max_tokens": 20, "messages": [{"role": "user", "content": "Hi"}]}
         said = self.call("POST", "/v1/messages", message, key, headers=[("anthropic-version", "2023-06-01")])
         self.assertEqual(said["type"], "message")
+        gemini = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
+        said = self.call("POST", "/genai/v1beta/models/gemini-2.5-flash:generateContent", gemini, key)
+        self.assertTrue(said["candidates"])
+        # Kept by the orchestrator, with its own login at PostgreSQL; in the background other instances are told by NATS.
+        asked = {"model": "mistral-small-latest", "input": "Hi", "background": True}
+        kept = f"/v1/responses/{self.call('POST', '/v1/responses', asked, key)['id']}"
+        until("the response is there", lambda: self.call("GET", kept, key=key)["status"] == "completed")
         # Router: what an alias stands for.
         self.assertIn("gpt", json.dumps(self.call("POST", "/v1/router/decide", {"model": "auto"}, key)))
         # Through the spool and NATS into billing and analytics.

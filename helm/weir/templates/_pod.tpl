@@ -170,23 +170,31 @@ the file.
 - name: WEIR_ORCHESTRATOR__DURABILITY
   value: {{ $values.orchestrator.durability }}
 {{- if $values.simulator.enabled }}
-{{- range $provider, $dialect := dict "SIMULATOR" "openai" "SIMULATOR_ANTHROPIC" "anthropic" }}
+{{- $paths := dict "openai" "/v1" "anthropic" "/v1" "gemini" "/v1beta" "mistral" "/mistral/v1" "ollama" "" }}
+{{- range $dialect, $path := $paths }}
+{{- $provider := eq $dialect "openai" | ternary "SIMULATOR" (printf "SIMULATOR_%s" (upper $dialect)) }}
 - name: WEIR_ORCHESTRATOR__PROVIDERS__{{ $provider }}__BASE_URL
-  value: http://{{ include "weir.fullname" $root }}-simulator:8099/v1
+  value: http://{{ include "weir.fullname" $root }}-simulator:8099{{ $path }}
 - name: WEIR_ORCHESTRATOR__PROVIDERS__{{ $provider }}__DIALECT
   value: {{ $dialect }}
 {{- end }}
 {{- end }}
-{{- range $provider, $settings := $values.providers }}
-- name: WEIR_ORCHESTRATOR__PROVIDERS__{{ upper $provider }}__BASE_URL
-  value: {{ $settings.baseUrl }}
-{{- with $settings.dialect }}
-- name: WEIR_ORCHESTRATOR__PROVIDERS__{{ upper $provider }}__DIALECT
-  value: {{ . }}
+{{- if $values.orchestrator.prices }}
+- name: WEIR_ORCHESTRATOR__PRICES_FILE
+  value: /etc/weir/prices.toml
 {{- end }}
-{{- with $settings.secret }}
-- name: WEIR_ORCHESTRATOR__PROVIDERS__{{ upper $provider }}__API_KEY
-  {{- include "weir.fromSecret" . | nindent 2 }}
+{{- range $provider, $settings := $values.providers }}
+{{- range $key, $value := $settings }}
+{{- /* The name of a setting is the value's, in snake case; what names a Secret is a credential. */}}
+{{- $setting := eq $key "secret" | ternary "apiKey" $key }}
+- name: WEIR_ORCHESTRATOR__PROVIDERS__{{ upper $provider }}__{{ $setting | snakecase | upper }}
+  {{- if kindIs "map" $value }}
+  {{- include "weir.fromSecret" $value | nindent 2 }}
+  {{- else if kindIs "slice" $value }}
+  value: {{ join "," $value | quote }}
+  {{- else }}
+  value: {{ $value | quote }}
+  {{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
