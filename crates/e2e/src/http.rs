@@ -184,9 +184,14 @@ impl Events {
     /// The connection broke, or nothing came in time.
     pub async fn next(&mut self) -> Result<Option<String>> {
         loop {
-            // Weir ends lines with LF only: a reader of what providers send must do better.
-            if let Some(end) = self.buffer.windows(2).position(|w| w == b"\n\n") {
-                let event = self.buffer.split_to(end + 2);
+            // Weir ends lines with LF only, Google with both.
+            let ends = |at: usize| match &self.buffer[at..] {
+                [b'\n', b'\n', ..] => Some(at + 2),
+                [b'\n', b'\r', b'\n', ..] => Some(at + 3),
+                _ => None,
+            };
+            if let Some(end) = (0..self.buffer.len()).find_map(ends) {
+                let event = self.buffer.split_to(end);
                 let text = std::str::from_utf8(&event)?;
                 let data: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("data: ")).collect();
                 if data.is_empty() {

@@ -5,6 +5,8 @@ mod anthropic;
 #[cfg(test)]
 mod bounds;
 #[cfg(test)]
+mod catalogue;
+#[cfg(test)]
 mod chat;
 #[cfg(test)]
 mod dead_letters;
@@ -36,6 +38,8 @@ mod responses;
 mod skew;
 #[cfg(test)]
 mod strangers;
+#[cfg(test)]
+mod streams;
 #[cfg(test)]
 mod watched;
 #[cfg(test)]

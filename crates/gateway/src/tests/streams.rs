@@ -220,3 +220,19 @@ async fn a_call_that_a_provider_may_have_worked_for_keeps_its_estimate() {
         assert!((49_000..90_000).contains(&left), "{left}");
     }
 }
+
+/// The clock stands still but for what the stream itself waits.
+#[tokio::test(start_paused = true)]
+async fn streams_of_a_tenant_that_is_paced_wait_between_their_events() {
+    for (rate, least, most) in [(None, 0, 0), (std::num::NonZeroU32::new(1), 2, 6)] {
+        let access =
+            weir_access::Config { stream_tokens_per_second_per_tenant: rate, ..weir_access::Config::default() };
+        let house = house_with(Config::default(), access, None);
+        let from = tokio::time::Instant::now();
+        let response = start(&house, "sim-1").await;
+        assert_eq!(rest(response.into_body()).await, EVENTS.concat());
+        // Four events: one may go at once, and nobody waits after the last.
+        let waited = from.elapsed().as_secs();
+        assert!((least..=most).contains(&waited), "{rate:?}: {waited} s");
+    }
+}

@@ -61,16 +61,17 @@ impl Asked {
         state: (&Vault, Option<TenantId>),
     ) -> Result<Outgoing, Error> {
         let provider = &candidate.provider;
-        if provider.spoken(self.view.dialect()) == self.view.dialect() {
+        let spoken = provider.spoken(self.view.dialect());
+        // A successor takes less than the model that it stands in for: it is asked in its own way.
+        if spoken == self.view.dialect() && !candidate.successor {
             let body = self.view.upstream_body(&self.request.body, &candidate.model);
             let body = self.same_dialect(body, candidate, state).await;
-            let losses = self.redirected(candidate, canonical::Losses::default())?;
-            return Ok(Outgoing { body, losses, ..Outgoing::default() });
+            return Ok(Outgoing { body, ..Outgoing::default() });
         }
         let model = catalog.model(&provider.name, &candidate.model);
         let target = target(candidate, model.as_ref());
         let (meaning, lost) = self.meaning()?;
-        let vendor = provider.dialect.vendor(&candidate.model);
+        let vendor = spoken.vendor(&candidate.model);
         let back = match (state, vendor) {
             ((vault, Some(tenant)), Some(vendor)) => {
                 restored(meaning, &vault.find(tenant, &meaning.messages).await, vendor)
@@ -79,8 +80,8 @@ impl Asked {
         };
         let mut losses = lost.clone();
         let meaning = back.as_ref().unwrap_or(meaning);
-        let mut body = provider.dialect.encode_request(meaning, &target, &mut losses);
-        if provider.dialect == Dialect::OpenAi && provider.quirks.no_stream_options.load(Ordering::Relaxed) {
+        let mut body = spoken.encode_request(meaning, &target, &mut losses);
+        if spoken == Dialect::OpenAi && provider.quirks.no_stream_options.load(Ordering::Relaxed) {
             body = openai::without_stream_options(&body);
         }
         let checked = meaning.format.as_ref().filter(|_| losses.is_inexact("response_format"));

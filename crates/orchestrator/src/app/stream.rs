@@ -11,7 +11,7 @@ use weir_llm::{
     openai::{self, usage_chunk},
     prices,
     framing::Splitter,
-    upstream::{Answer, AnswerBody},
+    upstream::{Answer, AnswerBody, UpstreamError},
 };
 use weir_proto::{
     chat::{CompleteFrame, Data, End, complete_frame::Frame},
@@ -29,6 +29,8 @@ const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 const RELEASE: Duration = Duration::from_millis(20);
 /// Most that is kept of a stream, for the opaque state of its turn.
 const LISTENED: usize = 64 * 1024;
+/// Longest wait for more of a stream that has finished, in a dialect whose streams end with their bodies.
+const LINGER: Duration = Duration::from_secs(2);
 /// Events of a stream that are looked at for opaque state.
 const SUSPECTS: u32 = 64;
 
@@ -110,13 +112,22 @@ impl Relay {
                 self.release().await;
                 return None;
             }
-            match self.body.chunk().await {
+            match self.chunk().await {
                 Some(Ok(bytes)) => self.take(bytes).await,
                 Some(Err(_)) | None if self.told_failure() => self.done(self.client.terminal()).await,
                 Some(Err(error)) => self.cut(&upstream_error(error)).await,
                 None => self.ended().await,
             }
         }
+    }
+
+    /// What comes next. A provider that has said all may leave its body open.
+    async fn chunk(&mut self) -> Option<Result<Bytes, UpstreamError>> {
+        let finished = || self.metered.as_ref().and_then(Metered::tap_ref).is_some_and(Tap::finished);
+        if self.relaying.spoken() == Dialect::Gemini && finished() {
+            return tokio::time::timeout(LINGER, self.body.chunk()).await.unwrap_or_default();
+        }
+        self.body.chunk().await
     }
 
     /// The client has the provider's own error already, and needs no second one.
@@ -145,6 +156,11 @@ impl Relay {
                     return self.cut(&error).await;
                 }
             };
+            if self.translator.is_none() && is_torn(&event) {
+                self.queue.extend(out.frame());
+                let error = Error::new(Code::UpstreamFailed, "the model provider sent a malformed stream");
+                return self.cut(&error).await;
+            }
             let Some(metered) = &mut self.metered else { break };
             let kind = metered.tap().map(|tap| tap.observe(&event));
             if kind == Some(FrameKind::Delta) {
@@ -315,6 +331,14 @@ impl Relay {
     }
 }
 
+/// Whether an event's JSON stops in its middle. Clients that read strictly would break at it, and never see our error.
+fn is_torn(event: &[u8]) -> bool {
+    let event = event.trim_ascii_end();
+    let line = event.iter().rposition(|&b| b == b'\n').map_or(event, |at| &event[at + 1..]);
+    let data = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii_start);
+    data.is_some_and(|data| data.starts_with(b"{") && !data.ends_with(b"}"))
+}
+
 /// Events that arrived together leave together, so a fast provider costs one frame, not many.
 #[derive(Default)]
 struct Outgoing {
@@ -344,5 +368,30 @@ impl Outgoing {
     fn frame(self) -> Option<CompleteFrame> {
         let bytes = self.more.filter(|more| !more.is_empty()).map(BytesMut::freeze).or(self.first)?;
         Some(CompleteFrame { frame: Some(Frame::Data(Data { bytes })) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_torn;
+
+    #[test]
+    fn an_event_that_stops_in_its_middle_is_known() {
+        for whole in [
+            "data: {\"a\":1}\n\n",
+            "data:{}\r\n\r\n",
+            "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+            "data: [DONE]\n\n",
+            ": comment\n\n",
+            "data: {\ndata: }\n\n",
+            "data: {\"a\":\nid: 5\n\n",
+            "\n",
+            "",
+        ] {
+            assert!(!is_torn(whole.as_bytes()), "{whole:?}");
+        }
+        for torn in ["data: {\"a\":\n\n", "data:{\r\n\r\n", "event: x\ndata: {\"a\": {}\",\n\n"] {
+            assert!(is_torn(torn.as_bytes()), "{torn:?}");
+        }
     }
 }
