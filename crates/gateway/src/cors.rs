@@ -5,7 +5,8 @@ use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "x-request-id, request-id, x-weir-provider, x-weir-model, x-weir-warnings, retry-after, retry-after-ms, x-should-retry, \
+    "x-request-id, request-id, x-weir-provider, x-weir-model, x-weir-warnings, x-weir-cost-usd, \
+     retry-after, retry-after-ms, x-should-retry, \
      x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
      x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
 );

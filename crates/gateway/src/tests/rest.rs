@@ -219,7 +219,8 @@ async fn only_named_origins_may_read_answers() {
     let response =
         get("/v1/models").key(&named.key).header("origin", "http://localhost:3000").send(&named).await;
     assert_eq!(header(&response, "access-control-allow-origin"), Some("http://localhost:3000"));
-    assert!(header(&response, "access-control-expose-headers").unwrap().contains("x-request-id"));
+    let exposed = header(&response, "access-control-expose-headers").unwrap();
+    assert!(exposed.contains("x-request-id") && exposed.contains("x-weir-cost-usd"), "{exposed}");
 
     let none = house();
     let response = preflight("http://localhost:3000").send(&none).await;
