@@ -20,7 +20,12 @@ fn names_of_every_platform_are_known() {
         ("o3-mini-2025-01-31", Maker::OpenAi, Some(200_000), Some(Thinks::Level)),
         ("gpt-5.2-codex", Maker::OpenAi, None, Some(Thinks::Level)),
         ("openai.gpt-oss-120b-1:0", Maker::OpenAi, Some(131_072), Some(Thinks::Level)),
-        ("us.anthropic.claude-haiku-4-5-20251001-v1:0", Maker::Anthropic, Some(200_000), Some(Thinks::Budget)),
+        (
+            "us.anthropic.claude-haiku-4-5-20251001-v1:0",
+            Maker::Anthropic,
+            Some(200_000),
+            Some(Thinks::Budget),
+        ),
         ("global.anthropic.claude-opus-4-6-v1", Maker::Anthropic, Some(1_000_000), Some(Thinks::Adaptive)),
         (
             "arn:aws:bedrock:us-east-1:1:inference-profile/eu.anthropic.claude-3-haiku-20240307-v1:0",
@@ -83,16 +88,24 @@ fn retired_models_have_successors_from_their_day_on() {
 #[test]
 fn rows_that_contradict_themselves_are_refused() {
     let row = |more: &str| {
-        format!("[[family]]\nvendor = \"openai\"\nsource = \"https://example.com/x\"\nreviewed = \"2026-11-21\"\n{more}\n")
+        format!(
+            "[[family]]\nvendor = \"openai\"\nsource = \"https://example.com/x\"\nreviewed = \"2026-11-21\"\n{more}\n"
+        )
     };
     let a = row("models = [\"gpt-a\", \"gpt-b\"]");
     let gone = |more: &str| {
-        format!("{a}[[retired]]\nvendor = \"openai\"\nsource = \"https://example.com/x\"\nreviewed = \"2026-11-21\"\n{more}\n")
+        format!(
+            "{a}[[retired]]\nvendor = \"openai\"\nsource = \"https://example.com/x\"\nreviewed = \"2026-11-21\"\n{more}\n"
+        )
     };
-    assert!(load::load(&gone("models = [\"gpt-a\"]\nfrom = \"2026-01-01\"\nsuccessor = [\"gpt-b\"]")).is_ok());
+    assert!(
+        load::load(&gone("models = [\"gpt-a\"]\nfrom = \"2026-01-01\"\nsuccessor = [\"gpt-b\"]")).is_ok()
+    );
     let back = "models = [\"gpt-b\"]\nfrom = \"2026-01-01\"\nsuccessor = [\"gpt-a\"]";
     let round = gone("models = [\"gpt-a\"]\nfrom = \"2026-01-01\"\nsuccessor = [\"gpt-b\"]")
-        + &format!("[[retired]]\nvendor = \"openai\"\nsource = \"https://example.com/x\"\nreviewed = \"2026-11-21\"\n{back}\n");
+        + &format!(
+            "[[retired]]\nvendor = \"openai\"\nsource = \"https://example.com/x\"\nreviewed = \"2026-11-21\"\n{back}\n"
+        );
     for (wrong, says) in [
         (row("models = []"), "names in lower case"),
         (row("models = [\"GPT\"]"), "names in lower case"),

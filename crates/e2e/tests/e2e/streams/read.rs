@@ -1,5 +1,7 @@
 //! Streams as strict clients of each dialect read them, and a provider that never ends its bodies.
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
     body::Body,
@@ -9,6 +11,9 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
+
+/// Longer than a keep-alive's interval in these tests.
+const SILENCE: Duration = Duration::from_millis(1_200);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Client {
@@ -43,7 +48,9 @@ impl Client {
             Self::Chat => json!({"model": model, "stream": true, "stream_options": {"include_usage": true},
                 "messages": messages}),
             Self::Responses => json!({"model": model, "stream": true, "store": false, "input": question}),
-            Self::Messages => json!({"model": model, "stream": true, "max_tokens": 250_000, "messages": messages}),
+            Self::Messages => {
+                json!({"model": model, "stream": true, "max_tokens": 250_000, "messages": messages})
+            }
             Self::Gemini => json!({"contents": [{"role": "user", "parts": [{"text": question}]}]}),
         }
     }
@@ -64,7 +71,8 @@ impl Seen {
         let (mut name, mut data) = (String::new(), String::new());
         let mut comment = false;
         for line in text.split_inclusive('\n') {
-            let line = line.strip_suffix('\n').unwrap_or_else(|| panic!("half a line at the end of {pair}: {text}"));
+            let line =
+                line.strip_suffix('\n').unwrap_or_else(|| panic!("half a line at the end of {pair}: {text}"));
             // Google's own end with both.
             let line = line.strip_suffix('\r').unwrap_or(line);
             let inside = !name.is_empty() || !data.is_empty();
@@ -131,7 +139,11 @@ impl Seen {
         assert_eq!(self.at(|_, json| json == "[DONE]"), Some(last), "{says}");
         match end {
             End::Whole => {
-                assert_eq!((self.count(finishes), self.count(usage), self.count(errors)), (1, 1, 0), "{says}");
+                assert_eq!(
+                    (self.count(finishes), self.count(usage), self.count(errors)),
+                    (1, 1, 0),
+                    "{says}"
+                );
                 assert!(self.at(finishes) < self.at(usage) && self.at(usage) == Some(last - 1), "{says}");
             }
             End::Failed => {
@@ -211,23 +223,38 @@ impl Seen {
     }
 }
 
-/// Says what it has to say in each dialect, and leaves its bodies open.
-pub(super) fn endless() -> Router {
+/// Says what it has to say in each dialect, as `say` has it.
+pub(super) fn saying(say: fn(&'static str) -> Response) -> Router {
     let models = json!({"data": [{"id": "m", "object": "model", "created": 1, "owned_by": "x"}],
         "models": [{"name": "models/m"}], "has_more": false});
     let list = move || async move { Json(models) };
     Router::new()
         .route("/v1/models", get(list.clone()))
         .route("/v1beta/models", get(list))
-        .route("/v1/chat/completions", post(async || open(CHAT)))
-        .route("/v1/responses", post(async || open(RESPONSES)))
-        .route("/v1/messages", post(async || open(MESSAGES)))
-        .route("/v1beta/models/{call}", post(async || open(GEMINI)))
+        .route("/v1/chat/completions", post(move || async move { say(CHAT) }))
+        .route("/v1/responses", post(move || async move { say(RESPONSES) }))
+        .route("/v1/messages", post(move || async move { say(MESSAGES) }))
+        .route("/v1beta/models/{call}", post(move || async move { say(GEMINI) }))
 }
 
-fn open(text: &'static str) -> Response {
-    let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(text.as_bytes()))]);
-    ([("content-type", "text/event-stream")], Body::from_stream(first.chain(stream::pending()))).into_response()
+type Piece = Result<Bytes, std::io::Error>;
+
+/// And leaves its bodies open.
+pub(super) fn endless(text: &'static str) -> Response {
+    let first = stream::iter([Piece::Ok(Bytes::from_static(text.as_bytes()))]);
+    ([("content-type", "text/event-stream")], Body::from_stream(first.chain(stream::pending())))
+        .into_response()
+}
+
+/// And is silent once half of it is said, in the middle of an event.
+pub(super) fn halting(text: &'static str) -> Response {
+    let (first, rest) = text.as_bytes().split_at(text.len() / 2);
+    let rest = stream::once(async move {
+        tokio::time::sleep(SILENCE).await;
+        Piece::Ok(Bytes::from_static(rest))
+    });
+    let whole = stream::iter([Piece::Ok(Bytes::from_static(first))]).chain(rest);
+    ([("content-type", "text/event-stream")], Body::from_stream(whole)).into_response()
 }
 
 const CHAT: &str = concat!(
