@@ -28,8 +28,9 @@ pub(crate) async fn one(house: &House, asked: &Asked, id: &str) -> Answer {
         .await;
     }
     let query = Query::parse(asked.uri.query().unwrap_or_default())?;
+    let starting_after = query.number("starting_after")?;
     if query.flag("stream")? {
-        return attach(house, asked, id, &query).await;
+        return attach(house, asked, id, starting_after).await;
     }
     let include = query.all("include");
     call(house, asked, async |mut client, ctx| {
@@ -71,11 +72,9 @@ pub(crate) async fn input_items(house: &House, asked: &Asked, id: &str) -> Answe
 }
 
 /// The events of a background response, from the beginning or from where the client was.
-async fn attach(house: &House, asked: &Asked, id: &str, query: &Query) -> Answer {
-    let starting_after = match query.number("starting_after")? {
-        Some(after) => Some(after),
-        None => asked.header(LAST_EVENT_ID).and_then(|id| id.trim().parse().ok()),
-    };
+async fn attach(house: &House, asked: &Asked, id: &str, starting_after: Option<u64>) -> Answer {
+    let last = || asked.header(LAST_EVENT_ID).and_then(|id| id.trim().parse().ok());
+    let starting_after = starting_after.or_else(last);
     chat::attach(house, asked, id, starting_after).await
 }
 

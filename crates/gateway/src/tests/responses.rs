@@ -66,8 +66,10 @@ async fn a_stream_is_attached_to_where_the_client_was() {
     assert_eq!(attached(get(path).header("last-event-id", "9")).await, event(Some(9)));
     let both = get(&format!("{path}&starting_after=7")).header("last-event-id", "9");
     assert_eq!(attached(both).await, event(Some(7)));
-    let (status, error) = get(&format!("{path}&starting_after=x")).key(&house.key).json(&house).await;
-    assert_eq!((status, &error["error"]["param"]), (StatusCode::BAD_REQUEST, &json!("starting_after")));
+    for path in [&format!("{path}&starting_after=x"), "/v1/responses/resp_1?starting_after=true"] {
+        let (status, error) = get(path).key(&house.key).json(&house).await;
+        assert_eq!((status, &error["error"]["param"]), (StatusCode::BAD_REQUEST, &json!("starting_after")));
+    }
 }
 
 #[tokio::test]
