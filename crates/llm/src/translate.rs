@@ -5,11 +5,11 @@ use weir_error::{Code, Error};
 
 use crate::{
     Call, Dialect, Usage,
-    canonical::{Collector, Delta, Event, Failure, Finish, Part, PartStart},
+    canonical::{Collector, Delta, Event, Failure, Finish, Logprob, Opaque, Part, PartStart},
     wire::{Decode, Encode},
 };
 
-/// Text that is held back until it was looked at; more than that goes on unseen.
+/// What is held back of a stream until it was looked at; more than that goes on unseen.
 const MOST_HELD: usize = 64 * 1024;
 
 /// Event by event. It can keep what the answer said, and hold its text back until somebody has looked at it.
@@ -27,61 +27,125 @@ pub struct Translator {
 #[derive(Debug)]
 pub struct Held {
     pub choice: u64,
-    pub text: String,
     /// The model ended it by itself.
     pub whole: bool,
-    steps: Vec<Event>,
+    parts: Vec<HeldPart>,
     finish: Option<Event>,
+}
+
+/// A text as far as it came.
+#[derive(Debug)]
+struct HeldPart {
+    index: usize,
+    text: String,
+    opaque: Option<Opaque>,
+    logprobs: Vec<Logprob>,
+    stopped: bool,
+}
+
+impl HeldPart {
+    fn new(index: usize) -> Self {
+        Self { index, text: String::new(), opaque: None, logprobs: Vec::new(), stopped: false }
+    }
+}
+
+impl Held {
+    /// All that the choice said.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.parts.iter().map(|part| part.text.as_str()).collect()
+    }
+
+    /// As few steps as say the same.
+    fn pass(self, into: &mut dyn Encode, out: &mut BytesMut) {
+        let choice = self.choice;
+        for HeldPart { index, text, opaque, logprobs, stopped } in self.parts {
+            into.encode(&Event::PartStart { index, choice, part: PartStart::Text }, out);
+            let deltas = [
+                (!text.is_empty()).then_some(Delta::Text(text)),
+                (!logprobs.is_empty()).then_some(Delta::Logprobs(logprobs)),
+                opaque.map(Delta::Opaque),
+            ];
+            for delta in deltas.into_iter().flatten() {
+                into.encode(&Event::PartDelta { index, delta }, out);
+            }
+            if stopped {
+                into.encode(&Event::PartStop { index }, out);
+            }
+        }
+        if let Some(finish) = &self.finish {
+            into.encode(finish, out);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Hold {
+    /// Of all choices, with what it takes to keep them.
     bytes: usize,
-    overflown: bool,
     choices: Vec<Held>,
-    /// Parts that are text, and whose.
-    parts: Vec<(usize, u64)>,
 }
 
 impl Hold {
     /// Keeps a step of a text; others go on.
     fn keep(&mut self, step: &Event) -> bool {
-        let choice = match step {
+        match step {
             Event::PartStart { index, choice, part: PartStart::Text } => {
-                self.parts.push((*index, *choice));
-                *choice
+                self.bytes += size_of::<HeldPart>();
+                let part = HeldPart::new(*index);
+                match self.choices.iter_mut().find(|held| held.choice == *choice) {
+                    Some(held) => held.parts.push(part),
+                    None => {
+                        self.bytes += size_of::<Held>();
+                        let parts = vec![part];
+                        self.choices.push(Held { choice: *choice, whole: false, parts, finish: None });
+                    }
+                }
             }
-            Event::PartDelta { index, .. } | Event::PartStop { index } => {
-                let Some((_, choice)) = self.parts.iter().rev().find(|(part, _)| part == index) else {
+            Event::PartDelta { index, delta } => {
+                let Some(part) = self.part(*index) else { return false };
+                let bytes = match delta {
+                    Delta::Text(text) => {
+                        part.text.push_str(text);
+                        text.len()
+                    }
+                    Delta::Opaque(opaque) => {
+                        part.opaque = Some(opaque.clone());
+                        opaque.data.len() + opaque.id.as_ref().map_or(0, String::len)
+                    }
+                    Delta::Logprobs(tokens) => {
+                        part.logprobs.extend(tokens.iter().cloned());
+                        tokens.iter().map(held_bytes).sum()
+                    }
+                    // Not of a text.
+                    Delta::Thinking(_) | Delta::Arguments(_) | Delta::Refusal(_) => 0,
+                };
+                self.bytes += bytes;
+            }
+            Event::PartStop { index } => {
+                let Some(part) = self.part(*index) else { return false };
+                part.stopped = true;
+            }
+            Event::Finish { choice, finish } => {
+                let Some(held) = self.choices.iter_mut().find(|held| held.choice == *choice) else {
                     return false;
                 };
-                *choice
-            }
-            Event::Finish { choice, .. } if self.choices.iter().any(|held| held.choice == *choice) => *choice,
-            _ => return false,
-        };
-        let at = self.choices.iter().position(|held| held.choice == choice).unwrap_or_else(|| {
-            let (text, steps) = (String::new(), Vec::new());
-            self.choices.push(Held { choice, text, whole: false, steps, finish: None });
-            self.choices.len() - 1
-        });
-        let Some(held) = self.choices.get_mut(at) else { return false };
-        match step {
-            Event::Finish { finish, .. } => {
                 held.whole = matches!(finish, Finish::Stop | Finish::StopSequence(_));
                 held.finish.get_or_insert_with(|| step.clone());
             }
-            step => {
-                if let Event::PartDelta { delta: Delta::Text(text), .. } = step {
-                    self.bytes += text.len();
-                    held.text.push_str(text);
-                }
-                held.steps.push(step.clone());
-            }
+            _ => return false,
         }
-        self.overflown |= self.bytes > MOST_HELD || held.steps.len() > MOST_HELD;
         true
     }
+
+    fn part(&mut self, index: usize) -> Option<&mut HeldPart> {
+        self.choices.iter_mut().flat_map(|held| held.parts.iter_mut().rev()).find(|part| part.index == index)
+    }
+}
+
+fn held_bytes(token: &Logprob) -> usize {
+    let top: usize = token.top.iter().map(held_bytes).sum();
+    size_of::<Logprob>() + token.token.len() + token.bytes.as_ref().map_or(0, Vec::len) + top
 }
 
 impl Translator {
@@ -106,7 +170,8 @@ impl Translator {
     /// The client's events for one whole event of the provider's; may be none.
     ///
     /// # Errors
-    /// The provider's error in the middle of its stream.
+    /// The provider's error in the middle of its stream; more than there is room for where a client's dialect wants
+    /// what is streamed whole.
     pub fn event(&mut self, event: &[u8], out: &mut BytesMut) -> Result<(), Error> {
         self.steps.clear();
         self.from.decode(event, &mut self.steps);
@@ -114,17 +179,40 @@ impl Translator {
             if let Event::Error(failure) = step {
                 return Err(in_stream(failure));
             }
+            if let Event::Finish { finish, .. } = step
+                && let Some(failure) = finish.failure()
+            {
+                return Err(in_stream(&failure));
+            }
             if let Some(collector) = &mut self.collector {
                 collector.take(step);
             }
             if !self.hold.as_mut().is_some_and(|hold| hold.keep(step)) {
                 self.into.encode(step, out);
-            } else if let Some(hold) = self.hold.take_if(|hold| hold.overflown) {
+            } else if let Some(hold) = self.hold.take_if(|hold| hold.bytes > MOST_HELD) {
                 self.overflown = true;
-                hold.choices.into_iter().for_each(|held| pass(&held, &mut *self.into, out));
+                hold.choices.into_iter().for_each(|held| held.pass(&mut *self.into, out));
+            }
+            if self.into.overflown() {
+                return Err(Error::new(
+                    Code::UpstreamFailed,
+                    "the model's answer is too long to be translated",
+                ));
             }
         }
         Ok(())
+    }
+
+    /// What the last event meant.
+    #[must_use]
+    pub fn steps(&self) -> &[Event] {
+        &self.steps
+    }
+
+    /// Nothing comes after it.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.from.ended()
     }
 
     /// What was said, by choices.
@@ -146,25 +234,17 @@ impl Translator {
     /// Lets a text go on, with other words if there are any.
     pub fn release(&mut self, mut held: Held, text: Option<String>, out: &mut BytesMut) {
         if let Some(text) = text {
-            let index = held.steps.iter().find_map(|step| match step {
-                Event::PartStart { index, .. } => Some(*index),
-                _ => None,
-            });
-            let index = index.unwrap_or_default();
-            held.steps = vec![
-                Event::PartStart { index, choice: held.choice, part: PartStart::Text },
-                Event::PartDelta { index, delta: Delta::Text(text) },
-                Event::PartStop { index },
-            ];
+            let index = held.parts.first().map(|part| part.index).unwrap_or_default();
+            held.parts = vec![HeldPart { text, stopped: true, ..HeldPart::new(index) }];
         }
-        pass(&held, &mut *self.into, out);
+        held.pass(&mut *self.into, out);
     }
 
     /// The end of a whole answer.
     #[must_use]
     pub fn end(&mut self, usage: Usage) -> Bytes {
         let mut out = BytesMut::new();
-        self.held().into_iter().for_each(|held| pass(&held, &mut *self.into, &mut out));
+        self.held().into_iter().for_each(|held| held.pass(&mut *self.into, &mut out));
         let end = self.into.end(usage);
         if out.is_empty() {
             return end;
@@ -177,7 +257,7 @@ impl Translator {
     #[must_use]
     pub fn fail(&mut self, error: &Error) -> Bytes {
         let mut out = BytesMut::new();
-        self.held().into_iter().for_each(|held| pass(&held, &mut *self.into, &mut out));
+        self.held().into_iter().for_each(|held| held.pass(&mut *self.into, &mut out));
         out.extend_from_slice(&self.into.fail(error));
         out.freeze()
     }
@@ -205,15 +285,16 @@ impl Listener {
         self.steps.iter().for_each(|step| self.collector.take(step));
     }
 
+    /// Takes note of what somebody else has decoded already.
+    pub fn told(&mut self, steps: &[Event]) {
+        steps.iter().for_each(|step| self.collector.take(step));
+    }
+
     /// What was said, by choices.
     #[must_use]
     pub fn said(self) -> Vec<Vec<Part>> {
         self.collector.choices()
     }
-}
-
-fn pass(held: &Held, into: &mut dyn Encode, out: &mut BytesMut) {
-    held.steps.iter().chain(&held.finish).for_each(|step| into.encode(step, out));
 }
 
 /// A provider's error as ours, with its words.

@@ -15,7 +15,7 @@ use crate::{
         Content, Format, Function, Losses, Message, Part, Request, Role, ServiceTier, Tool, ToolChoice,
     },
     dialect::{Target, extensions},
-    schema::{self, Flavor},
+    schema::{self, Flavor, Room},
 };
 
 /// What Anthropic's smallest model answers at most: for models nobody told the limit of.
@@ -221,9 +221,10 @@ fn sampling(request: &Request, target: &Target<'_>, body: &mut Body<'_>, losses:
 }
 
 fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
+    let mut room = Room::default();
     for tool in &request.tools {
         match tool {
-            Tool::Function(function) => body.tools.push(wire_tool(function, losses)),
+            Tool::Function(function) => body.tools.push(wire_tool(function, &mut room, losses)),
             Tool::Foreign { kind, .. } => losses.dropped(&format!("tools.{kind}")),
         }
     }
@@ -244,14 +245,14 @@ fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
 }
 
 /// What can't be held to strictly isn't.
-fn wire_tool<'a>(function: &'a Function, losses: &mut Losses) -> WireTool<'a> {
+fn wire_tool<'a>(function: &'a Function, room: &mut Room, losses: &mut Losses) -> WireTool<'a> {
     let mut strict = function.strict.filter(|strict| *strict);
     let mut input_schema = match &function.schema {
         Some(schema) => Cow::Borrowed(&**schema),
         None => object(r#"{"type":"object","properties":{}}"#),
     };
     if strict.is_some() {
-        let compiled = schema::compile(&input_schema, Flavor::Anthropic);
+        let compiled = room.compile(&input_schema, Flavor::Anthropic);
         if compiled.altered {
             losses.altered("tools");
         }

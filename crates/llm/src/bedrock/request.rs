@@ -14,6 +14,7 @@ use crate::{
     anthropic::{JSON_ONLY, calls_without_thoughts, object},
     canonical::{Content, Format, Function, Losses, Reasoning, Request, Tool, ToolChoice},
     dialect::Target,
+    schema::{self, Flavor, Room},
 };
 
 /// Anthropic takes no less: <https://platform.claude.com/docs/en/build-with-claude/extended-thinking>.
@@ -134,7 +135,7 @@ struct Structure<'a> {
 #[derive(Serialize)]
 struct Schema<'a> {
     /// JSON as text.
-    schema: &'a str,
+    schema: Cow<'a, str>,
     name: &'a str,
 }
 
@@ -205,10 +206,11 @@ fn stops<'a>(request: &'a Request, kind: Kind, body: &mut Body<'a>, losses: &mut
 
 fn tools<'a>(request: &'a Request, kind: Kind, body: &mut Body<'a>, losses: &mut Losses) {
     let mut tools = Vec::with_capacity(request.tools.len());
+    let mut room = Room::default();
     for tool in &request.tools {
         match tool {
             Tool::Function(function) => {
-                tools.push(spec(function));
+                tools.push(spec(function, kind, &mut room, losses));
                 tools.extend(cache_point(function.cache.as_ref(), kind, losses).map(WireTool::CachePoint));
             }
             Tool::Foreign { kind, .. } => losses.dropped(&format!("tools.{kind}")),
@@ -268,17 +270,29 @@ fn tools<'a>(request: &'a Request, kind: Kind, body: &mut Body<'a>, losses: &mut
     body.tool_config = Some(Tools { tools, tool_choice });
 }
 
-fn spec(function: &Function) -> WireTool<'_> {
+/// What can't be held to strictly isn't.
+fn spec<'a>(function: &'a Function, kind: Kind, room: &mut Room, losses: &mut Losses) -> WireTool<'a> {
+    let mut strict = function.strict.filter(|strict| *strict);
+    let mut json = match &function.schema {
+        Some(schema) => Cow::Borrowed(&**schema),
+        None => any_object(),
+    };
+    if strict.is_some() && kind.has_schemas() {
+        let compiled = room.compile(&json, Flavor::Anthropic);
+        if compiled.altered {
+            losses.altered("tools");
+        }
+        if compiled.supported {
+            json = Cow::Owned(compiled.schema);
+        } else {
+            strict = None;
+        }
+    }
     WireTool::ToolSpec {
         name: &function.name,
         description: function.description.as_deref().filter(|text| !text.trim().is_empty()),
-        input_schema: InputSchema {
-            json: match &function.schema {
-                Some(schema) => Cow::Borrowed(schema),
-                None => any_object(),
-            },
-        },
-        strict: function.strict.filter(|strict| *strict),
+        input_schema: InputSchema { json },
+        strict,
     }
 }
 
@@ -445,20 +459,24 @@ fn sampling(request: &Request, kind: Kind, fixed: bool, body: &mut Body<'_>, los
 fn format<'a>(request: &'a Request, kind: Kind, body: &mut Body<'a>, losses: &mut Losses) {
     match &request.format {
         None => {}
-        Some(Format::Schema { name, schema, .. }) if kind.has_schemas() => {
-            let name = name.as_deref().unwrap_or(SCHEMA_NAME);
-            let structure = Structure { json_schema: Schema { schema: schema.get(), name } };
-            body.output_config =
-                Some(Output { text_format: TextFormat { r#type: "json_schema", structure } });
-        }
         Some(Format::Json) => {
             losses.emulated("response_format");
             body.system.push(Block::Text(JSON_ONLY.into()));
         }
-        Some(Format::Schema { schema, .. }) => {
-            losses.emulated("response_format");
-            let text = format!("{JSON_ONLY} It must fit this JSON schema: {}", schema.get());
-            body.system.push(Block::Text(text.into()));
+        Some(Format::Schema { name, schema, .. }) => {
+            let compiled = schema::compile(schema, Flavor::Anthropic);
+            if !kind.has_schemas() || !compiled.supported {
+                losses.emulated("response_format");
+                return body.system.push(Block::Text(schema::instruction(schema).into()));
+            }
+            if compiled.altered {
+                losses.altered("response_format");
+            }
+            let name = name.as_deref().unwrap_or(SCHEMA_NAME);
+            let schema = compiled.schema.get().to_owned().into();
+            let structure = Structure { json_schema: Schema { schema, name } };
+            body.output_config =
+                Some(Output { text_format: TextFormat { r#type: "json_schema", structure } });
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         ToolChoice, ToolResult, ToolUse,
     },
     dialect::{Target, extensions},
-    schema::{self, Flavor},
+    schema::{self, Flavor, Room},
 };
 
 const MAX_STOPS: usize = 5;
@@ -258,13 +258,19 @@ fn tools<'a>(request: &'a Request, version: Version, body: &mut Body<'a>, losses
         None => None,
     };
     body.tool_config = calling.map(|function_calling_config| ToolConfig { function_calling_config });
-    let function_declarations =
-        declared.into_iter().map(|function| declaration(function, version, losses)).collect();
+    let mut room = Room::default();
+    let declare = |function| declaration(function, version, &mut room, losses);
+    let function_declarations = declared.into_iter().map(declare).collect();
     body.tools.push(Tools { function_declarations });
 }
 
-fn declaration<'a>(function: &'a Function, version: Version, losses: &mut Losses) -> Declaration<'a> {
-    let compiled = function.schema.as_ref().map(|schema| schema::compile(schema, version.flavor()));
+fn declaration<'a>(
+    function: &'a Function,
+    version: Version,
+    room: &mut Room,
+    losses: &mut Losses,
+) -> Declaration<'a> {
+    let compiled = function.schema.as_ref().map(|schema| room.compile(schema, version.flavor()));
     if compiled.as_ref().is_some_and(|compiled| compiled.altered) {
         losses.altered("tools.parameters");
     }

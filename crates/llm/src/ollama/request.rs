@@ -12,10 +12,11 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::{
     anthropic::object,
     canonical::{
-        Content, Format, Function, Losses, Media, Message, Part, Reasoning, Request, Role, Source, Tool,
+        Content, Format, Function, Losses, Media, Message, Part, Raw, Reasoning, Request, Role, Source, Tool,
         ToolChoice, ToolResult, ToolUse,
     },
     dialect::Target,
+    schema::{self, Flavor},
 };
 
 /// Members of Ollama that stand for nothing canonical: a client that knows them gets them through.
@@ -31,7 +32,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<WireTool<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    format: Option<WireFormat<'a>>,
+    format: Option<WireFormat>,
     #[serde(skip_serializing_if = "Option::is_none")]
     think: Option<Think>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -89,9 +90,9 @@ struct ToolFunction<'a> {
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum WireFormat<'a> {
+enum WireFormat {
     Word(&'static str),
-    Schema(&'a RawValue),
+    Schema(Raw),
 }
 
 #[derive(Serialize)]
@@ -108,10 +109,7 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
         messages: Vec::with_capacity(request.messages.len()),
         stream: request.stream,
         tools: tools(request, losses),
-        format: request.format.as_ref().map(|format| match format {
-            Format::Json => WireFormat::Word("json"),
-            Format::Schema { schema, .. } => WireFormat::Schema(schema),
-        }),
+        format: None,
         think: request.reasoning.as_ref().and_then(|r| think(r, target.model, losses)),
         options: BTreeMap::new(),
         logprobs: request.logprobs.map(|_| true),
@@ -120,6 +118,7 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
     };
     passed_on(request, &mut body, losses);
     options(request, &mut body);
+    format(request, &mut body, losses);
     let mut names = HashMap::new();
     for message in &request.messages {
         write_message(message, &mut body.messages, &mut names, losses);
@@ -169,6 +168,27 @@ fn options(request: &Request, body: &mut Body<'_>) {
     put("frequency_penalty", sampling.frequency_penalty.map(Into::into));
     put("presence_penalty", sampling.presence_penalty.map(Into::into));
     put("stop", (!request.stop.is_empty()).then(|| request.stop.clone().into()));
+}
+
+/// What llama.cpp's grammars don't know is left out, and checked when the answer is there.
+fn format(request: &Request, body: &mut Body<'_>, losses: &mut Losses) {
+    match &request.format {
+        None => {}
+        Some(Format::Json) => body.format = Some(WireFormat::Word("json")),
+        Some(Format::Schema { schema, .. }) => {
+            let compiled = schema::compile(schema, Flavor::Ollama);
+            if compiled.supported {
+                if compiled.altered {
+                    losses.altered("response_format");
+                }
+                body.format = Some(WireFormat::Schema(compiled.schema));
+                return;
+            }
+            losses.emulated("response_format");
+            let content = schema::instruction(schema);
+            body.messages.push(Wire { role: "system", content, ..Wire::default() });
+        }
+    }
 }
 
 /// Models think or don't; gpt-oss thinks more or less, and always.

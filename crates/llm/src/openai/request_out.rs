@@ -11,7 +11,7 @@ use crate::{
     canonical::{Format, Function, Losses, Reasoning, Request, ServiceTier, Tool, ToolChoice},
     dialect::{Target, extensions},
     models::{Thinks, facts},
-    schema::{self, Flavor},
+    schema::{self, Flavor, Room},
 };
 
 const MAX_STOPS: usize = 4;
@@ -253,9 +253,10 @@ pub(crate) fn is_object(schema: &RawValue) -> bool {
 }
 
 fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
+    let mut room = Room::default();
     for tool in &request.tools {
         match tool {
-            Tool::Function(function) => body.tools.push(wire_tool(function, losses)),
+            Tool::Function(function) => body.tools.push(wire_tool(function, &mut room, losses)),
             Tool::Foreign { kind, .. } => losses.dropped(&format!("tools.{kind}")),
         }
     }
@@ -272,12 +273,12 @@ fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
 }
 
 /// What can't be held to strictly isn't.
-fn wire_tool<'a>(function: &'a Function, losses: &mut Losses) -> WireTool<'a> {
+fn wire_tool<'a>(function: &'a Function, room: &mut Room, losses: &mut Losses) -> WireTool<'a> {
     let mut strict = function.strict;
     if strict == Some(true)
         && let Some(schema) = &function.schema
     {
-        let compiled = schema::compile(schema, Flavor::OpenAi);
+        let compiled = room.compile(schema, Flavor::OpenAi);
         if compiled.altered || !compiled.supported {
             losses.altered("tools");
             strict = Some(false);

@@ -14,7 +14,7 @@ use crate::{
     },
     dialect::{Target, extensions},
     openai::{self, effort, reasons},
-    schema::{self, Flavor},
+    schema::{self, Flavor, Room},
 };
 
 /// OpenAI refuses smaller bounds.
@@ -264,9 +264,10 @@ fn format<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
 }
 
 fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
+    let mut room = Room::default();
     for tool in &request.tools {
         match tool {
-            Tool::Function(function) => body.tools.push(wire_tool(function, losses)),
+            Tool::Function(function) => body.tools.push(wire_tool(function, &mut room, losses)),
             Tool::Foreign { kind, .. } => losses.dropped(&format!("tools.{kind}")),
         }
     }
@@ -282,10 +283,10 @@ fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
     body.parallel_tool_calls = request.parallel_tools;
 }
 
-fn wire_tool<'a>(function: &'a Function, losses: &mut Losses) -> WireTool<'a> {
+fn wire_tool<'a>(function: &'a Function, room: &mut Room, losses: &mut Losses) -> WireTool<'a> {
     let mut strict = function.strict == Some(true);
     if let Some(schema) = function.schema.as_deref().filter(|_| strict) {
-        let compiled = schema::compile(schema, Flavor::OpenAi);
+        let compiled = room.compile(schema, Flavor::OpenAi);
         if compiled.altered || !compiled.supported {
             losses.altered("tools");
             strict = false;

@@ -1,25 +1,61 @@
 //! Answers held against the schema that the client asked for, whatever its provider was told.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
+use jsonschema::{PatternOptions, Validator};
 use serde_json::{Value, value::RawValue};
 
-use super::{compile::WRAPPED, tree::Node};
+use super::{
+    MAX_BYTES,
+    bounds::{self, MAX_DEPTH},
+    compile::WRAPPED,
+    tree::Node,
+};
 use crate::canonical::{Format, Raw};
 
 /// Errors that are told, and how much of each.
 const MAX_ERRORS: usize = 8;
 const MAX_ERROR: usize = 240;
+/// Errors hold copies of what was not met: as many steps of so large schemas could.
+const MAX_ERROR_BYTES: usize = 64 * 1024 * 1024;
 /// References that lead to references.
 const MAX_REFERENCES: usize = 16;
+/// Schemas that are looked at for nulls, over all of an answer.
+const MAX_NULL_STEPS: usize = 100_000;
+/// All patterns of a schema, compiled; and one of them.
+const PATTERNS_BYTES: usize = 16 * 1024 * 1024;
+const PATTERN_BYTES: std::ops::RangeInclusive<usize> = 64 * 1024..=256 * 1024;
+const PATTERN_CACHE: usize = 64 * 1024;
+/// A small schema, with a small answer to it, takes less time than another thread.
+const LIGHT: usize = 4 * 1024;
 
 /// What an answer must be.
-#[derive(Debug, Clone)]
-pub struct Check(Raw);
+#[derive(Clone)]
+pub struct Check(Arc<Asked>);
+
+struct Asked {
+    schema: Raw,
+    /// `None` where nothing can be held against it.
+    built: OnceLock<Option<Built>>,
+}
+
+struct Built {
+    schema: Value,
+    validator: Validator,
+}
 
 /// Why an answer is not what was asked for, in words that a model understands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid(pub Vec<String>);
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Check").field(&self.0.schema).finish()
+    }
+}
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,53 +86,81 @@ pub fn instruction(schema: &RawValue) -> String {
 }
 
 impl Check {
-    /// `None` where any JSON will do.
+    /// `None` where any JSON will do, and of schemas that are too long to be looked into.
     #[must_use]
     pub fn new(format: &Format) -> Option<Self> {
         match format {
-            Format::Schema { schema, .. } => Some(Self(schema.clone())),
-            Format::Json => None,
+            Format::Schema { schema, .. } if schema.get().len() <= MAX_BYTES => {
+                Some(Self(Arc::new(Asked { schema: schema.clone(), built: OnceLock::new() })))
+            }
+            Format::Schema { .. } | Format::Json => None,
         }
     }
 
-    /// `Ok(Some(_))`: the answer without what its provider's schema brought into it. A schema that is none, or whose
-    /// references lead elsewhere, can't be held against anything: what comes is let through.
+    /// Whether [`Check::answer`] takes no time to speak of; else it belongs on a thread that may be busy. References
+    /// and patterns can make much of little, and escapes can hide them.
+    #[must_use]
+    pub fn is_light(&self, text: &str) -> bool {
+        let schema = self.0.schema.get();
+        schema.len() + text.len() <= LIGHT && !schema.contains(['$', '\\']) && !schema.contains("pattern")
+    }
+
+    /// `Ok(Some(_))`: the answer without what its provider's schema brought into it. A schema that is none, whose
+    /// references lead elsewhere, or that would take too long can't be held against anything: what comes is let through.
     ///
     /// # Errors
     /// The answer is not what was asked for.
     pub fn answer(&self, text: &str) -> Result<Option<String>, Invalid> {
-        let Ok(schema) = serde_json::from_str::<Value>(self.0.get()) else { return Ok(None) };
-        // Linear in time, as a client's patterns must be; and nothing is fetched.
-        let options = jsonschema::options()
-            .with_pattern_options(jsonschema::PatternOptions::regex())
-            .should_validate_formats(true);
-        let Ok(validator) = options.build(&schema) else { return Ok(None) };
+        let asked = &*self.0;
+        let Some(built) = asked.built.get_or_init(|| Built::new(&asked.schema)) else { return Ok(None) };
         let bare = unfenced(text);
-        let value: Value =
+        let mut value: Value =
             serde_json::from_str(bare).map_err(|e| Invalid(vec![format!("It is not JSON: {e}.")]))?;
-        if validator.is_valid(&value) {
+        let Some(mut steps) = bounds::steps(&built.schema, &value) else { return Ok(None) };
+        if built.validator.is_valid(&value) {
             return Ok((bare.len() != text.trim().len()).then(|| bare.to_owned()));
         }
-        let mut value = value;
         if let Ok(mut node) = serde_json::from_str::<Node>(bare) {
-            if schema.get("type").and_then(Value::as_str) != Some("object")
+            if built.schema.get("type").and_then(Value::as_str) != Some("object")
                 && node.members().len() == 1
                 && let Some(inner) = node.take(WRAPPED)
             {
                 node = inner;
             }
-            without_nulls(&mut node, &schema, &schema);
+            let mut nulls = Nulls { root: &built.schema, left: MAX_NULL_STEPS };
+            if nulls.take_out(&mut node, &built.schema, 0).is_none() {
+                return Ok(None);
+            }
             let mended = serde_json::to_string(&node).unwrap_or_default();
             value = serde_json::from_str(&mended).unwrap_or(value);
-            if validator.is_valid(&value) {
+            let Some(more) = bounds::steps(&built.schema, &value) else { return Ok(None) };
+            steps = steps.max(more);
+            if built.validator.is_valid(&value) {
                 return Ok(Some(mended));
             }
         }
-        let errors = validator.iter_errors(&value).take(MAX_ERRORS).map(|error| {
+        if steps.saturating_mul(asked.schema.get().len()) > MAX_ERROR_BYTES {
+            return Err(Invalid(vec!["It does not fit the schema.".to_owned()]));
+        }
+        let errors = built.validator.iter_errors(&value).take(MAX_ERRORS).map(|error| {
             let text = format!("at `{}`: {error}", error.instance_path());
             text.chars().take(MAX_ERROR).collect()
         });
         Err(Invalid(errors.collect()))
+    }
+}
+
+impl Built {
+    fn new(schema: &RawValue) -> Option<Self> {
+        let schema: Value = serde_json::from_str(schema.get()).ok()?;
+        let patterns = bounds::patterns(&schema)?;
+        let most = (PATTERNS_BYTES / patterns.max(1)).clamp(*PATTERN_BYTES.start(), *PATTERN_BYTES.end());
+        // Linear in time, as a client's patterns must be; and nothing is fetched.
+        let options = jsonschema::options()
+            .with_pattern_options(PatternOptions::regex().size_limit(most).dfa_size_limit(PATTERN_CACHE))
+            .should_validate_formats(true);
+        let validator = options.build(&schema).ok()?;
+        Some(Self { schema, validator })
     }
 }
 
@@ -107,55 +171,89 @@ fn unfenced(text: &str) -> &str {
     inner.split_once('\n').map_or(inner, |(_, inner)| inner).trim()
 }
 
-/// Takes out nulls that stand for what may be absent: some providers want every member there.
-fn without_nulls(node: &mut Node, schema: &Value, root: &Value) {
-    let Some(schema) = resolved(schema, root) else { return };
-    for list in ["allOf", "anyOf", "oneOf"] {
-        for branch in schema.get(list).and_then(Value::as_array).into_iter().flatten() {
-            without_nulls(node, branch, root);
-        }
+/// Takes out nulls that stand for what may be absent: some providers want every member there. `None`: it would take too
+/// long, or goes too deep.
+struct Nulls<'a> {
+    root: &'a Value,
+    left: usize,
+}
+
+impl<'a> Nulls<'a> {
+    fn enter(&mut self, schema: &'a Value, depth: usize) -> Option<Option<&'a Value>> {
+        self.left = self.left.checked_sub(1)?;
+        (depth <= MAX_DEPTH).then(|| self.resolved(schema))
     }
-    match node {
-        Node::Object(members) => {
-            let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
-            let required = schema.get("required").and_then(Value::as_array);
-            let is_required = |name: &str| required.is_some_and(|all| all.iter().any(|r| r == name));
-            members.retain(|(name, value)| {
-                let property = properties.get(name).filter(|_| !is_required(name));
-                *value != Node::Leaf(Value::Null) || property.is_none_or(|p| takes_null(p, root))
-            });
-            for (name, value) in members {
-                if let Some(property) = properties.get(name) {
-                    without_nulls(value, property, root);
-                }
+
+    fn resolved(&self, mut schema: &'a Value) -> Option<&'a Value> {
+        for _ in 0..MAX_REFERENCES {
+            if schema.get("$ref").is_none() {
+                return Some(schema);
+            }
+            schema = bounds::target(self.root, schema)?;
+        }
+        None
+    }
+
+    fn take_out(&mut self, node: &mut Node, schema: &'a Value, depth: usize) -> Option<()> {
+        let Some(schema) = self.enter(schema, depth)? else { return Some(()) };
+        for list in ["allOf", "anyOf", "oneOf"] {
+            for branch in schema.get(list).and_then(Value::as_array).into_iter().flatten() {
+                self.take_out(node, branch, depth + 1)?;
             }
         }
-        Node::Array(items) => {
-            let Some(schema) = schema.get("items") else { return };
-            items.iter_mut().for_each(|item| without_nulls(item, schema, root));
+        match node {
+            Node::Object(members) => {
+                let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+                    return Some(());
+                };
+                let required = schema.get("required").and_then(Value::as_array);
+                let mut kept = Vec::with_capacity(members.len());
+                for (name, mut value) in std::mem::take(members) {
+                    let Some(property) = properties.get(&name) else {
+                        kept.push((name, value));
+                        continue;
+                    };
+                    if value == Node::Leaf(Value::Null) {
+                        self.left = self.left.checked_sub(required.map_or(0, Vec::len))?;
+                        let is_required = required.is_some_and(|all| all.iter().any(|r| r == &name));
+                        if !is_required && !self.takes_null(property, depth + 1)? {
+                            continue;
+                        }
+                    }
+                    self.take_out(&mut value, property, depth + 1)?;
+                    kept.push((name, value));
+                }
+                *members = kept;
+            }
+            Node::Array(items) => {
+                let Some(schema) = schema.get("items") else { return Some(()) };
+                items.iter_mut().try_for_each(|item| self.take_out(item, schema, depth + 1))?;
+            }
+            Node::Leaf(_) => {}
         }
-        Node::Leaf(_) => {}
+        Some(())
     }
-}
 
-fn takes_null(schema: &Value, root: &Value) -> bool {
-    let Some(schema) = resolved(schema, root) else { return true };
-    let null = |value: &Value| value.is_null() || value == "null";
-    if let Some(kind) = schema.get("type") {
-        return null(kind) || kind.as_array().is_some_and(|kinds| kinds.iter().any(null));
+    fn takes_null(&mut self, schema: &'a Value, depth: usize) -> Option<bool> {
+        let Some(schema) = self.enter(schema, depth)? else { return Some(true) };
+        let null = |value: &Value| value.is_null() || value == "null";
+        if let Some(kind) = schema.get("type") {
+            return Some(null(kind) || kind.as_array().is_some_and(|kinds| kinds.iter().any(null)));
+        }
+        if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+            return Some(values.iter().any(Value::is_null));
+        }
+        if !schema.get("const").is_none_or(Value::is_null) {
+            return Some(false);
+        }
+        let Some(list) = ["anyOf", "oneOf"].iter().find_map(|list| schema.get(list)?.as_array()) else {
+            return Some(true);
+        };
+        for branch in list {
+            if self.takes_null(branch, depth + 1)? {
+                return Some(true);
+            }
+        }
+        Some(false)
     }
-    if let Some(values) = schema.get("enum").and_then(Value::as_array) {
-        return values.iter().any(Value::is_null);
-    }
-    let list = ["anyOf", "oneOf"].iter().find_map(|list| schema.get(list)?.as_array());
-    schema.get("const").is_none_or(Value::is_null)
-        && list.is_none_or(|list| list.iter().any(|branch| takes_null(branch, root)))
-}
-
-fn resolved<'a>(mut schema: &'a Value, root: &'a Value) -> Option<&'a Value> {
-    for _ in 0..MAX_REFERENCES {
-        let Some(name) = schema.get("$ref").and_then(Value::as_str) else { return Some(schema) };
-        schema = root.pointer(name.strip_prefix('#')?)?;
-    }
-    None
 }

@@ -1,14 +1,15 @@
 //! A schema rewritten for its provider.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, value::RawValue};
 
-use super::{Compiled, Flavor, flavor::Rules, tree::Node};
+use super::{Compiled, Flavor, MAX_BYTES, Room, bounds::MAX_DEPTH, flavor::Rules, tree::Node};
 
-/// Longer schemas are sent as they are, if at all.
-const MAX_BYTES: usize = 256 * 1024;
-/// So many schemas within one, references followed, and so deep.
+/// So many schemas within one, references followed.
 const MAX_NODES: usize = 10_000;
-const MAX_DEPTH: usize = 128;
+/// Names of two lists that are held against each other.
+const MAX_PAIRS: usize = 1_000_000;
 /// Keywords that only describe: leaving them out means nothing.
 const ANNOTATIONS: [&str; 12] = [
     "title",
@@ -30,12 +31,9 @@ const MAPS: [&str; 3] = ["properties", "$defs", "definitions"];
 /// Where a root that is no object stands for providers that want one.
 pub(super) const WRAPPED: &str = "value";
 
-pub(super) fn compile(schema: &RawValue, flavor: Flavor) -> Compiled {
-    let unchanged = |supported| Compiled { schema: schema.to_owned(), altered: false, supported };
+pub(super) fn compile(schema: &RawValue, flavor: Flavor, room: &mut Room) -> Compiled {
+    let unchanged = |supported: bool| Compiled { schema: schema.to_owned(), altered: !supported, supported };
     let rules = flavor.rules();
-    if rules.keywords.is_none() {
-        return unchanged(true);
-    }
     if schema.get().len() > MAX_BYTES {
         return unchanged(false);
     }
@@ -45,7 +43,9 @@ pub(super) fn compile(schema: &RawValue, flavor: Flavor) -> Compiled {
         root: &original,
         nodes: 0,
         depth: 0,
+        room,
         within: Vec::new(),
+        seen: HashSet::new(),
         altered: false,
         supported: true,
     };
@@ -68,8 +68,11 @@ struct Work<'a> {
     root: &'a Node,
     nodes: usize,
     depth: usize,
+    room: &'a mut Room,
     /// References being followed.
     within: Vec<String>,
+    /// Those that were, to see where they lead.
+    seen: HashSet<String>,
     altered: bool,
     supported: bool,
 }
@@ -77,7 +80,7 @@ struct Work<'a> {
 impl Work<'_> {
     fn rewrite(&mut self, schema: Node) -> Node {
         self.nodes += 1;
-        if self.nodes > MAX_NODES || self.depth > MAX_DEPTH {
+        if self.nodes > MAX_NODES || self.depth > MAX_DEPTH || self.room.is_spent() {
             self.unsupported();
             return Node::Object(Vec::new());
         }
@@ -124,7 +127,7 @@ impl Work<'_> {
     }
 
     fn knows(&self, keyword: &str) -> bool {
-        self.rules.keywords.is_none_or(|known| known.contains(&keyword))
+        self.rules.keywords.contains(&keyword)
     }
 
     fn unsupported(&mut self) {
@@ -153,10 +156,11 @@ impl Work<'_> {
                 schema
             };
         }
-        if self.rules.flat || self.rules.inline || beside {
-            let target = target.clone();
+        let inlined = self.rules.inline || beside;
+        if inlined || (self.rules.flat && self.seen.insert(name.clone())) {
+            let Some(target) = self.copy(target) else { return Node::Object(Vec::new()) };
             self.within.push(name);
-            let schema = if self.rules.inline || beside {
+            let schema = if inlined {
                 schema.take("$ref");
                 self.merge(&mut schema, vec![target]);
                 self.rewrite(schema)
@@ -169,6 +173,14 @@ impl Work<'_> {
             return schema;
         }
         schema
+    }
+
+    fn copy(&mut self, node: &Node) -> Option<Node> {
+        if self.room.spend(node) {
+            return Some(node.clone());
+        }
+        self.unsupported();
+        None
     }
 
     /// A root that is a reference stands beside what it refers to.
@@ -185,8 +197,9 @@ impl Work<'_> {
         for mut part in all {
             let mut follow = 0;
             while let Some(name) = part.get("$ref").and_then(Node::as_str).map(str::to_owned) {
-                let target = self.root.pointer(&name).cloned().filter(|_| follow < 8);
-                let Some(target) = target.filter(|_| !self.within.contains(&name)) else {
+                let root = self.root;
+                let target = root.pointer(&name).filter(|_| follow < 8 && !self.within.contains(&name));
+                let Some(target) = target.and_then(|target| self.copy(target)) else {
                     return self.unsupported();
                 };
                 follow += 1;
@@ -196,6 +209,11 @@ impl Work<'_> {
             }
             let Node::Object(members) = part else { return self.unsupported() };
             for (keyword, value) in members {
+                let old = schema.get(&keyword);
+                let pairs = old.map_or(0, |old| old.len() * value.len());
+                if pairs > MAX_PAIRS || old.is_some_and(|old| !self.room.spend(old)) {
+                    return self.unsupported();
+                }
                 let merged = match (keyword.as_str(), schema.get(&keyword)) {
                     (_, None) => value,
                     (_, Some(old)) if *old == value => value,
@@ -231,7 +249,7 @@ impl Work<'_> {
         let mut said = Vec::new();
         let (rules, mut lost) = (self.rules, false);
         members.retain(|(keyword, value)| {
-            let known = rules.keywords.is_none_or(|known| known.contains(&keyword.as_str()));
+            let known = rules.keywords.contains(&keyword.as_str());
             let kept = match keyword.as_str() {
                 "format" if known => {
                     rules.formats.is_none_or(|known| value.as_str().is_some_and(|f| known.contains(&f)))
@@ -321,12 +339,9 @@ impl Work<'_> {
     }
 
     fn require_all(&mut self, schema: &mut Node) {
-        let required: Vec<String> = schema
-            .get("required")
-            .map(|names| names.items().iter().filter_map(|n| n.as_str().map(str::to_owned)).collect())
-            .unwrap_or_default();
-        let Some(mut properties) = schema.get("properties").cloned() else { return };
-        let Node::Object(members) = &mut properties else { return };
+        let names = schema.get("required").map(Node::items).unwrap_or_default();
+        let required: HashSet<String> = names.iter().filter_map(|n| n.as_str().map(str::to_owned)).collect();
+        let Some(Node::Object(members)) = schema.get_mut("properties") else { return };
         if members.iter().all(|(name, _)| required.contains(name)) {
             return;
         }
@@ -335,7 +350,6 @@ impl Work<'_> {
             nullable(property);
         }
         let names = members.iter().map(|(name, _)| Node::text(name.as_str())).collect();
-        schema.set("properties", properties);
         schema.set("required", Node::Array(names));
     }
 

@@ -6,24 +6,20 @@ pub enum Flavor {
     /// Structured outputs with `strict`: <https://platform.openai.com/docs/guides/structured-outputs#supported-schemas>.
     OpenAi,
     /// `output_config.format` and strict tools:
-    /// <https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations>.
+    /// <https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations>. Bedrock takes
+    /// no more, of any model: <https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html>.
     Anthropic,
     /// `responseJsonSchema`: <https://ai.google.dev/api/generate-content#FIELDS.response_json_schema>.
     Gemini,
     /// `responseSchema` and tools' `parameters`, a part of `OpenAPI` 3.0: <https://ai.google.dev/api/caching#Schema>.
     GeminiOpenApi,
-    /// <https://docs.mistral.ai/capabilities/structured-output/custom_structured_output/>.
-    Mistral,
     /// `format`, which llama.cpp makes a grammar of: <https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md>.
     Ollama,
-    /// Tools' `inputSchema`, of which nothing is enforced.
-    Bedrock,
 }
 
 /// Keywords, formats and habits of one flavor.
 pub(super) struct Rules {
-    /// `None`: all.
-    pub(super) keywords: Option<&'static [&'static str]>,
+    pub(super) keywords: &'static [&'static str],
     /// `None`: all.
     pub(super) formats: Option<&'static [&'static str]>,
     /// Objects must say that they have no other members.
@@ -42,8 +38,8 @@ pub(super) struct Rules {
     pub(super) object_root: bool,
 }
 
-const ALL: Rules = Rules {
-    keywords: None,
+const BASE: Rules = Rules {
+    keywords: &[],
     formats: None,
     closed: false,
     all_required: false,
@@ -55,7 +51,7 @@ const ALL: Rules = Rules {
 };
 
 const OPEN_AI: Rules = Rules {
-    keywords: Some(&[
+    keywords: &[
         "type",
         "title",
         "description",
@@ -78,16 +74,16 @@ const OPEN_AI: Rules = Rules {
         "$ref",
         "$defs",
         "definitions",
-    ]),
+    ],
     formats: Some(&["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"]),
     closed: true,
     all_required: true,
     object_root: true,
-    ..ALL
+    ..BASE
 };
 
 const ANTHROPIC: Rules = Rules {
-    keywords: Some(&[
+    keywords: &[
         "type",
         "title",
         "description",
@@ -105,7 +101,7 @@ const ANTHROPIC: Rules = Rules {
         "$ref",
         "$defs",
         "definitions",
-    ]),
+    ],
     formats: Some(&[
         "date-time",
         "time",
@@ -121,11 +117,11 @@ const ANTHROPIC: Rules = Rules {
     closed: true,
     small_min_items: true,
     flat: true,
-    ..ALL
+    ..BASE
 };
 
 const GEMINI: Rules = Rules {
-    keywords: Some(&[
+    keywords: &[
         "type",
         "title",
         "description",
@@ -147,13 +143,13 @@ const GEMINI: Rules = Rules {
         "$defs",
         "$id",
         "$anchor",
-    ]),
+    ],
     flat: true,
-    ..ALL
+    ..BASE
 };
 
 const GEMINI_OPEN_API: Rules = Rules {
-    keywords: Some(&[
+    keywords: &[
         "type",
         "format",
         "title",
@@ -176,16 +172,16 @@ const GEMINI_OPEN_API: Rules = Rules {
         "items",
         "minimum",
         "maximum",
-    ]),
+    ],
     formats: Some(&["enum", "date-time", "float", "double", "int32", "int64"]),
     inline: true,
     flat: true,
     open_api: true,
-    ..ALL
+    ..BASE
 };
 
 const OLLAMA: Rules = Rules {
-    keywords: Some(&[
+    keywords: &[
         "type",
         "title",
         "description",
@@ -213,9 +209,9 @@ const OLLAMA: Rules = Rules {
         "$ref",
         "$defs",
         "definitions",
-    ]),
+    ],
     formats: Some(&["date", "time", "date-time", "uuid"]),
-    ..ALL
+    ..BASE
 };
 
 impl Flavor {
@@ -226,7 +222,6 @@ impl Flavor {
             Self::Gemini => &GEMINI,
             Self::GeminiOpenApi => &GEMINI_OPEN_API,
             Self::Ollama => &OLLAMA,
-            Self::Mistral | Self::Bedrock => &ALL,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json, value::to_raw_value};
 
-use super::{Check, Compiled, Flavor, Invalid, compile};
+use super::{Check, Compiled, Flavor, Invalid, Room, compile};
 use crate::canonical::Format;
 
 fn compiled(schema: &Value, flavor: Flavor) -> (Value, bool, bool) {
@@ -10,15 +10,8 @@ fn compiled(schema: &Value, flavor: Flavor) -> (Value, bool, bool) {
     (serde_json::from_str(schema.get()).unwrap(), altered, supported)
 }
 
-const ALL: [Flavor; 7] = [
-    Flavor::OpenAi,
-    Flavor::Anthropic,
-    Flavor::Gemini,
-    Flavor::GeminiOpenApi,
-    Flavor::Mistral,
-    Flavor::Ollama,
-    Flavor::Bedrock,
-];
+const ALL: [Flavor; 5] =
+    [Flavor::OpenAi, Flavor::Anthropic, Flavor::Gemini, Flavor::GeminiOpenApi, Flavor::Ollama];
 
 #[test]
 fn what_every_provider_takes_stays_the_bytes_it_was() {
@@ -154,11 +147,37 @@ fn no_schema_takes_long_or_overflows() {
     let around = json!({"allOf": [{"$ref": "#"}]});
     let deep = (0..100).fold(json!({"type": "string"}), |inner, _| json!({"type": "array", "items": inner}));
     let odd = json!({"properties": 3, "items": [1, {"$ref": 4}], "anyOf": {}, "required": "x", "enum": 1, "type": {}});
-    for schema in [bomb, around, deep, odd, json!(true), json!([]), json!("x")] {
+    let all: Vec<_> = (0..8_000).map(|n| json!({"properties": {format!("p{n}"): {}}})).collect();
+    let all = json!({"allOf": all});
+    for schema in [bomb, around, deep, odd, all, json!(true), json!([]), json!("x")] {
         for flavor in ALL {
             compiled(&schema, flavor);
         }
     }
+}
+
+#[test]
+fn references_do_not_blow_schemas_up() {
+    let words: Vec<_> = (0..20_000).map(|n| format!("w{n:05}")).collect();
+    let refer = |n: usize| {
+        let said = json!({"$ref": "#/$defs/E", "description": ""});
+        let names = (0..n).map(|n| (format!("p{n}"), said.clone()));
+        json!({"type": "object", "properties": names.collect::<serde_json::Map<_, _>>(), "$defs": {"E": {"enum": words}}})
+    };
+    let (many, few) = (to_raw_value(&refer(1_200)).unwrap(), to_raw_value(&refer(1)).unwrap());
+    for flavor in [Flavor::OpenAi, Flavor::Anthropic, Flavor::GeminiOpenApi] {
+        let got = compile(&many, flavor);
+        assert!(got.schema.get().len() < 2 << 20 && got.altered && !got.supported, "{flavor:?}");
+        assert!(compile(&few, flavor).supported, "{flavor:?}");
+        // Nor do those of many tools.
+        let mut room = Room::default();
+        let all: Vec<_> = (0..20).map(|_| room.compile(&few, flavor)).collect();
+        assert!(all[0].supported && !all[19].supported, "{flavor:?}");
+    }
+    // To see where a reference leads is no copy.
+    let refer =
+        |n: usize| json!({"anyOf": vec![json!({"$ref": "#/$defs/E"}); n], "$defs": {"E": {"enum": words}}});
+    assert!(compile(&to_raw_value(&refer(1_000)).unwrap(), Flavor::Anthropic).supported);
 }
 
 fn check(schema: &Value) -> Check {
@@ -193,4 +212,60 @@ fn a_wrapped_root_is_unwrapped_and_nothing_is_fetched() {
     assert_eq!(check(&json!({"$ref": "https://example.invalid/x.json"})).answer("1"), Ok(None));
     assert_eq!(check(&json!({"type": 7})).answer("1"), Ok(None));
     assert!(Check::new(&Format::Json).is_none());
+}
+
+#[test]
+fn no_check_takes_long_or_overflows() {
+    let definitions = |n: usize, of: &dyn Fn(Value) -> Value| {
+        let next = |n: usize| json!({"$ref": format!("#/$defs/d{}", n + 1)});
+        let mut all: serde_json::Map<_, _> = (0..n).map(|n| (format!("d{n}"), of(next(n)))).collect();
+        all.insert(format!("d{n}"), json!({"type": "string"}));
+        json!({"type": "object", "required": ["x"], "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": all})
+    };
+    let doubled = definitions(40, &|next| json!({"anyOf": [next, next]}));
+    let all = definitions(10, &|next| json!({"allOf": vec![next; 10]}));
+    let mut pinned = all.clone();
+    pinned["oneOf"] = json!(vec![json!({"$ref": "#/$defs/d0"}); 3]);
+    let chain = definitions(5_000, &|next| next);
+    let within = json!({"type": "object", "required": ["x"], "allOf": vec![json!({"properties": {"a": {"$ref": "#"}}}); 4]});
+    let deep = (0..30).fold("null".to_owned(), |inner, _| format!(r#"{{"a":{inner}}}"#));
+    let around = json!({"type": "object", "required": ["x"], "anyOf": [{"$ref": "#"}]});
+    let elsewhere =
+        json!({"type": "object", "required": ["x"], "properties": {"a": {"$id": "y:z", "$ref": "#"}}});
+    for schema in [doubled, all, pinned, chain, within, around, elsewhere] {
+        assert_eq!(check(&schema).answer(&deep), Ok(None), "{:.300}", schema.to_string());
+        let nothing = check(&schema).answer(r#"{"a":null}"#);
+        assert!(nothing.is_ok() || nothing.is_err_and(|e| e.0.len() <= 8));
+    }
+    // What means well is still looked at.
+    let tree = json!({"type": "object", "required": ["n"], "properties": {
+        "n": {"type": "integer"}, "a": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}});
+    assert!(check(&tree).answer(&deep).is_err());
+    assert_eq!(check(&tree).answer(r#"{"n":1,"a":{"n":2,"a":null}}"#), Ok(None));
+}
+
+#[test]
+fn patterns_and_what_is_said_of_them_are_bounded() {
+    let one = |pattern: &str| check(&json!({"type": "string", "pattern": pattern}));
+    assert!(one("^[^x]{1,200}$").answer("\"\"").is_err());
+    assert_eq!(one("^((a{50}){20}){20}$").answer("\"b\""), Ok(None));
+    let many = |n: usize| {
+        let all = (0..n).map(|n| (format!("p{n}"), json!({"pattern": format!("^{n}$")})));
+        check(&json!({"type": "object", "properties": all.collect::<serde_json::Map<_, _>>()}))
+    };
+    assert!(many(256).answer(r#"{"p1":"x"}"#).is_err());
+    assert_eq!(many(257).answer(r#"{"p1":"x"}"#), Ok(None));
+    let long = "x".repeat(1 << 20);
+    assert_eq!(one("^a$").answer(&format!("{long:?}")), Ok(None));
+
+    let long = to_raw_value(&json!({"description": "x".repeat(300 << 10)})).unwrap();
+    assert!(Check::new(&Format::Schema { name: None, schema: long, strict: None }).is_none());
+    // An error holds a copy of what must not be: here 100 KiB, 2,000 times.
+    let not = check(&json!({"items": {"not": {"description": "x".repeat(100 << 10)}}}));
+    let Err(Invalid(errors)) = not.answer(&format!("{:?}", [1].repeat(2_000))) else { panic!("it fits") };
+    assert_eq!(errors.len(), 1);
+
+    let light = check(&json!({"type": "object"}));
+    assert!(light.is_light("{}") && !light.is_light(&"x".repeat(5_000)));
+    assert!(!one("a").is_light("") && !check(&json!({"$ref": "#"})).is_light(""));
 }

@@ -39,8 +39,22 @@ impl Node {
         }
     }
 
+    /// Members or items.
+    pub(super) fn len(&self) -> usize {
+        self.members().len().max(self.items().len())
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&Self> {
         self.members().iter().find(|(known, _)| known == name).map(|(_, node)| node)
+    }
+
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Self> {
+        match self {
+            Self::Object(members) => {
+                members.iter_mut().find(|(known, _)| known == name).map(|(_, node)| node)
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn as_str(&self) -> Option<&str> {

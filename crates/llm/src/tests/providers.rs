@@ -40,7 +40,8 @@ fn full() -> Value {
 fn a_full_request_becomes_a_converse_request() {
     let (body, losses) =
         asked(Dialect::OpenAi, Dialect::Bedrock, "anthropic.claude-sonnet-4-5-20250929-v1:0", &full());
-    let schema = json!({"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "integer"}}});
+    let schema = json!({"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "integer"}},
+        "additionalProperties": false});
     assert_eq!(
         body,
         json!({
@@ -238,6 +239,31 @@ fn bedrock_is_asked_for_schemas_thoughts_and_tools_as_the_model_takes_them() {
     assert!(nova["system"][0]["text"].as_str().unwrap().contains("additionalProperties"));
     assert_eq!((losses.as_str(), nova.get("outputConfig")), ("emulated;response_format", None));
 
+    // As the model takes them, and in words where it would refuse them.
+    let loose = json!({"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}});
+    let map = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    let wants = |schema: &Value| {
+        let tool =
+            json!({"type": "function", "function": {"name": "f", "parameters": schema, "strict": true}});
+        json!({"tools": [tool], "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}})
+    };
+    for model in ["global.anthropic.claude-opus-4-6-v1", "qwen.qwen3-32b-v1:0"] {
+        let (sent, losses) = sent(model, wants(&loose));
+        let told = &sent["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"];
+        let expected = json!({"type": "object", "additionalProperties": false,
+            "properties": {"n": {"type": "integer", "description": "{minimum: 1}"}}});
+        assert_eq!(serde_json::from_str::<Value>(told.as_str().unwrap()).unwrap(), expected);
+        let tool = &sent["toolConfig"]["tools"][0]["toolSpec"];
+        assert_eq!((&tool["inputSchema"]["json"], &tool["strict"]), (&expected, &json!(true)));
+        assert_eq!(losses, "altered;response_format, altered;tools");
+    }
+    let (told, losses) = sent("global.anthropic.claude-opus-4-6-v1", wants(&map));
+    let raw = serde_json::value::to_raw_value(&map).unwrap();
+    assert_eq!(told["system"][0]["text"], crate::schema::instruction(&raw));
+    let tool = &told["toolConfig"]["tools"][0]["toolSpec"];
+    assert_eq!((&tool["inputSchema"]["json"], tool.get("strict")), (&map, None));
+    assert_eq!(losses, "altered;tools, emulated;response_format");
+
     let (opus, _) = sent("global.anthropic.claude-opus-4-6-v1", json!({"reasoning_effort": "high"}));
     let more = json!({"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}});
     assert_eq!(opus["additionalModelRequestFields"], more);
@@ -294,6 +320,15 @@ fn ollama_s_whole_answers_have_ids_counts_and_log_probabilities() {
     assert_eq!(sent["options"], json!({"num_ctx": 8192, "num_predict": 9}));
     assert_eq!(sent["keep_alive"], "5m");
     assert_eq!(losses, "");
+    let mut unique = ask.clone();
+    unique["response_format"]["json_schema"]["schema"] = json!({"type": "array", "uniqueItems": true});
+    let (sent, losses) = asked(Dialect::OpenAi, Dialect::Ollama, "gpt-oss:20b", &unique);
+    assert_eq!(sent["format"], json!({"type": "array", "description": "{uniqueItems: true}"}));
+    assert_eq!(losses, "altered;response_format");
+    unique["response_format"]["json_schema"]["schema"] = json!(true);
+    let (sent, losses) = asked(Dialect::OpenAi, Dialect::Ollama, "gpt-oss:20b", &unique);
+    assert_eq!((sent.get("format"), &sent["messages"][0]["role"]), (None, &json!("system")));
+    assert_eq!(losses, "emulated;response_format");
     let (sent, losses) = asked(Dialect::OpenAi, Dialect::Ollama, "qwen3", &ask);
     assert_eq!((&sent["think"], losses.as_str()), (&json!(true), "altered;reasoning_effort"));
 }

@@ -291,3 +291,48 @@ proptest! {
         }
     }
 }
+
+/// What is written of a stream that is held back, and what is still held after it.
+fn held_back(chunks: impl Iterator<Item = Value>) -> (BytesMut, Translator) {
+    let mut translator = Translator::new(Dialect::OpenAi, Dialect::OpenAi, &Call::default()).holding();
+    let mut out = BytesMut::new();
+    for choice in chunks {
+        let chunk = json!({"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [choice]});
+        translator.event(format!("data: {chunk}\n\n").as_bytes(), &mut out).unwrap();
+    }
+    (out, translator)
+}
+
+#[test]
+fn what_is_held_back_is_one_piece_within_bounds() {
+    let says = |choice: usize, text: &str| json!({"index": choice, "delta": {"content": text}, "finish_reason": null});
+    let (mut out, mut translator) = held_back((0..20_000).map(|_| says(0, "ab")));
+    assert!(!translator.overflown());
+    for held in translator.held() {
+        assert_eq!(held.text(), "ab".repeat(20_000));
+        translator.release(held, None, &mut out);
+    }
+    let out = String::from_utf8(out.to_vec()).unwrap();
+    let texts: Vec<_> = data(&out)
+        .into_iter()
+        .filter(|d| d["choices"][0]["delta"]["content"] == "ab".repeat(20_000))
+        .collect();
+    assert_eq!(texts.len(), 1);
+    assert!(data(&out).len() < 4, "{}", data(&out).len());
+
+    // Over all choices; and with all that comes with a text.
+    let (_, translator) = held_back((0..40_000).map(|n| says(n % 4, "ab")));
+    assert!(translator.overflown());
+    let top: Vec<_> = (0..20).map(|_| json!({"token": "ab", "logprob": -1.0, "bytes": [97, 98]})).collect();
+    let token = json!({"token": "ab", "logprob": -0.5, "bytes": [97, 98], "top_logprobs": top});
+    let tells = |n: usize| json!({"index": 0, "delta": {"content": "ab"}, "logprobs": {"content": vec![token.clone(); n]}, "finish_reason": null});
+    assert!(!held_back((0..10).map(|_| tells(1))).1.overflown());
+    let (out, mut translator) = held_back((0..100).map(|_| tells(1)));
+    assert!(translator.overflown() && translator.held().is_empty());
+    let said: usize = data(std::str::from_utf8(&out).unwrap())
+        .iter()
+        .filter_map(|d| d["choices"][0]["logprobs"]["content"].as_array())
+        .map(Vec::len)
+        .sum();
+    assert_eq!(said, 100);
+}

@@ -259,8 +259,9 @@ impl Relay {
         let mut out = BytesMut::new();
         for held in translator.held() {
             let mut text = None;
-            if held.whole && !held.text.is_empty() {
-                let checked = structure.settle(held.text.clone(), *ending, metered).await;
+            let said = held.text();
+            if held.whole && !said.is_empty() {
+                let checked = structure.settle(said, *ending, metered).await;
                 *ending = checked.ending;
                 text = checked.text;
             }

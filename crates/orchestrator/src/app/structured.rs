@@ -18,9 +18,7 @@ use super::{
 };
 use crate::metrics::StructuredMetrics;
 
-/// Answers longer than this are looked at on a blocking thread.
-const CHECK_INLINE: usize = 8 * 1024;
-/// Longer ones are not sent back to their model.
+/// Longer answers are not sent back to their model.
 const MAX_REPAIRED: usize = 256 * 1024;
 
 /// What an answer must be, and what asks for it again.
@@ -74,11 +72,11 @@ impl Structure {
     }
 
     async fn look(&self, text: String) -> Result<Option<String>, Invalid> {
-        if text.len() <= CHECK_INLINE {
+        if self.check.is_light(&text) {
             return self.check.answer(&text);
         }
         let check = self.check.clone();
-        // Nobody cancels it, and it does not panic: what can't be looked at is let through.
+        // Nobody cancels it, and should it panic: what can't be looked at is let through.
         tokio::task::spawn_blocking(move || check.answer(&text)).await.unwrap_or(Ok(None))
     }
 
