@@ -54,6 +54,13 @@ fn chunk(delta: &str, finish: &str) -> Bytes {
     .into()
 }
 
+const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
+
+fn usage(tokens: usize) -> Bytes {
+    let total = tokens + 20;
+    format!("data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"gpt-4o-mini\",\"choices\":[],\"usage\":{{\"prompt_tokens\":20,\"completion_tokens\":{tokens},\"total_tokens\":{total}}}}}\n\n").into()
+}
+
 fn step(name: &str, rest: &str) -> Bytes {
     format!("event: {name}\ndata: {{\"type\":\"{name}\"{rest}}}\n\n").into()
 }
@@ -95,8 +102,7 @@ fn paced(claude: bool) -> impl futures_util::Stream<Item = Bytes> + Send {
     let (start, end) = if claude {
         (claude_start().to_vec(), claude_end(PACED_TOKENS).to_vec())
     } else {
-        let done = Bytes::from_static(b"data: [DONE]\n\n");
-        (Vec::new(), vec![chunk("{}", "\"stop\""), done])
+        (Vec::new(), vec![chunk("{}", "\"stop\""), usage(PACED_TOKENS), DONE])
     };
     let began = tokio::time::Instant::now();
     let tokens = stream::iter(0..PACED_TOKENS).then(move |n| async move {
@@ -112,10 +118,7 @@ fn paced(claude: bool) -> impl futures_util::Stream<Item = Bytes> + Send {
 pub(crate) fn events() -> Vec<Bytes> {
     let mut events: Vec<_> = (0..TOKENS).map(|_| chunk(r#"{"content":" word"}"#, "null")).collect();
     events.push(chunk("{}", "\"stop\""));
-    events.push(
-        format!("data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"gpt-4o-mini\",\"choices\":[],\"usage\":{{\"prompt_tokens\":20,\"completion_tokens\":{TOKENS},\"total_tokens\":84}}}}\n\n").into(),
-    );
-    events.push(Bytes::from_static(b"data: [DONE]\n\n"));
+    events.extend([usage(TOKENS), DONE]);
     events
 }
 

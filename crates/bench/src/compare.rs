@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// Seconds on each step of the throughput frontier; 0 leaves it out.
     #[arg(long, default_value_t = 2)]
     frontier: u64,
-    /// Paced streams at once; 0 leaves them out. Memory a stream is what four times as many need more.
+    /// Paced streams at once; 0 leaves them out. Memory a stream is what twice as many need more.
     #[arg(long, default_value_t = 256)]
     streams: usize,
     /// Only these systems, comma-separated: floor, plain, governed, translated, split.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// So many times as many streams, for what one takes.
-const MORE: usize = 4;
+const MORE: usize = 2;
 /// A stream's time, and patience for its beginning.
 const LONGEST: Duration = Duration::from_secs(60);
 

@@ -121,7 +121,7 @@ impl Query {
     }
 
     fn one(&self, name: &str) -> Option<&str> {
-        self.0.get(name)?.last().map(String::as_str).filter(|value| !value.is_empty())
+        self.0.get(name)?.last().map(String::as_str)
     }
 
     fn flag(&self, name: &str) -> Result<bool, Error> {

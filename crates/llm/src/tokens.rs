@@ -7,9 +7,11 @@ pub mod audio;
 pub mod image;
 mod tokenizer;
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use bpe_openai::o200k_base;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -24,10 +26,31 @@ const EMBEDDING: &str = "text-embedding-";
 /// Bytes a token on average in English, for estimates before a call.
 const BYTES_PER_TOKEN: usize = 4;
 
+/// Longer texts are counted on a thread of their own.
+const QUICK: usize = 64 * 1024;
+/// Whether the tokenizer's tables are built.
+static BUILT: AtomicBool = AtomicBool::new(false);
+
+/// Whether so many bytes are counted quickly enough for a thread that others wait for. The first count of a process
+/// never is: it builds the tokenizer's tables, which takes more than 100 ms.
+#[must_use]
+pub fn is_quick(bytes: usize) -> bool {
+    bytes <= QUICK && BUILT.load(Ordering::Relaxed)
+}
+
 /// Tokens of a text by itself.
 #[must_use]
 pub fn count_text(text: &str) -> u64 {
-    if text.is_empty() { 0 } else { o200k_base().count(text) as u64 }
+    if text.is_empty() {
+        return 0;
+    }
+    o200k().count(text) as u64
+}
+
+fn o200k() -> &'static bpe_openai::Tokenizer {
+    let tokenizer = bpe_openai::o200k_base();
+    BUILT.store(true, Ordering::Relaxed);
+    tokenizer
 }
 
 /// Tokens of a text as OpenAI's models for embeddings read it.

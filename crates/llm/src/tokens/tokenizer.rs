@@ -1,6 +1,8 @@
 //! Which tokenizer reads for which model, and how far off it is where it isn't the model's own.
 
-use bpe_openai::{cl100k_base, o200k_base};
+use bpe_openai::cl100k_base;
+
+use super::o200k;
 
 /// Names of models that read `o200k_base`, after <https://github.com/openai/tiktoken/blob/main/tiktoken/model.py>.
 const O200K: [&str; 12] = [
@@ -59,7 +61,7 @@ impl Tokenizer {
     }
 
     fn o200k(error_percent: u32) -> Self {
-        Self { bpe: o200k_base(), name: "o200k_base", error_percent }
+        Self { bpe: o200k(), name: "o200k_base", error_percent }
     }
 
     /// It is the model's own.

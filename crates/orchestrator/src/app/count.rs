@@ -9,7 +9,8 @@ use weir_error::{Error, require_scope};
 use weir_llm::{
     Dialect,
     anthropic::{self, MessagesView},
-    gemini,
+    canonical::Losses,
+    gemini, tokens,
     upstream::Answer,
 };
 use weir_proto::chat::{CountTokensRequest, CountTokensResponse};
@@ -17,8 +18,6 @@ use weir_types::{RequestContext, scope};
 
 use super::{attempt::forward, catalog::Candidate, chat::Chat};
 
-/// Bodies longer than this are counted on a blocking thread.
-const COUNT_INLINE: usize = 64 * 1024;
 const PATH: &str = "/messages/count_tokens";
 
 #[derive(Deserialize)]
@@ -49,7 +48,7 @@ impl Question {
 
     fn put(&self, body: &Bytes, model: &str) -> Option<(Cow<'static, str>, Bytes)> {
         match self {
-            Self::Messages(view) => Some((PATH.into(), anthropic::upstream_body(view, body, model))),
+            Self::Messages(view) => Some((PATH.into(), anthropic::upstream_body(view, body, model, &mut Losses::default()))),
             Self::Gemini => {
                 Some((gemini::method(model, "countTokens").into(), gemini::count_body(body, model).ok()?))
             }
@@ -76,7 +75,7 @@ impl Chat {
             }
         }
         let body = request.body;
-        let input_tokens = if body.len() <= COUNT_INLINE {
+        let input_tokens = if tokens::is_quick(body.len()) {
             dialect.provider().count_prompt(&body)
         } else {
             let count = move || dialect.provider().count_prompt(&body);

@@ -23,8 +23,6 @@ use crate::metrics::Metrics;
 
 /// Longest wait for the configured durability. The record is in the spool by then, whatever happens.
 const COMMIT_WAIT: Duration = Duration::from_secs(5);
-/// Prompts longer than this are counted on a blocking thread.
-const COUNT_INLINE: usize = 64 * 1024;
 
 #[derive(Clone)]
 pub(crate) struct Meter {
@@ -77,6 +75,8 @@ pub(crate) struct Metered {
     /// What was sent, for counting when the provider doesn't say, and the dialect of it.
     prompt: Bytes,
     dialect: Dialect,
+    /// Input tokens, where they were counted before anything was sent.
+    weight: Option<u64>,
     /// What came back, likewise.
     tap: Option<Tap>,
     started: Instant,
@@ -86,7 +86,7 @@ pub(crate) struct Metered {
     /// What the attempts before the current one cost.
     spent: Option<u64>,
     current: Option<Attempt>,
-    /// How the attempt before the current one ended, if its answer is one.
+    /// How the last attempt ended whose answer is one.
     stands: Option<Ending>,
     /// What the attempts before the current one used.
     before: Tokens,
@@ -121,6 +121,7 @@ impl Meter {
             operation: "chat",
             prompt: Bytes::new(),
             dialect: Dialect::OpenAi,
+            weight: None,
             tap: None,
             started: Instant::now(),
             started_at_ms: self.clock.now_ms(),
@@ -157,7 +158,7 @@ impl Metered {
             number: self.attempts + 1,
             opened_at_ms: self.meter.clock.now_ms(),
             started_at_ms: self.started_at_ms,
-            input_tokens_estimate: tokens::estimate(self.prompt.len()),
+            input_tokens_estimate: self.weight.unwrap_or_else(|| tokens::estimate(self.prompt.len())),
         };
         if let Err(error) = self.meter.spool.opened(&open) {
             self.meter.metrics.spool_refused.inc();
@@ -183,7 +184,9 @@ impl Metered {
     pub(crate) fn open_again(&mut self, provider: &str, model: &str, stands: Ending) -> Result<(), Error> {
         self.open(provider, model, Some(stands))?;
         self.tap = None;
-        self.stands = Some(stands);
+        if stands.outcome == Outcome::Succeeded {
+            self.stands = Some(stands);
+        }
         Ok(())
     }
 
@@ -203,9 +206,9 @@ impl Metered {
         span
     }
 
-    /// Vectors are asked for, not an answer.
-    pub(crate) fn embeds(&mut self) {
-        self.operation = "embeddings";
+    /// Vectors are asked for, not an answer, of inputs that count so much.
+    pub(crate) fn embeds(&mut self, weight: u64) {
+        (self.operation, self.weight) = ("embeddings", Some(weight));
     }
 
     pub(crate) fn attempt_id(&self) -> Option<AttemptId> {
@@ -221,6 +224,11 @@ impl Metered {
     /// What the current attempt sends, in the dialect of its provider.
     pub(crate) fn sending(&mut self, dialect: Dialect, body: Bytes) {
         (self.dialect, self.prompt) = (dialect, body);
+    }
+
+    /// What the last attempt sent, in the dialect of its provider.
+    pub(crate) fn sent(&self) -> &Bytes {
+        &self.prompt
     }
 
     /// The provider answered with this status: it received the request.
@@ -255,7 +263,7 @@ impl Metered {
     /// the request, or refused it.
     pub(crate) async fn tokens(&self) -> (Tokens, TokenSource) {
         let told = self.tap.as_ref().is_some_and(|t| t.usage().is_some());
-        if told || self.prompt.len() <= COUNT_INLINE {
+        if told || tokens::is_quick(self.prompt.len()) {
             return self.tokens_here();
         }
         let (dialect, prompt) = (self.dialect, self.prompt.clone());
@@ -282,7 +290,8 @@ impl Metered {
             }
             None => {
                 let output = self.tap.as_ref().map(Tap::count_output).unwrap_or_default();
-                (Tokens { input: count_prompt(), output, ..Tokens::default() }, TokenSource::Counted)
+                let input = self.weight.unwrap_or_else(count_prompt);
+                (Tokens { input, output, ..Tokens::default() }, TokenSource::Counted)
             }
         }
     }
@@ -295,7 +304,7 @@ impl Metered {
         let (dialect, prompt, body) = (self.dialect, self.prompt.clone(), body.clone());
         let count =
             move || (dialect.provider().count_prompt(&prompt), dialect.provider().count_answer(&body));
-        let (input, output) = if self.prompt.len() <= COUNT_INLINE {
+        let (input, output) = if tokens::is_quick(self.prompt.len()) {
             count()
         } else {
             tokio::task::spawn_blocking(count).await.unwrap_or_default()
@@ -356,7 +365,10 @@ impl Metered {
         let cost = self.cost(&attempt, ending);
         let total = self.with(cost.as_ref());
         let finished_at_ms = self.meter.clock.now_ms();
-        let answered = self.stands.filter(|_| ending.outcome != Outcome::Succeeded).unwrap_or(ending);
+        // Who leaves gets neither.
+        let stands =
+            self.stands.filter(|_| !matches!(ending.outcome, Outcome::Succeeded | Outcome::Cancelled));
+        let answered = stands.unwrap_or(ending);
         let request = RequestFinished {
             id: self.id.to_string(),
             request_id: std::mem::take(&mut self.request_id),
@@ -452,7 +464,7 @@ impl Drop for Metered {
             return;
         }
         let quick =
-            self.prompt.len() <= COUNT_INLINE || self.tap.as_ref().is_some_and(|t| t.usage().is_some());
+            tokens::is_quick(self.prompt.len()) || self.tap.as_ref().is_some_and(|t| t.usage().is_some());
         let runtime = tokio::runtime::Handle::try_current();
         let (false, Ok(runtime)) = (quick, runtime) else {
             let ending = self.cancelled();

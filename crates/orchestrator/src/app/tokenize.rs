@@ -3,15 +3,13 @@
 use weir_error::{Code, Error, require_scope};
 use weir_llm::{
     Usage, models,
-    tokens::{Tokenizer, count_chat},
+    tokens::{self, Tokenizer, count_chat},
 };
 use weir_proto::chat::{TokenizeRequest, TokenizeResponse, tokenize_request::Source};
 use weir_types::{RequestContext, scope};
 
 use super::chat::Chat;
 
-/// Texts longer than this are counted on a blocking thread.
-const COUNT_INLINE: usize = 64 * 1024;
 /// Longer texts are counted, and their tokens not listed.
 const MAX_LISTED: usize = 1024 * 1024;
 /// What messages cost besides their texts is OpenAI's rule of thumb; of tools and images more so.
@@ -36,7 +34,7 @@ impl Chat {
             None => 0,
         };
         let asked = model.clone();
-        let mut answer = if size <= COUNT_INLINE {
+        let mut answer = if tokens::is_quick(size) {
             count(&request, &asked)?
         } else {
             let counting = tokio::task::spawn_blocking(move || count(&request, &asked));
