@@ -216,10 +216,14 @@ impl Dialect {
         Some(client.client().encode_answer(&self.decode_answer(body, call)?, usage, call))
     }
 
-    /// A whole answer of a provider in this dialect, with what its call knows where it says nothing.
+    /// A whole answer of a provider in this dialect, with what its call knows where it says nothing. One that failed is
+    /// none.
     #[must_use]
     pub fn decode_answer(self, body: &[u8], call: &Call) -> Option<Answer> {
         let mut answer = self.provider().decode_answer(body)?;
+        if answer.choices.iter().any(|choice| choice.finish.failure().is_some()) {
+            return None;
+        }
         if answer.created == 0 {
             answer.created = call.now_s;
         }
@@ -254,7 +258,9 @@ impl Dialect {
         request_id: Option<&str>,
     ) -> (u16, Bytes) {
         let mut failure = self.provider().decode_error(status, body);
-        failure.status = status;
+        if failure.status == 0 {
+            failure.status = status;
+        }
         if failure.message.is_empty() {
             failure.message = format!("the model provider answered {status}");
         }

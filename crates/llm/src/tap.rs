@@ -68,6 +68,12 @@ impl Tap {
         }
     }
 
+    /// Whether a chunk came that only tells usage, in OpenAI's dialect.
+    #[must_use]
+    pub fn told_usage(&self) -> bool {
+        matches!(self, Self::OpenAi(tap) if tap.told_usage())
+    }
+
     /// Whether the answer has told why it ended.
     #[must_use]
     pub fn finished(&self) -> bool {

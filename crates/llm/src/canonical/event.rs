@@ -52,6 +52,36 @@ pub enum Finish {
     Other(String),
 }
 
+/// Vendors' words for an answer that failed: Google's, Bedrock's, and those of who speaks OpenAI's dialect.
+const AMISS: [&str; 13] = [
+    "IMAGE_OTHER",
+    "MALFORMED_FUNCTION_CALL",
+    "MALFORMED_RESPONSE",
+    "MISSING_THOUGHT_SIGNATURE",
+    "NO_IMAGE",
+    "OTHER",
+    "TOO_MANY_TOOL_CALLS",
+    "UNEXPECTED_TOOL_CALL",
+    "malformed_model_output",
+    "malformed_tool_use",
+    "abort",
+    "error",
+    "insufficient_system_resource",
+];
+
+impl Finish {
+    /// What went wrong, if that is why the answer ended: other dialects have no word for it, and would take it for whole.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        let Self::Other(word) = self else { return None };
+        AMISS.contains(&word.as_str()).then(|| Failure {
+            status: 502,
+            message: format!("the model provider ended its answer with `{word}`"),
+            ..Failure::default()
+        })
+    }
+}
+
 /// A step of a streamed answer. Parts have numbers that rise over all choices; one that has begun may get deltas until
 /// it stops.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::{Facts, Known, Maker, Retired, Thinks, undated, without_version};
+use super::{Effort, Efforts, Facts, Known, Maker, Retired, Thinks, undated, without_version};
 use crate::prices::day_ms;
 
 const MAX_TOKENS: u64 = 100_000_000;
@@ -35,6 +35,7 @@ struct Family {
     context: Option<u64>,
     max_output: Option<u64>,
     thinks: Option<Thinks>,
+    efforts: Option<Vec<Effort>>,
     #[serde(default)]
     fixed_sampling: bool,
     #[serde(default)]
@@ -89,11 +90,15 @@ fn family(row: &Family, known: &mut Known) -> Result<(), &'static str> {
     if matches!((row.context, row.max_output), (Some(context), Some(most)) if most > context) {
         return Err("max_output: more than context");
     }
+    if row.efforts.is_some() && row.thinks != Some(Thinks::Level) {
+        return Err("efforts: of models that are told in words only");
+    }
     let facts = Facts {
         maker: row.vendor,
         context: row.context,
         max_output: row.max_output,
         thinks: row.thinks,
+        efforts: row.efforts.as_deref().map(Efforts::of),
         fixed_sampling: row.fixed_sampling,
         max_completion_tokens: row.max_completion_tokens,
     };

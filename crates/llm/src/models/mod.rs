@@ -42,6 +42,65 @@ pub enum Thinks {
     Level,
 }
 
+/// How much a model may be told to think, in OpenAI's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effort {
+    None,
+    Minimal,
+    Low,
+    Medium,
+    High,
+    Xhigh,
+    Max,
+}
+
+impl Effort {
+    const ALL: [(Self, &'static str); 7] = [
+        (Self::None, "none"),
+        (Self::Minimal, "minimal"),
+        (Self::Low, "low"),
+        (Self::Medium, "medium"),
+        (Self::High, "high"),
+        (Self::Xhigh, "xhigh"),
+        (Self::Max, "max"),
+    ];
+
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(_, word)| *word == name).map(|(effort, _)| effort)
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(effort, _)| *effort == self).map_or("medium", |(_, word)| word)
+    }
+}
+
+/// Those that a model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Efforts(u8);
+
+impl Efforts {
+    #[must_use]
+    pub fn of(efforts: &[Effort]) -> Self {
+        Self(efforts.iter().fold(0, |all, effort| all | 1 << *effort as u8))
+    }
+
+    /// The one asked for, else the nearest: the less of two. To think and not to think are never near to each other.
+    #[must_use]
+    pub fn nearest(self, asked: Effort) -> Option<Effort> {
+        let takes = |effort: &Effort| self.0 & (1 << *effort as u8) != 0;
+        let mut taken = Effort::ALL.into_iter().map(|(effort, _)| effort).filter(takes);
+        if asked == Effort::None {
+            return taken.find(|effort| *effort <= Effort::Minimal);
+        }
+        taken
+            .filter(|effort| *effort != Effort::None)
+            .min_by_key(|effort| (*effort as u8).abs_diff(asked as u8))
+    }
+}
+
 /// What is known of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
@@ -51,6 +110,7 @@ pub struct Facts {
     /// The most it answers, in tokens.
     pub max_output: Option<u64>,
     pub thinks: Option<Thinks>,
+    pub efforts: Option<Efforts>,
     /// It refuses sampling parameters.
     pub fixed_sampling: bool,
     /// It refuses `max_tokens` for it, as OpenAI's models that reason do.

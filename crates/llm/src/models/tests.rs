@@ -59,7 +59,33 @@ fn what_thinks_is_told_so_and_what_refuses_is_not_asked() {
     assert!(!of("gpt-4o").max_completion_tokens && !of("gpt-oss-20b").max_completion_tokens);
     assert!(of("claude-opus-4-7").fixed_sampling && of("anthropic.claude-sonnet-5-5-v1:0").fixed_sampling);
     assert!(!of("claude-opus-4-6").fixed_sampling);
+    for thinks in ["o1", "o3-mini", "openai/gpt-5", "gpt-5.1-codex", "gpt-5.6-sol", "gpt-7"] {
+        assert!(of(thinks).fixed_sampling, "{thinks}");
+    }
+    for not in ["gpt-5-chat-latest", "gpt-4o", "gpt-oss-20b"] {
+        assert!(!of(not).fixed_sampling, "{not}");
+    }
     assert_eq!(of("claude-opus-5-5").max_output, Some(128_000));
+}
+
+#[test]
+fn efforts_are_the_nearest_that_a_model_takes() {
+    let of = |model: &str, asked: &str| {
+        let efforts = facts(model).unwrap().efforts.unwrap();
+        efforts.nearest(Effort::named(asked).unwrap()).map(Effort::name)
+    };
+    for (model, asked, expected) in [
+        ("o3-mini", "max", Some("high")),
+        ("o3-mini", "minimal", Some("low")),
+        ("o3-mini", "none", None),
+        ("gpt-5-mini", "xhigh", Some("high")),
+        ("gpt-5-mini", "none", Some("minimal")),
+        ("gpt-5.1", "none", Some("none")),
+        ("gpt-5.1", "minimal", Some("low")),
+        ("gpt-5-pro-2025-10-06", "low", Some("high")),
+    ] {
+        assert_eq!(of(model, asked), expected, "{model} {asked}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::lenient;
 use crate::{Usage, prices::Tier, tokens::count_text};
 
 #[derive(Deserialize)]
@@ -64,12 +65,12 @@ impl WireUsage {
 pub fn usage_chunk(sample: &[u8], usage: Usage) -> Bytes {
     #[derive(Deserialize, Default)]
     struct Sample<'a> {
-        #[serde(borrow, default)]
-        id: Cow<'a, str>,
-        #[serde(default)]
+        #[serde(borrow, default, deserialize_with = "lenient::text")]
+        id: Option<Cow<'a, str>>,
+        #[serde(default, deserialize_with = "lenient::read")]
         created: i64,
-        #[serde(borrow, default)]
-        model: Cow<'a, str>,
+        #[serde(borrow, default, deserialize_with = "lenient::text")]
+        model: Option<Cow<'a, str>>,
     }
     #[derive(Serialize)]
     struct Chunk<'a> {
@@ -99,10 +100,10 @@ pub fn usage_chunk(sample: &[u8], usage: Usage) -> Bytes {
     let data = crate::sse::data(sample).unwrap_or_default();
     let sample: Sample<'_> = serde_json::from_slice(&data).unwrap_or_default();
     let chunk = Chunk {
-        id: &sample.id,
+        id: sample.id.as_deref().unwrap_or_default(),
         object: "chat.completion.chunk",
         created: sample.created,
-        model: &sample.model,
+        model: sample.model.as_deref().unwrap_or_default(),
         choices: [],
         usage: Counts {
             prompt_tokens: usage.input_tokens,
@@ -120,14 +121,17 @@ pub fn usage_chunk(sample: &[u8], usage: Usage) -> Bytes {
 /// What a message or a delta says, in every field that costs tokens.
 #[derive(Deserialize, Default)]
 pub(super) struct Said<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     content: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     refusal: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     reasoning_content: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    tool_calls: Option<Vec<ToolCall<'a>>>,
+    /// The same, as others name it.
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    reasoning: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    tool_calls: Vec<ToolCall<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -138,19 +142,19 @@ struct ToolCall<'a> {
 
 #[derive(Deserialize)]
 struct Function<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     name: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     arguments: Option<Cow<'a, str>>,
 }
 
 impl Said<'_> {
     pub(super) fn append_to(&self, text: &mut String) {
-        let calls = self.tool_calls.iter().flatten().filter_map(|c| c.function.as_ref());
-        let calls = calls.flat_map(|f| [&f.name, &f.arguments]);
-        for piece in
-            [&self.reasoning_content, &self.content, &self.refusal].into_iter().chain(calls).flatten()
-        {
+        let calls = self.tool_calls.iter().filter_map(|c| c.function.as_ref());
+        let calls = calls.flat_map(|f| [f.name.as_ref(), f.arguments.as_ref()]);
+        let thought = self.reasoning_content.as_ref().filter(|t| !t.is_empty()).or(self.reasoning.as_ref());
+        let said = [thought, self.content.as_ref(), self.refusal.as_ref()];
+        for piece in said.into_iter().chain(calls).flatten() {
             text.push_str(piece);
         }
     }
@@ -160,8 +164,9 @@ impl Said<'_> {
 pub(super) fn usage_of_answer(body: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Answer<'a> {
+        #[serde(default, deserialize_with = "lenient::read")]
         usage: Option<WireUsage>,
-        #[serde(borrow, default)]
+        #[serde(borrow, default, deserialize_with = "lenient::text")]
         service_tier: Option<Cow<'a, str>>,
     }
     let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
@@ -173,7 +178,7 @@ pub(super) fn usage_of_answer(body: &[u8]) -> Option<Usage> {
 pub(super) fn count_answer(body: &[u8]) -> u64 {
     #[derive(Deserialize)]
     struct Answer<'a> {
-        #[serde(borrow, default)]
+        #[serde(borrow, default, deserialize_with = "lenient::list")]
         choices: Vec<Choice<'a>>,
     }
     #[derive(Deserialize)]

@@ -65,6 +65,17 @@ fn by_url(url: String) -> Source {
     }
 }
 
+/// OpenAI's word for what a sound is in.
+pub(crate) fn audio_format(media_type: &str) -> &str {
+    let kind = media_type.split(';').next().unwrap_or_default().trim();
+    match kind.strip_prefix("audio/").unwrap_or(kind) {
+        "mpeg" | "mpeg3" | "x-mpeg" | "x-mp3" => "mp3",
+        "x-wav" | "wave" | "vnd.wave" | "x-pn-wav" => "wav",
+        "x-flac" => "flac",
+        format => format,
+    }
+}
+
 /// An empty text beside thoughts or calls says nothing, and not every provider takes it.
 pub(super) fn without_empty(parts: &mut Vec<Part>) {
     if parts.len() > 1 {

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::state::{Detail, Extra, Thought, details};
+use super::{
+    content::audio_format,
+    state::{Detail, Extra, Thought, details},
+};
 use crate::{
-    canonical::{
-        Content, Losses, Media, Message, Opaque, Part, Role, Source, ToolResult, ToolUse, Vendor,
-    },
+    canonical::{Content, Losses, Media, Message, Opaque, Part, Role, Source, ToolResult, ToolUse, Vendor},
     models::{Maker, facts},
 };
 
@@ -100,7 +101,9 @@ pub(crate) fn carries(model: &str) -> Option<Vendor> {
     match facts.maker {
         Maker::Anthropic => Some(Vendor::Anthropic),
         Maker::Google => Some(Vendor::Google),
-        Maker::OpenAi => (model.contains('/') && super::request_out::reasons(model)).then_some(Vendor::OpenAi),
+        Maker::OpenAi => {
+            (model.contains('/') && super::request_out::reasons(model)).then_some(Vendor::OpenAi)
+        }
         Maker::Mistral | Maker::Meta => None,
     }
 }
@@ -138,26 +141,41 @@ pub(super) struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    fn add(&mut self, content: &'a Content, opaque: &'a Opaque) {
+    /// Whether there is a place for it: a provider gets each vendor's state where that vendor's stands, and none under a
+    /// seal, which only we can open.
+    fn add(&mut self, content: &'a Content, opaque: &'a Opaque) -> bool {
         let text = match content {
             Content::Thinking(text) => Some(text.as_str()),
             Content::RedactedThinking => None,
-            Content::Text(_) => return self.extra_content = Some(Extra::new(opaque)),
-            _ => return,
+            Content::Text(_) if opaque.vendor == Vendor::Google => {
+                self.extra_content = Some(Extra::new(opaque));
+                return true;
+            }
+            _ => return of_call(content, opaque),
         };
-        if opaque.vendor == Vendor::OpenAi {
-            self.reasoning_details.extend(details(text, opaque, self.reasoning_details.len()));
-        } else {
-            self.thinking_blocks.push(Thought::new(text, opaque));
+        match opaque.vendor {
+            Vendor::OpenAi => {
+                self.reasoning_details.extend(details(text, opaque, self.reasoning_details.len()));
+            }
+            Vendor::Anthropic => self.thinking_blocks.push(Thought::new(text, opaque)),
+            Vendor::Google => return false,
         }
+        true
     }
+}
+
+/// Whether it is state that stands in a call.
+pub(super) fn of_call(content: &Content, opaque: &Opaque) -> bool {
+    matches!(content, Content::ToolUse(_)) && opaque.vendor == Vendor::Google
 }
 
 /// All the state of a turn, whosever it is.
 pub(super) fn state(parts: &[Part]) -> State<'_> {
     let mut state = State::default();
     for part in parts {
-        part.opaque.iter().for_each(|opaque| state.add(&part.content, opaque));
+        part.opaque.iter().for_each(|opaque| {
+            state.add(&part.content, opaque);
+        });
     }
     state
 }
@@ -167,11 +185,11 @@ fn assistant<'a>(parts: &'a [Part], carried: Option<Vendor>, losses: &mut Losses
     let mut state = State::default();
     for part in parts {
         let own = part.opaque.as_ref().filter(|o| Some(o.vendor) == carried);
+        let own = own.filter(|opaque| state.add(&part.content, opaque));
         if own.is_none() && part.opaque.is_some() {
             // Another vendor's state means nothing to this one.
             losses.dropped("thinking");
         }
-        own.iter().for_each(|opaque| state.add(&part.content, opaque));
         match &part.content {
             Content::Text(text) => content.get_or_insert_default().push_str(text),
             Content::Refusal(text) => refusal = Some(text.as_str()),
@@ -238,7 +256,7 @@ fn wire_part<'a>(content: &'a Content, losses: &mut Losses) -> Option<WirePart<'
             return Some(WirePart::ImageUrl { image_url: ImageUrl { url, detail: detail.as_deref() } });
         }
         Content::Audio(Media { source: Source::Data { media_type, data }, .. }) => {
-            let format = media_type.strip_prefix("audio/").unwrap_or(media_type);
+            let format = audio_format(media_type);
             return Some(WirePart::InputAudio { input_audio: Audio { data, format } });
         }
         Content::File(Media { source, name, .. }) => match source {

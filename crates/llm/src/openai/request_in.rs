@@ -103,11 +103,15 @@ fn format(from: &mut Members<'_>, losses: &mut Losses) -> Result<Option<Format>,
         "json_schema" => {
             let at = format.at("json_schema");
             let mut schema = format.object("json_schema")?.ok_or_else(|| wrong(&at, "an object"))?;
-            Ok(Some(Format::Schema {
+            let meant = Format::Schema {
                 name: schema.take("name")?,
                 schema: schema.need::<&RawValue>("schema")?.to_owned(),
                 strict: schema.take("strict")?,
-            }))
+            };
+            for (name, _) in schema.rest() {
+                losses.dropped(&format!("response_format.json_schema.{name}"));
+            }
+            Ok(Some(meant))
         }
         _ => {
             losses.dropped("response_format");

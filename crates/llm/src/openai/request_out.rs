@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 
 use super::messages_out::{Wire, carries, write_message};
 use crate::{
-    canonical::{Format, Function, Losses, Reasoning, Request, ServiceTier, Tool, ToolChoice},
+    canonical::{Format, Function, Losses, Reasoning, Request, Sampling, ServiceTier, Tool, ToolChoice},
     dialect::{Target, extensions},
-    models::{Thinks, facts},
+    models::{Effort, Efforts, Thinks, facts},
     schema::{self, Flavor, Room},
 };
 
@@ -18,6 +18,8 @@ const MAX_STOPS: usize = 4;
 /// Name of a schema whose client gave it none.
 const SCHEMA_NAME: &str = "answer";
 const MAX_NAME: usize = 64;
+/// What models take of which no more is known than that they think.
+const THINKING: [Effort; 4] = [Effort::Low, Effort::Medium, Effort::High, Effort::Xhigh];
 
 #[derive(Serialize, Default)]
 struct Body<'a> {
@@ -118,21 +120,21 @@ struct Schema<'a> {
 
 /// The body for a provider, which is asked for usage in any case.
 pub(crate) fn encode_request(request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
-    let reasons = reasons(target.model);
+    let (sampling, logprobs) = sampling(request, target, losses);
     let mut body = Body {
         model: target.model,
         stream: request.stream,
         stream_options: request.stream.then_some(StreamOptions { include_usage: true }),
         stop: request.stop.get(..MAX_STOPS).unwrap_or(&request.stop),
-        temperature: request.sampling.temperature,
-        top_p: request.sampling.top_p,
-        frequency_penalty: request.sampling.frequency_penalty,
-        presence_penalty: request.sampling.presence_penalty,
-        seed: request.sampling.seed,
+        temperature: sampling.temperature,
+        top_p: sampling.top_p,
+        frequency_penalty: sampling.frequency_penalty,
+        presence_penalty: sampling.presence_penalty,
+        seed: sampling.seed,
         n: request.choices,
-        logprobs: request.logprobs.is_some(),
-        top_logprobs: request.logprobs.filter(|top| *top > 0),
-        reasoning_effort: request.reasoning.as_ref().and_then(|r| effort(r, reasons, losses)),
+        logprobs: logprobs.is_some(),
+        top_logprobs: logprobs.filter(|top| *top > 0),
+        reasoning_effort: request.reasoning.as_ref().and_then(|r| effort(r, target.model, losses)),
         user: request.user.as_deref(),
         service_tier: request.service_tier.map(|tier| match tier {
             ServiceTier::Auto => "auto",
@@ -168,39 +170,64 @@ pub(crate) fn reasons(model: &str) -> bool {
     facts(model).is_some_and(|facts| facts.max_completion_tokens && facts.thinks == Some(Thinks::Level))
 }
 
-pub(crate) fn effort(reasoning: &Reasoning, reasons: bool, losses: &mut Losses) -> Option<&'static str> {
-    if reasoning.enabled == Some(false) {
-        return None;
-    }
-    if !reasons {
+/// How much to think, as far as the model takes it.
+pub(crate) fn effort(reasoning: &Reasoning, model: &str, losses: &mut Losses) -> Option<&'static str> {
+    let off = reasoning.enabled == Some(false);
+    if !reasons(model) {
         if reasoning.enabled == Some(true) {
             losses.dropped("thinking");
         }
-        if reasoning.effort.is_some() {
+        if reasoning.effort.is_some() && !off {
             losses.dropped("output_config.effort");
         }
         return None;
     }
-    if let Some(effort) = &reasoning.effort {
-        return match effort.as_str() {
-            "minimal" => Some("minimal"),
-            "low" => Some("low"),
-            "high" => Some("high"),
-            "xhigh" => Some("xhigh"),
-            "max" => {
-                losses.altered("output_config.effort");
-                Some("xhigh")
+    let asked = match (&reasoning.effort, reasoning.budget) {
+        _ if off => Effort::None,
+        (Some(effort), _) => Effort::named(effort).unwrap_or(Effort::Medium),
+        (None, Some(budget)) => {
+            losses.altered("thinking.budget_tokens");
+            match budget {
+                0..2_048 => Effort::Low,
+                2_048..12_288 => Effort::Medium,
+                _ => Effort::High,
             }
-            _ => Some("medium"),
-        };
+        }
+        (None, None) => return None,
+    };
+    let taken = facts(model).and_then(|facts| facts.efforts).unwrap_or_else(|| Efforts::of(&THINKING));
+    let taken = taken.nearest(asked);
+    match taken {
+        None => losses.dropped("reasoning_effort"),
+        Some(taken) if taken != asked && off => losses.altered("reasoning_effort"),
+        Some(taken) if taken != asked => losses.altered("output_config.effort"),
+        Some(_) => {}
     }
-    let budget = reasoning.budget?;
-    losses.altered("thinking.budget_tokens");
-    Some(match budget {
-        0..2_048 => "low",
-        2_048..12_288 => "medium",
-        _ => "high",
-    })
+    taken.map(Effort::name)
+}
+
+/// What of the sampling a model takes. Those that think refuse whatever is not the default.
+pub(crate) fn sampling(
+    request: &Request,
+    target: &Target<'_>,
+    losses: &mut Losses,
+) -> (Sampling, Option<u64>) {
+    let asked = &request.sampling;
+    if !target.fixed_sampling {
+        return (asked.clone(), request.logprobs);
+    }
+    for (name, given) in [
+        ("temperature", asked.temperature.is_some_and(|t| t != 1.0)),
+        ("top_p", asked.top_p.is_some_and(|p| p != 1.0)),
+        ("frequency_penalty", asked.frequency_penalty.is_some_and(|p| p != 0.0)),
+        ("presence_penalty", asked.presence_penalty.is_some_and(|p| p != 0.0)),
+        ("logprobs", request.logprobs.is_some()),
+    ] {
+        if given {
+            losses.dropped(name);
+        }
+    }
+    (Sampling { top_k: asked.top_k, seed: asked.seed, ..Sampling::default() }, None)
 }
 
 /// A schema is asked for strictly wherever that can be; what can't be said so is checked when the answer is there.

@@ -1,14 +1,14 @@
 //! State put back into a chat body that goes on as it came.
 
-use std::sync::LazyLock;
+use std::{ops::Range, sync::LazyLock};
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    messages_out::{State, state},
+    messages_out::{State, of_call, state},
     state::Extra,
 };
 use crate::canonical::{Content, Message};
@@ -31,12 +31,14 @@ struct Called<'a> {
 }
 
 /// The body with the state that these messages of its (by their places) now have, and it lacked. `None` when it is not
-/// what it was read as.
+/// what it was read as, or there are none.
 #[must_use]
 pub fn with_state<'a>(
     body: &Bytes,
     messages: impl IntoIterator<Item = (usize, &'a Message)>,
 ) -> Option<Bytes> {
+    let mut messages = messages.into_iter().peekable();
+    messages.peek()?;
     let wire: Body<'_> = serde_json::from_slice(body).ok()?;
     let place = |raw: &RawValue| (raw.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize) + 1;
     let mut edits: Vec<(usize, String)> = Vec::new();
@@ -47,7 +49,7 @@ pub fn with_state<'a>(
         let calls = serde_json::from_str::<Calls<'_>>(raw.get()).ok()?.tool_calls.unwrap_or_default();
         let meant = message.parts.iter().filter(|part| matches!(part.content, Content::ToolUse(_)));
         for (raw, part) in calls.into_iter().zip(meant) {
-            let Some(opaque) = &part.opaque else { continue };
+            let Some(opaque) = part.opaque.as_ref().filter(|o| of_call(&part.content, o)) else { continue };
             let called = Called { extra_content: Extra::new(opaque) };
             edits.extend(members(&called).map(|text| (place(raw), text)));
         }
@@ -81,15 +83,38 @@ pub fn carries_state(answer: &[u8]) -> bool {
     NAMES.iter().any(|name| name.find(answer).is_some())
 }
 
-/// The body without what asks for the usage chunk, which not every provider knows.
+/// The body without what asks for the usage chunk, which not every provider knows. All else stays as it was.
 #[must_use]
 pub fn without_stream_options(body: &Bytes) -> Bytes {
-    type Members<'a> = std::collections::BTreeMap<&'a str, &'a RawValue>;
-    let Ok(mut members) = serde_json::from_slice::<Members<'_>>(body) else { return body.clone() };
-    if members.remove("stream_options").is_none() {
-        return body.clone();
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow, default, deserialize_with = "given")]
+        stream_options: Option<&'a RawValue>,
     }
-    serde_json::to_vec(&members).map_or_else(|_| body.clone(), Into::into)
+    let options = serde_json::from_slice::<Body<'_>>(body).ok().and_then(|body| body.stream_options);
+    let Some(member) = options.and_then(|raw| member(body, raw)) else { return body.clone() };
+    let (before, after) = (body.get(..member.start), body.get(member.end..));
+    [before.unwrap_or_default(), after.unwrap_or_default()].concat().into()
+}
+
+/// `null` is something, too.
+fn given<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
+}
+
+/// Where a value's member stands in the body, with the comma that goes with it.
+fn member(body: &[u8], value: &RawValue) -> Option<Range<usize>> {
+    let at = (value.get().as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
+    let before = body.get(..at)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
+    // However it is written, this name has no quotation mark within.
+    let name = before.strip_suffix(b"\"")?.iter().rposition(|byte| *byte == b'"')?;
+    let end = at + value.get().len();
+    let rest = body.get(end..)?.trim_ascii_start();
+    if let Some(rest) = rest.strip_prefix(b",") {
+        return Some(name..body.len() - rest.trim_ascii_start().len());
+    }
+    let before = body.get(..name)?.trim_ascii_end();
+    Some(before.strip_suffix(b",").unwrap_or(before).len()..end)
 }
 
 #[cfg(test)]
@@ -125,7 +150,13 @@ mod tests {
     fn stream_options_go() {
         let body = Bytes::from_static(br#"{"a":1.50,"stream_options":{"include_usage":true},"b":[ 2]}"#);
         assert_eq!(without_stream_options(&body), r#"{"a":1.50,"b":[ 2]}"#);
-        let body = Bytes::from_static(br#"{"b":1, "a":2}"#);
-        assert_eq!(without_stream_options(&body), body);
+        for (body, without) in [
+            (r#"{ "stream_options" : null , "z":1,"a\u0062":"\n"}"#, r#"{ "z":1,"a\u0062":"\n"}"#),
+            (r#"{"z":1, "stream\u005foptions":{"a":"}\""} }"#, r#"{"z":1 }"#),
+            (r#"{"stream_options":{}}"#, "{}"),
+            (r#"{"b":1, "a":2}"#, r#"{"b":1, "a":2}"#),
+        ] {
+            assert_eq!(without_stream_options(&Bytes::from_static(body.as_bytes())), without);
+        }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use weir_error::Error;
 
+use super::lenient;
 use crate::{
     canonical::{Content, Opaque, Part, Vendor},
     members::Members,
@@ -148,7 +149,7 @@ pub(super) struct WireDetail {
     #[serde(default)]
     data: Option<String>,
     #[serde(default)]
-    pub(super) id: Option<String>,
+    id: Option<String>,
     #[serde(default)]
     format: Option<String>,
     #[serde(default)]
@@ -173,6 +174,11 @@ impl WireDetail {
         let opaque = Opaque::open(&signature.or(data)?, vendor);
         let id = self.id.clone().filter(|_| vendor == Vendor::OpenAi);
         Some(Opaque { id: opaque.id.or(id), ..opaque })
+    }
+
+    /// The id of whose state this is, where it may be a call's.
+    pub(super) fn of_call(&self) -> Option<&String> {
+        self.id.as_ref().filter(|_| self.signature.is_none())
     }
 
     fn goes_with(&self, other: &Self) -> bool {
@@ -245,8 +251,8 @@ pub(super) fn thoughts(from: &mut Members<'_>) -> Result<Thoughts, Error> {
 
 /// A call's arguments: text, unless the provider took the trouble to parse them.
 pub(super) fn arguments(raw: &RawValue) -> String {
-    match crate::members::string(raw) {
-        Some(text) => text,
+    match lenient::string(raw) {
+        Some(text) => text.into_owned(),
         None if raw.get() == "null" => String::new(),
         None => raw.get().to_owned(),
     }

@@ -9,7 +9,10 @@ use std::sync::LazyLock;
 use memchr::memmem::{Finder, FinderRev};
 use serde::Deserialize;
 
-use super::answer::{Said, WireUsage};
+use super::{
+    answer::{Said, WireUsage},
+    error_in_stream,
+};
 use crate::{
     FrameKind, Usage,
     kept::{FIND_DELTA, Kept},
@@ -27,7 +30,7 @@ struct Markers {
     tier: FinderRev<'static>,
     finish: Finder<'static>,
     /// Fields of a delta whose non-empty string is a piece of the answer.
-    said: [Finder<'static>; 4],
+    said: [Finder<'static>; 5],
     tool_calls: Finder<'static>,
 }
 
@@ -38,6 +41,7 @@ static MARKERS: LazyLock<Markers> = LazyLock::new(|| Markers {
     said: [
         Finder::new(b"\"content\":"),
         Finder::new(b"\"reasoning_content\":"),
+        Finder::new(b"\"reasoning\":"),
         Finder::new(b"\"refusal\":"),
         Finder::new(b"\"arguments\":"),
     ],
@@ -52,6 +56,7 @@ pub struct StreamTap {
     /// The answer has begun: what follows need not be told apart.
     spoken: bool,
     usage: Option<Usage>,
+    told_usage: bool,
     kept: Kept,
 }
 
@@ -65,6 +70,7 @@ impl StreamTap {
             failed: false,
             spoken: false,
             usage: None,
+            told_usage: false,
             kept: Kept::new(append_said),
         }
     }
@@ -87,9 +93,15 @@ impl StreamTap {
         let Some(at) = FIND_DELTA.find(&data) else { return self.without_delta(&data) };
         let deltas = data.get(at..).unwrap_or_default();
         let finishes = markers.finish.find_iter(&data);
-        let finished = finishes.filter(|at| value_at(&data, at + FINISH.len()).starts_with(b"\""));
-        self.finished += finished.count() as u64;
+        let finished =
+            finishes.filter(|at| value_at(&data, at + FINISH.len()).starts_with(b"\"")).count() as u64;
+        self.finished += finished;
         self.keep(deltas);
+        // Errors that come as chunks end their choices.
+        if finished > 0 && error_in_stream(&data).is_some() {
+            self.failed = true;
+            return FrameKind::Error;
+        }
         self.spoken = self.spoken || says_something(deltas);
         if self.spoken { FrameKind::Delta } else { FrameKind::Other }
     }
@@ -98,22 +110,27 @@ impl StreamTap {
         #[derive(Deserialize)]
         struct Chunk {
             #[serde(default)]
-            error: Option<serde::de::IgnoredAny>,
-            #[serde(default)]
             choices: Option<Vec<serde::de::IgnoredAny>>,
             #[serde(default)]
             usage: Option<serde::de::IgnoredAny>,
         }
+        if error_in_stream(data).is_some() {
+            self.failed = true;
+            return FrameKind::Error;
+        }
         match serde_json::from_slice::<Chunk>(data) {
-            Ok(chunk) if chunk.error.is_some() => {
-                self.failed = true;
-                FrameKind::Error
-            }
             Ok(chunk) if chunk.usage.is_some() && chunk.choices.as_ref().is_none_or(Vec::is_empty) => {
+                self.told_usage = true;
                 FrameKind::Usage
             }
             _ => FrameKind::Other,
         }
+    }
+
+    /// Whether a chunk came that only tells usage. Some providers tell it with the last finish instead.
+    #[must_use]
+    pub fn told_usage(&self) -> bool {
+        self.told_usage
     }
 
     /// The provider's own numbers, once they came.
@@ -214,6 +231,44 @@ mod tests {
         assert_eq!(tap.observe(b"data: [DONE]\n\n"), FrameKind::Done);
         assert_eq!(tap.observe(b"data: {\"error\":{\"message\":\"x\"}}\n\n"), FrameKind::Error);
         assert!(!tap.finished() && tap.failed());
+    }
+
+    #[test]
+    fn errors_are_known_in_whatever_chunk_they_come() {
+        for event in [
+            r#"{"id":"gen-1","provider":"x","model":"some/model","object":"chat.completion.chunk","error":{"code":502,"message":"gone"},"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}"#,
+            r#"{"object":"error","message":"too long","type":"BadRequestError","param":null,"code":400}"#,
+            r#"{"id":"gen-1","choices":[{"index":0,"delta":{},"finish_reason":"error"}]}"#,
+        ] {
+            let mut tap = StreamTap::new(1);
+            tap.observe(chunk(r#"{"content":" word"}"#, "null").as_bytes());
+            assert_eq!(tap.observe(format!("data: {event}\n\n").as_bytes()), FrameKind::Error, "{event}");
+            assert!(tap.failed() && !tap.finished(), "{event}");
+        }
+    }
+
+    #[test]
+    fn usage_on_the_finish_is_no_chunk_of_its_own() {
+        let mut tap = StreamTap::new(1);
+        let with = chunk("{}", "\"stop\"").replace("null", r#"{"prompt_tokens":7,"completion_tokens":2}"#);
+        tap.observe(with.as_bytes());
+        assert!(tap.usage().is_some() && !tap.told_usage());
+        tap.observe(br#"data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2}}"#);
+        assert!(tap.told_usage());
+    }
+
+    #[test]
+    fn reasoning_is_the_first_token_and_counted_under_either_name() {
+        let mut tap = StreamTap::new(1);
+        assert_eq!(
+            tap.observe(chunk(r#"{"content":"","reasoning":"hm, well"}"#, "null").as_bytes()),
+            FrameKind::Delta
+        );
+        assert_eq!(tap.count_output(), count_text("hm, well"));
+        tap.observe(
+            chunk(r#"{"reasoning":" so","reasoning_content":" so","content":["x"]}"#, "null").as_bytes(),
+        );
+        assert_eq!(tap.count_output(), count_text("hm, well so"));
     }
 
     #[test]

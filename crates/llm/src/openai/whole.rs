@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{
     answer::WireUsage,
-    content,
+    content, lenient,
     logprobs::{OutLogprobs, WireLogprobs},
     state::{self, Detail, Extra, Thought, details},
 };
@@ -21,15 +21,15 @@ use crate::{
 
 #[derive(Deserialize)]
 struct Completion<'a> {
-    #[serde(borrow, default)]
-    id: Cow<'a, str>,
-    #[serde(default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    id: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "lenient::read")]
     created: i64,
-    #[serde(borrow, default)]
-    model: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    model: Option<Cow<'a, str>>,
     #[serde(borrow)]
     choices: Vec<Choice<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     usage: Option<WireUsage>,
 }
 
@@ -37,9 +37,9 @@ struct Completion<'a> {
 struct Choice<'a> {
     #[serde(borrow)]
     message: &'a RawValue,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     finish_reason: Option<Cow<'a, str>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     logprobs: Option<WireLogprobs>,
 }
 
@@ -47,8 +47,9 @@ struct Choice<'a> {
 #[must_use]
 pub fn decode_answer(body: &[u8]) -> Option<Answer> {
     let completion: Completion<'_> = serde_json::from_slice(body).ok()?;
+    let id = completion.id.unwrap_or_default().into_owned();
     let choices = completion.choices.into_iter().map(|choice| {
-        let mut parts = message(choice.message, &completion.id)?;
+        let mut parts = message(choice.message, &id)?;
         if let Some(logprobs) = choice.logprobs.map(WireLogprobs::into_canonical)
             && let Some(said) =
                 parts.iter_mut().find(|p| matches!(p.content, Content::Text(_) | Content::Refusal(_)))
@@ -62,8 +63,8 @@ pub fn decode_answer(body: &[u8]) -> Option<Answer> {
     });
     let choices = choices.collect::<Option<Vec<_>>>().filter(|choices| !choices.is_empty())?;
     Some(Answer {
-        id: completion.id.into_owned(),
-        model: completion.model.into_owned(),
+        id,
+        model: completion.model.unwrap_or_default().into_owned(),
         created: completion.created,
         choices,
         usage: completion.usage.and_then(WireUsage::believable),
@@ -72,17 +73,23 @@ pub fn decode_answer(body: &[u8]) -> Option<Answer> {
 
 fn message(raw: &RawValue, id: &str) -> Option<Vec<Part>> {
     let mut from = Members::of(raw, "").ok()?;
-    let mut thoughts = state::thoughts(&mut from).ok()?;
+    let mut thoughts = state::thoughts(&mut from).unwrap_or_default();
     let mut parts = std::mem::take(&mut thoughts.parts);
-    let reasoning = from.take::<String>("reasoning_content").ok()?.or(from.take("reasoning").ok()?);
+    let text = |name: &str| {
+        let text = from.peek(name).and_then(lenient::string).filter(|text| !text.is_empty());
+        text.map(Cow::into_owned)
+    };
+    let reasoning = text("reasoning_content").or_else(|| text("reasoning"));
+    let (content, refusal) = (text("content"), text("refusal"));
     let said = parts.iter().any(|p| matches!(p.content, Content::Thinking(_)));
-    if let Some(text) = reasoning.filter(|t| !said && !t.is_empty()) {
+    if let Some(text) = reasoning.filter(|_| !said) {
         parts.insert(0, Content::Thinking(text).into());
     }
-    parts.extend(content::parts(&mut from, "content", &mut Losses::default()).ok()?);
-    if let Some(refusal) = from.take("refusal").ok()? {
-        parts.push(Content::Refusal(refusal).into());
+    match content {
+        Some(text) => parts.push(Part::text(text)),
+        None => parts.extend(content::parts(&mut from, "content", &mut Losses::default()).ok()?),
     }
+    parts.extend(refusal.map(|text| Part::from(Content::Refusal(text))));
     if let Some(opaque) = state::extra(&mut from) {
         content::prove_text(&mut parts, opaque);
     }
@@ -114,13 +121,13 @@ pub(super) fn finish(reason: &str, calls: bool, refused: bool) -> Finish {
     }
 }
 
-pub(super) fn finish_reason(finish: &Finish) -> &str {
+pub(super) fn finish_reason(finish: &Finish) -> &'static str {
     match finish {
-        Finish::Stop | Finish::StopSequence(_) | Finish::Pause => "stop",
+        // A word that no client knows would break those with closed enums.
+        Finish::Stop | Finish::StopSequence(_) | Finish::Pause | Finish::Other(_) => "stop",
         Finish::MaxTokens | Finish::ContextWindow => "length",
         Finish::ToolUse => "tool_calls",
         Finish::Refusal => "content_filter",
-        Finish::Other(other) => other,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
         ToolChoice, ToolResult, ToolUse, Vendor,
     },
     dialect::{Target, extensions},
-    openai::{self, effort, reasons},
+    openai::{self, effort, reasons, sampling},
     schema::{self, Flavor, Room},
 };
 
@@ -170,14 +170,15 @@ struct Reasoning {
 /// The body for a provider.
 pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
     let reasons = reasons(target.model);
+    let (sampling, logprobs) = sampling(request, target, losses);
     let mut body = Body {
         model: target.model,
         stream: request.stream,
         max_output_tokens: max_output(request, losses),
-        temperature: request.sampling.temperature,
-        top_p: request.sampling.top_p,
-        top_logprobs: request.logprobs,
-        reasoning: reasoning(request, reasons, losses),
+        temperature: sampling.temperature,
+        top_p: sampling.top_p,
+        top_logprobs: logprobs,
+        reasoning: reasoning(request, target.model, losses),
         user: request.user.as_deref(),
         service_tier: request.service_tier.map(|tier| match tier {
             ServiceTier::Auto => "auto",
@@ -189,7 +190,7 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
     if reasons {
         body.include.push(ENCRYPTED);
     }
-    if request.logprobs.is_some() {
+    if logprobs.is_some() {
         body.include.push(LOGPROBS);
     }
     lost(request, losses);
@@ -228,10 +229,10 @@ fn lost(request: &Request, losses: &mut Losses) {
 }
 
 /// A summary is all that is ever told of the thoughts.
-fn reasoning(request: &Request, reasons: bool, losses: &mut Losses) -> Option<Reasoning> {
+fn reasoning(request: &Request, model: &str, losses: &mut Losses) -> Option<Reasoning> {
     let asked = request.reasoning.as_ref()?;
-    let effort = effort(asked, reasons, losses);
-    let summary = (reasons && asked.enabled == Some(true)).then_some("auto");
+    let effort = effort(asked, model, losses);
+    let summary = (reasons(model) && asked.enabled == Some(true)).then_some("auto");
     (effort.is_some() || summary.is_some()).then_some(Reasoning { effort, summary })
 }
 
@@ -407,7 +408,7 @@ fn piece<'a>(part: &'a Part, role: Role, losses: &mut Losses) -> Option<Piece<'a
             }
         }
         Content::Audio(Media { source: Source::Data { media_type, data }, .. }) => {
-            let format = media_type.strip_prefix("audio/").unwrap_or(media_type);
+            let format = openai::audio_format(media_type);
             return Some(Piece::InputAudio { input_audio: Audio { data, format } });
         }
         // Another vendor's thoughts mean nothing to this one.

@@ -175,6 +175,14 @@ fn whatever_a_provider_sends_clients_get_whole_calls_one_after_another() {
             ],
         ),
         (
+            "none for the first, all for the second",
+            vec![
+                json!([{"index": 0, "id": "call_a", "function": {"name": "f", "arguments": ""}}]),
+                json!([{"index": 1, "id": "call_b", "function": f("g", "{}".into())}]),
+            ],
+            vec![("call_a", "f", ""), two],
+        ),
+        (
             "no arguments at all",
             vec![json!([{"index": 0, "id": "call_a", "function": {"name": "f"}}])],
             vec![("call_a", "f", "")],

@@ -3,6 +3,7 @@
 mod calls;
 mod gemini;
 mod golden;
+mod openai;
 mod provider_streams;
 mod providers;
 mod requests;

@@ -227,6 +227,18 @@ fn an_error_in_the_middle_ends_each_dialect_as_its_clients_expect() {
     );
     assert!(stream.ends_with("data: [DONE]\n\n"));
 
+    let amiss = json!({"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "MALFORMED_FUNCTION_CALL"}]});
+    let ended = chunk(json!({"content": ""}), json!("error"));
+    for (from, failed) in [
+        (Dialect::Gemini, format!("data: {amiss}\n\n")),
+        (Dialect::OpenAi, ended.replacen('{', "{\"error\":{\"code\":502,\"message\":\"gone\"},", 1)),
+        (Dialect::OpenAi, ended),
+    ] {
+        let stream = relayed(from, Dialect::OpenAi, &[failed.as_bytes()]);
+        assert!(data(&stream).pop().unwrap()["error"]["message"].is_string(), "{stream}");
+        assert!(!stream.contains("finish_reason\":\""), "{stream}");
+    }
+
     let begun = chunk(json!({"role": "assistant", "content": "Hel"}), Value::Null);
     let failed = format!("{begun}data: {{\"error\":{{\"message\":\"gone\",\"type\":\"server_error\"}}}}\n\n");
     let stream = relayed(Dialect::OpenAi, Dialect::Anthropic, &[failed.as_bytes()]);

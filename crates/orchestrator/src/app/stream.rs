@@ -218,7 +218,7 @@ impl Relay {
         let Some(mut metered) = self.metered.take() else { return };
         let (tokens, source) = metered.tokens().await;
         let failed = metered.tap_ref().is_some_and(Tap::failed);
-        let told = metered.tap_ref().is_some_and(|tap| tap.usage().is_some());
+        let told = metered.tap_ref().is_some_and(Tap::told_usage);
         let outcome = if failed { Outcome::Cut } else { Outcome::Succeeded };
         let mut ending = Ending { outcome, provider_status: 200, status: 200, tokens, source };
         if !failed {

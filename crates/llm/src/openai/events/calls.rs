@@ -6,28 +6,33 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::state::{WireExtra, arguments};
+use super::super::{
+    lenient,
+    state::{WireExtra, arguments},
+};
 use crate::canonical::{Delta, Event, Opaque, PartStart};
 
 /// Calls of one choice; more are none that a model makes.
 const MAX_CALLS: usize = 256;
+/// Bytes of arguments that wait for an earlier call's end; more than that end it.
+const MAX_HELD: usize = 1024 * 1024;
 
 #[derive(Deserialize)]
 pub(super) struct WireCall<'a> {
     /// Some providers leave it out, or say the same for all.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     index: Option<u64>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     function: Option<WireFunction<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     extra_content: Option<WireExtra>,
 }
 
 #[derive(Deserialize)]
 struct WireFunction<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     name: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     arguments: Option<&'a RawValue>,
@@ -90,13 +95,18 @@ impl Calls {
         !self.all.is_empty()
     }
 
+    /// Whether no call waits for more of its arguments.
+    pub(super) fn settled(&self) -> bool {
+        self.all.iter().skip(self.current).all(|call| call.shape.whole())
+    }
+
     /// Takes a piece in.
     pub(super) fn take(&mut self, piece: WireCall<'_>) {
         let (name, raw) = piece.function.map_or((None, None), |f| (f.name, f.arguments));
         let name = name.filter(|n| !n.is_empty()).map(Cow::into_owned);
         let id = piece.id.filter(|id| !id.is_empty()).map(Cow::into_owned);
         let Some(at) = self.place(piece.index, id.as_deref(), name.as_deref()) else { return };
-        let Some(call) = self.all.get_mut(at) else { return };
+        let Some(call) = self.all.get_mut(at).filter(|_| at >= self.current) else { return };
         call.id = call.id.take().or(id);
         call.name = call.name.take().or(name);
         if let Some(text) = raw.map(arguments) {
@@ -143,7 +153,8 @@ impl Calls {
         if begins { new(&mut self.all) } else { Some(at) }
     }
 
-    /// What can be passed on: of the current call all there is, of the next once this one is whole. At the `end`, all.
+    /// What can be passed on: of the current call all there is, of the next once this one is whole. One without arguments
+    /// shows that by another's being whole. At the `end`, all.
     pub(super) fn flush(
         &mut self,
         end: bool,
@@ -152,12 +163,14 @@ impl Calls {
         choice: u64,
         out: &mut Vec<Event>,
     ) {
-        let count = self.all.len();
+        let (count, last_whole) = (self.all.len(), self.all.iter().rposition(|call| call.shape.whole()));
+        let mut held: usize = self.all.iter().skip(self.current).map(|call| call.held.len()).sum();
         while let Some(call) = self.all.get_mut(self.current) {
             let last = self.current + 1 == count;
             let at = self.current;
+            let crowded = held > MAX_HELD;
             if call.part.is_none() {
-                if call.name.is_none() && !end {
+                if call.name.is_none() && !end && !crowded {
                     return;
                 }
                 let id = call.id.clone().unwrap_or_else(|| made_up(seed, choice, at));
@@ -169,10 +182,12 @@ impl Calls {
             let Some(index) = call.part else { return };
             out.extend(call.opaque.take().map(|o| Event::PartDelta { index, delta: Delta::Opaque(o) }));
             if !call.held.is_empty() {
+                held = held.saturating_sub(call.held.len());
                 let delta = Delta::Arguments(std::mem::take(&mut call.held));
                 out.push(Event::PartDelta { index, delta });
             }
-            if !end && (last || !call.shape.whole()) {
+            let empty = !call.shape.began && last_whole.is_some_and(|whole| whole > at);
+            if !end && (last || !(call.shape.whole() || empty || crowded)) {
                 return;
             }
             out.push(Event::PartStop { index });

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{
     super::{
         answer::WireUsage,
-        error_in_stream,
+        error_in_stream, lenient,
         logprobs::WireLogprobs,
         state::{Proof, WireDetail, WireExtra, WireThought},
         whole::finish,
@@ -17,37 +17,38 @@ use super::{
 };
 use crate::{
     canonical::{Delta, Event, Opaque, PartStart, Vendor},
-    members::string,
     sse,
     wire::Decode,
 };
 
 /// Choices that are told apart.
 const MAX_CHOICES: usize = 128;
+/// Pieces that wait for a call's end, or for a call of theirs; more than that end it.
+const MAX_WAITING: usize = 1024;
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
-    #[serde(borrow, default)]
-    id: Cow<'a, str>,
-    #[serde(default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    id: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "lenient::read")]
     created: i64,
-    #[serde(borrow, default)]
-    model: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    model: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
     choices: Vec<Choice<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     usage: Option<WireUsage>,
 }
 
 #[derive(Deserialize)]
 struct Choice<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     index: u64,
     #[serde(borrow, default)]
     delta: Option<Said<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     finish_reason: Option<Cow<'a, str>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     logprobs: Option<WireLogprobs>,
 }
 
@@ -55,21 +56,21 @@ struct Choice<'a> {
 struct Said<'a> {
     #[serde(borrow, default)]
     content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     refusal: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     reasoning_content: Option<Cow<'a, str>>,
     /// The same, as other providers name it.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     reasoning: Option<Cow<'a, str>>,
-    #[serde(default)]
-    thinking_blocks: Option<Vec<WireThought>>,
-    #[serde(default)]
-    reasoning_details: Option<Vec<WireDetail>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::list")]
+    thinking_blocks: Vec<WireThought>,
+    #[serde(default, deserialize_with = "lenient::list")]
+    reasoning_details: Vec<WireDetail>,
+    #[serde(default, deserialize_with = "lenient::read")]
     extra_content: Option<WireExtra>,
-    #[serde(borrow, default)]
-    tool_calls: Option<Vec<WireCall<'a>>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    tool_calls: Vec<WireCall<'a>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,24 @@ enum Open {
     Text,
     Thinking,
     Refusal,
+}
+
+impl Open {
+    fn start(self) -> PartStart {
+        match self {
+            Self::Text => PartStart::Text,
+            Self::Thinking => PartStart::Thinking,
+            Self::Refusal => PartStart::Refusal,
+        }
+    }
+}
+
+/// What is said while a call waits for more of its arguments: it comes after the call.
+#[derive(Debug)]
+enum Later {
+    Say(Open, Delta),
+    Redacted(Opaque),
+    Close,
 }
 
 /// Reads chunks, of any number of choices.
@@ -99,6 +118,9 @@ struct Side {
     open: Option<(usize, Open)>,
     calls: Calls,
     refused: bool,
+    later: Vec<Later>,
+    /// State of calls that have not come yet, by their ids.
+    of_calls: Vec<(String, Opaque)>,
 }
 
 impl Decode for Decoder {
@@ -114,10 +136,10 @@ impl Decode for Decoder {
         let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(&data) else { return };
         if !self.started {
             self.started = true;
-            self.id = chunk.id.into_owned();
+            self.id = chunk.id.unwrap_or_default().into_owned();
             out.push(Event::Start {
                 id: self.id.clone(),
-                model: chunk.model.into_owned(),
+                model: chunk.model.unwrap_or_default().into_owned(),
                 created: chunk.created,
                 usage: None,
             });
@@ -143,8 +165,7 @@ impl Decoder {
     /// A stream may end without having finished: what was held back is said.
     fn rest(&mut self, out: &mut Vec<Event>) {
         for side in self.sides.iter_mut().filter(|side| !side.finished) {
-            side.close(out);
-            side.calls.flush(true, &side.seed, &mut self.parts, side.choice, out);
+            side.end(&mut self.parts, out);
         }
     }
 }
@@ -156,17 +177,18 @@ impl Side {
             return;
         }
         let said = choice.delta.unwrap_or_default();
-        let thought = said.reasoning_content.or(said.reasoning).map(Cow::into_owned);
-        self.thoughts(thought, said.thinking_blocks, said.reasoning_details, parts, out);
+        let thought =
+            said.reasoning_content.filter(|t| !t.is_empty()).or(said.reasoning).map(Cow::into_owned);
+        self.thoughts(thought, &said.thinking_blocks, &said.reasoning_details, parts, out);
         if let Some(content) = said.content.and_then(text) {
-            self.say(Open::Text, PartStart::Text, Delta::Text(content), parts, out);
+            self.say(Open::Text, Delta::Text(content), parts, out);
         }
         if let Some(refusal) = said.refusal.filter(|t| !t.is_empty()).map(Cow::into_owned) {
             self.refused = true;
-            self.say(Open::Refusal, PartStart::Refusal, Delta::Refusal(refusal), parts, out);
+            self.say(Open::Refusal, Delta::Refusal(refusal), parts, out);
         }
         if let Some(opaque) = said.extra_content.and_then(WireExtra::opaque) {
-            self.say(Open::Text, PartStart::Text, Delta::Opaque(opaque), parts, out);
+            self.say(Open::Text, Delta::Opaque(opaque), parts, out);
         }
         let logprobs = choice.logprobs.map(WireLogprobs::into_canonical).unwrap_or_default();
         if let Some((index, _)) =
@@ -174,54 +196,99 @@ impl Side {
         {
             out.push(Event::PartDelta { index, delta: Delta::Logprobs(logprobs) });
         }
-        let calls = said.tool_calls.unwrap_or_default();
-        if !calls.is_empty() {
-            self.close(out);
-            calls.into_iter().for_each(|call| self.calls.take(call));
-            self.calls.flush(false, &self.seed, parts, self.choice, out);
+        if !said.tool_calls.is_empty() {
+            self.call(said.tool_calls, parts, out);
         }
         if let Some(reason) = choice.finish_reason.filter(|r| !r.is_empty()) {
             self.finished = true;
-            self.close(out);
-            self.calls.flush(true, &self.seed, parts, self.choice, out);
+            self.end(parts, out);
             let finish = finish(&reason, self.calls.any(), self.refused);
             out.push(Event::Finish { choice: self.choice, finish });
         }
+    }
+
+    fn call(&mut self, pieces: Vec<WireCall<'_>>, parts: &mut usize, out: &mut Vec<Event>) {
+        self.close(out);
+        pieces.into_iter().for_each(|piece| self.calls.take(piece));
+        let calls = &mut self.calls;
+        self.of_calls.retain(|(id, opaque)| !calls.prove(id, opaque));
+        self.calls.flush(false, &self.seed, parts, self.choice, out);
+        if self.calls.settled() {
+            self.late(parts, out);
+        }
+    }
+
+    /// All that was held back.
+    fn end(&mut self, parts: &mut usize, out: &mut Vec<Event>) {
+        self.close(out);
+        self.calls.flush(true, &self.seed, parts, self.choice, out);
+        self.late(parts, out);
+        for (_, opaque) in std::mem::take(&mut self.of_calls) {
+            self.redacted(opaque, parts, out);
+        }
+        self.close(out);
+    }
+
+    fn late(&mut self, parts: &mut usize, out: &mut Vec<Event>) {
+        for later in std::mem::take(&mut self.later) {
+            match later {
+                Later::Say(kind, delta) => self.say(kind, delta, parts, out),
+                Later::Redacted(opaque) => self.redacted(opaque, parts, out),
+                Later::Close => self.close(out),
+            }
+        }
+    }
+
+    /// Keeps what has to come after a call; `None` when it need not.
+    fn waits(&mut self, later: Later, parts: &mut usize, out: &mut Vec<Event>) -> Option<Later> {
+        if self.calls.settled() {
+            return Some(later);
+        }
+        if self.later.len() < MAX_WAITING {
+            self.later.push(later);
+            return None;
+        }
+        self.calls.flush(true, &self.seed, parts, self.choice, out);
+        self.late(parts, out);
+        Some(later)
     }
 
     /// Thoughts, under whichever names: what says the same twice is taken once.
     fn thoughts(
         &mut self,
         said: Option<String>,
-        blocks: Option<Vec<WireThought>>,
-        details: Option<Vec<WireDetail>>,
+        blocks: &[WireThought],
+        details: &[WireDetail],
         parts: &mut usize,
         out: &mut Vec<Event>,
     ) {
-        let (blocks, details) = (blocks.unwrap_or_default(), details.unwrap_or_default());
         let of_blocks = || -> String { blocks.iter().filter_map(|b| b.thinking.as_deref()).collect() };
         let of_details = || -> String { details.iter().filter_map(WireDetail::said).collect() };
         let said = said.filter(|t| !t.is_empty()).or_else(|| Some(of_blocks()).filter(|t| !t.is_empty()));
         let said = said.or_else(|| Some(of_details()).filter(|t| !t.is_empty()));
         if let Some(text) = said {
-            self.say(Open::Thinking, PartStart::Thinking, Delta::Thinking(text), parts, out);
+            self.say(Open::Thinking, Delta::Thinking(text), parts, out);
         }
         let mut proven = false;
         for proof in blocks.iter().filter_map(WireThought::proof) {
             proven = true;
             self.prove(proof, parts, out);
         }
-        for detail in &details {
+        for detail in details {
             let Some(opaque) = detail.opaque() else { continue };
-            if proven && opaque.vendor == Vendor::Anthropic {
-                continue;
-            }
-            let of_call = opaque.vendor == Vendor::Google
-                && detail.id.as_deref().is_some_and(|id| self.calls.prove(id, &opaque));
-            if !of_call {
-                let thinking = matches!(self.open, Some((_, Open::Thinking)));
-                let proof = if thinking { Proof::Signature(opaque) } else { Proof::Redacted(opaque) };
-                self.prove(proof, parts, out);
+            match (detail.of_call(), opaque.vendor) {
+                (_, Vendor::Anthropic) if proven => {}
+                // The call may come with this chunk, or later.
+                (Some(id), Vendor::Google) if self.of_calls.len() < MAX_WAITING => {
+                    if !self.calls.prove(id, &opaque) {
+                        self.of_calls.push((id.clone(), opaque));
+                    }
+                }
+                _ => {
+                    let thinking = matches!(self.open, Some((_, Open::Thinking)));
+                    let proof = if thinking { Proof::Signature(opaque) } else { Proof::Redacted(opaque) };
+                    self.prove(proof, parts, out);
+                }
             }
         }
     }
@@ -230,14 +297,17 @@ impl Side {
     fn prove(&mut self, proof: Proof, parts: &mut usize, out: &mut Vec<Event>) {
         match proof {
             Proof::Signature(opaque) => {
-                self.say(Open::Thinking, PartStart::Thinking, Delta::Opaque(opaque), parts, out);
-                self.close(out);
+                self.say(Open::Thinking, Delta::Opaque(opaque), parts, out);
+                if self.waits(Later::Close, parts, out).is_some() {
+                    self.close(out);
+                }
             }
             Proof::Redacted(opaque) => self.redacted(opaque, parts, out),
         }
     }
 
     fn redacted(&mut self, opaque: Opaque, parts: &mut usize, out: &mut Vec<Event>) {
+        let Some(Later::Redacted(opaque)) = self.waits(Later::Redacted(opaque), parts, out) else { return };
         self.close(out);
         self.calls.flush(true, &self.seed, parts, self.choice, out);
         let (index, choice) = (*parts, self.choice);
@@ -247,7 +317,8 @@ impl Side {
     }
 
     /// Into the open part, if it is of this kind, else into a new one in its place.
-    fn say(&mut self, kind: Open, part: PartStart, delta: Delta, parts: &mut usize, out: &mut Vec<Event>) {
+    fn say(&mut self, kind: Open, delta: Delta, parts: &mut usize, out: &mut Vec<Event>) {
+        let Some(Later::Say(kind, delta)) = self.waits(Later::Say(kind, delta), parts, out) else { return };
         let index = match self.open {
             Some((index, open)) if open == kind => index,
             _ => {
@@ -256,7 +327,7 @@ impl Side {
                 let index = *parts;
                 *parts += 1;
                 self.open = Some((index, kind));
-                out.push(Event::PartStart { index, choice: self.choice, part });
+                out.push(Event::PartStart { index, choice: self.choice, part: kind.start() });
                 index
             }
         };
@@ -275,7 +346,7 @@ fn text(raw: &RawValue) -> Option<String> {
         #[serde(default)]
         text: String,
     }
-    let text = string(raw).or_else(|| {
+    let text = lenient::string(raw).map(Cow::into_owned).or_else(|| {
         let pieces: Vec<Piece> = serde_json::from_str(raw.get()).ok()?;
         Some(pieces.into_iter().map(|p| p.text).collect())
     });
