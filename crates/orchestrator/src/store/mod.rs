@@ -4,4 +4,4 @@ mod responses;
 mod runs;
 
 pub(crate) use responses::{Batch, Kept, Page, Responses};
-pub(crate) use runs::{Begin, Mine, Taken, Write, Written};
+pub(crate) use runs::{Begin, Left, Mine, Taken, Write, Written, took_too_long};

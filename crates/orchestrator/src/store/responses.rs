@@ -7,8 +7,9 @@ use sqlx::Row as _;
 use weir_db::{Db, DbError, LateDb};
 use weir_types::RequestContext;
 
-/// Batches of events read at once.
-const BATCHES: i64 = 64;
+/// Batches of events read at once, and bytes of them unless the first alone has more.
+const BATCHES: i64 = 1_024;
+const BATCH_BYTES: i64 = 256 * 1024;
 /// An answer that is kept would be gone before it is read.
 const AT_LEAST_DAYS: i32 = 1;
 
@@ -60,6 +61,8 @@ pub(crate) struct Events {
     pub(crate) batches: Vec<Batch>,
     /// No more will come.
     pub(crate) ended: bool,
+    /// The number of the last one there was.
+    pub(crate) last: Option<u64>,
     pub(crate) background: bool,
 }
 
@@ -218,7 +221,7 @@ impl Responses {
         let tenant = tx.tenant().0;
         // First where it stands, then the events: what is written in between is seen, and not taken for the end.
         let row = sqlx::query(
-            "SELECT background, status IN ('queued', 'in_progress') AS active FROM chat.responses \
+            "SELECT background, sequence, status IN ('queued', 'in_progress') AS active FROM chat.responses \
              WHERE tenant_id = $1 AND id = $2",
         )
         .bind(tenant)
@@ -227,13 +230,23 @@ impl Responses {
         .await?;
         let Some(row) = row else { return Ok(None) };
         let rows = sqlx::query(
-            "SELECT first_sequence, last_sequence, events FROM chat.response_events \
-             WHERE tenant_id = $1 AND response_id = $2 AND last_sequence >= $3 ORDER BY first_sequence LIMIT $4",
+            "SELECT first_sequence, last_sequence, events FROM ( \
+                 SELECT first_sequence, last_sequence, events, row_number() OVER upto AS at, \
+                     sum(octet_length(events)) OVER upto AS bytes \
+                 FROM ( \
+                     SELECT first_sequence, last_sequence, events FROM chat.response_events \
+                     WHERE tenant_id = $1 AND response_id = $2 AND last_sequence >= $3 AND first_sequence >= coalesce( \
+                         (SELECT max(first_sequence) FROM chat.response_events \
+                          WHERE tenant_id = $1 AND response_id = $2 AND first_sequence <= $3), 0) \
+                     ORDER BY first_sequence LIMIT $4) e \
+                 WINDOW upto AS (ORDER BY first_sequence ROWS UNBOUNDED PRECEDING)) page \
+             WHERE at = 1 OR bytes <= $5 ORDER BY first_sequence",
         )
         .bind(tenant)
         .bind(id)
         .bind(signed(from))
         .bind(BATCHES)
+        .bind(BATCH_BYTES)
         .fetch_all(tx.conn())
         .await?;
         tx.commit().await?;
@@ -246,19 +259,30 @@ impl Responses {
             });
         }
         let active: bool = row.try_get("active")?;
-        Ok(Some(Events { batches, ended: !active, background: row.try_get("background")? }))
+        let last = u64::try_from(row.try_get::<i64, _>("sequence")?).ok();
+        Ok(Some(Events { batches, ended: !active, last, background: row.try_get("background")? }))
     }
 
     /// Forgets what has expired, a few hundred at a time. Says how many.
     pub(crate) async fn prune(&self, ctx: &RequestContext) -> Result<u64, DbError> {
-        const AT_ONCE: i32 = 200;
+        const AT_ONCE: i64 = 200;
+        self.forget(ctx, "SELECT chat.prune_responses($1::integer)", &[AT_ONCE]).await
+    }
+
+    /// Forgets the events of runs that ended so many seconds ago. Says of how many.
+    pub(crate) async fn prune_events(&self, ctx: &RequestContext, after_s: u32) -> Result<u64, DbError> {
+        const AT_ONCE: i64 = 20;
+        let sql = "SELECT chat.prune_response_events($2, $1::integer)";
+        self.forget(ctx, sql, &[AT_ONCE, i64::from(after_s)]).await
+    }
+
+    /// Until there is no more to forget.
+    async fn forget(&self, ctx: &RequestContext, sql: &'static str, args: &[i64]) -> Result<u64, DbError> {
         let mut total = 0;
         loop {
             let mut tx = self.db()?.lookup(ctx).await?;
-            let gone: i64 = sqlx::query_scalar("SELECT chat.prune_responses($1)")
-                .bind(AT_ONCE)
-                .fetch_one(tx.conn())
-                .await?;
+            let query = args.iter().fold(sqlx::query_scalar(sql), |query, arg| query.bind(*arg));
+            let gone: i64 = query.fetch_one(tx.conn()).await?;
             tx.commit().await?;
             total += unsigned(gone);
             if gone == 0 {

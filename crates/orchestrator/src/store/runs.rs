@@ -41,6 +41,10 @@ pub(crate) struct Mine {
 pub(crate) struct Taken {
     pub(crate) mine: Mine,
     pub(crate) job: Vec<u8>,
+    /// How often whoever ran it was lost.
+    pub(crate) crashes: i32,
+    /// It is to be cancelled.
+    pub(crate) cancelling: bool,
 }
 
 /// What a run has come to.
@@ -69,8 +73,24 @@ pub(crate) struct Held {
     pub(crate) active: bool,
     pub(crate) run: i32,
     pub(crate) next: u64,
-    /// All events so far.
-    pub(crate) events: Vec<u8>,
+    /// Of all events so far.
+    pub(crate) event_bytes: usize,
+}
+
+/// Why a run is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Somebody else is to have it.
+    ToOthers,
+    /// Nobody runs it, and nobody knows why.
+    Astray,
+}
+
+/// Whether the server gave a statement up, rather than not being there.
+pub(crate) fn took_too_long(error: &DbError) -> bool {
+    const QUERY_CANCELED: &str = "57014";
+    let DbError::Unavailable(Some(sqlx::Error::Database(error))) = error else { return false };
+    error.code().as_deref() == Some(QUERY_CANCELED)
 }
 
 impl Responses {
@@ -137,6 +157,7 @@ impl Responses {
                  UPDATE chat.responses SET status = coalesce($4, status), object = coalesce($5, object), \
                      output = coalesce($6, output), sequence = $8, event_bytes = event_bytes + octet_length($12), \
                      started = started OR $10, \
+                     ended_at = CASE WHEN $11 THEN now() END, \
                      owner = CASE WHEN $11 THEN NULL ELSE owner END, \
                      lease_until = CASE WHEN $11 THEN NULL ELSE lease_until END, \
                      job = CASE WHEN $11 THEN NULL ELSE job END \
@@ -187,7 +208,7 @@ impl Responses {
         let mut tx = self.db()?.tenant(ctx).await?;
         let tenant = tx.tenant();
         let row = sqlx::query(
-            "UPDATE chat.responses SET run = run + 1, owner = $3, started = true, \
+            "UPDATE chat.responses SET run = run + 1, owner = $3, started = true, cancelling = true, \
                  lease_until = now() + $4 * interval '1 millisecond' \
              WHERE tenant_id = $1 AND id = $2 AND status IN ('queued', 'in_progress') \
              RETURNING tenant_id, id, run",
@@ -202,12 +223,12 @@ impl Responses {
         Ok(row.as_ref().map(mine).transpose()?)
     }
 
-    /// One with all of its events, for whoever would end it. `None`: there is none.
+    /// One as it stands, for whoever would end it or go on with it. `None`: there is none.
     pub(crate) async fn held(&self, ctx: &RequestContext, id: &str) -> Result<Option<Held>, DbError> {
         let mut tx = self.db()?.tenant(ctx).await?;
         let tenant = tx.tenant().0;
         let row = sqlx::query(
-            "SELECT id, previous_id, status, background, input, output, object, run, sequence, \
+            "SELECT id, previous_id, status, background, input, output, object, run, sequence, event_bytes, \
                  status IN ('queued', 'in_progress') AS active \
              FROM chat.responses WHERE tenant_id = $1 AND id = $2",
         )
@@ -215,22 +236,8 @@ impl Responses {
         .bind(id)
         .fetch_optional(tx.conn())
         .await?;
-        let Some(row) = row else { return Ok(None) };
-        let mut held = held(&row)?;
-        if held.active {
-            let events: Vec<Vec<u8>> = sqlx::query_scalar(
-                "SELECT events FROM chat.response_events \
-                 WHERE tenant_id = $1 AND response_id = $2 AND last_sequence < $3 ORDER BY first_sequence",
-            )
-            .bind(tenant)
-            .bind(id)
-            .bind(signed(held.next))
-            .fetch_all(tx.conn())
-            .await?;
-            held.events = events.concat();
-        }
         tx.commit().await?;
-        Ok(Some(held))
+        Ok(row.as_ref().map(held).transpose()?)
     }
 
     /// Renews our leases. Says what we still run.
@@ -250,41 +257,51 @@ impl Responses {
         rows.iter().map(|row| Ok(mine(row)?)).collect()
     }
 
-    /// Takes what others have left.
+    /// Takes what others have left, or have lost unless `only_left`.
     pub(crate) async fn take(
         &self,
         ctx: &RequestContext,
         owner: Uuid,
         lease: Duration,
         with_output: bool,
+        only_left: bool,
         most: u32,
     ) -> Result<Vec<Taken>, DbError> {
         let mut tx = self.db()?.lookup(ctx).await?;
-        let rows = sqlx::query("SELECT tenant_id, id, run, job FROM chat.take_responses($1, $2, $3, $4)")
+        let sql = "SELECT tenant_id, id, run, job, crashes, cancelling \
+                   FROM chat.take_responses($1, $2, $3, $4, $5)";
+        let rows = sqlx::query(sql)
             .bind(owner)
             .bind(millis(lease))
             .bind(with_output)
+            .bind(only_left)
             .bind(i32::try_from(most).unwrap_or(i32::MAX))
             .fetch_all(tx.conn())
             .await?;
         tx.commit().await?;
         let taken = |row: &PgRow| -> Result<Taken, DbError> {
             let job: Option<Vec<u8>> = row.try_get("job")?;
-            Ok(Taken { mine: mine(row)?, job: job.unwrap_or_default() })
+            Ok(Taken {
+                mine: mine(row)?,
+                job: job.unwrap_or_default(),
+                crashes: row.try_get("crashes")?,
+                cancelling: row.try_get("cancelling")?,
+            })
         };
         rows.iter().map(taken).collect()
     }
 
     /// Leaves a run to whoever takes it.
-    pub(crate) async fn release(&self, ctx: &RequestContext, mine: &Mine) -> Result<(), DbError> {
+    pub(crate) async fn release(&self, ctx: &RequestContext, mine: &Mine, left: Left) -> Result<(), DbError> {
         let mut tx = self.db()?.tenant(ctx).await?;
         sqlx::query(
-            "UPDATE chat.responses SET owner = NULL, lease_until = '-infinity' \
+            "UPDATE chat.responses SET owner = NULL, lease_until = '-infinity', crashes = crashes + $4 \
              WHERE tenant_id = $1 AND id = $2 AND run = $3 AND status IN ('queued', 'in_progress')",
         )
         .bind(mine.tenant.0)
         .bind(&mine.id)
         .bind(mine.run)
+        .bind(i32::from(left == Left::Astray))
         .execute(tx.conn())
         .await?;
         tx.commit().await
@@ -309,7 +326,7 @@ fn held(row: &PgRow) -> Result<Held, sqlx::Error> {
         active: row.try_get("active")?,
         run: row.try_get("run")?,
         next: unsigned(row.try_get::<i64, _>("sequence")? + 1),
-        events: Vec::new(),
+        event_bytes: usize::try_from(row.try_get::<i64, _>("event_bytes")?).unwrap_or_default(),
     })
 }
 

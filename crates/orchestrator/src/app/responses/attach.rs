@@ -15,7 +15,7 @@ use weir_error::Error;
 use weir_proto::chat::{CompleteFrame, Data, End, Head, complete_frame::Frame};
 use weir_types::{RequestContext, TenantId};
 
-use super::{Shared, events, not_found};
+use super::{Shared, events, not_found, read};
 use crate::{app::Frames, store::Batch};
 
 /// Who is not woken looks for itself this often, and more often while nobody could wake it.
@@ -31,13 +31,16 @@ struct Attached {
     id: String,
     /// The number of the next event.
     from: u64,
-    woken: watch::Receiver<()>,
+    /// Until it is dropped.
+    woken: Option<watch::Receiver<()>>,
     queue: VecDeque<CompleteFrame>,
     ended: bool,
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
+        // While it is there, somebody waits.
+        drop(self.woken.take());
         self.shared.hub.forget(self.tenant, &self.id);
     }
 }
@@ -52,7 +55,7 @@ pub(super) fn attach(shared: Shared, ctx: RequestContext, tenant: TenantId, id: 
         headers: HashMap::new(),
     };
     let attached = Attached {
-        woken: shared.hub.follow(tenant, &id),
+        woken: Some(shared.hub.follow(tenant, &id)),
         queue: VecDeque::from([CompleteFrame { frame: Some(Frame::Head(head)) }]),
         shared,
         ctx,
@@ -74,21 +77,16 @@ impl Attached {
             if self.ended {
                 return None;
             }
-            self.woken.mark_unchanged();
-            match self.shared.store.events(&self.ctx, &self.id, self.from).await {
-                Ok(Some(found)) => {
+            let Some(woken) = &mut self.woken else { return None };
+            woken.mark_unchanged();
+            match self.look().await {
+                Ok(true) => {
                     away = None;
-                    let done = found.ended && found.batches.is_empty();
-                    self.push(found.batches);
-                    if done {
-                        self.ended = true;
-                        self.queue.push_back(CompleteFrame { frame: Some(Frame::End(End::default())) });
-                    }
                     if !self.queue.is_empty() {
                         continue;
                     }
                 }
-                Ok(None) => return self.fail(not_found(&self.id)),
+                Ok(false) => return self.fail(not_found(&self.id)),
                 Err(DbError::Unavailable(cause)) => {
                     let since = *away.get_or_insert_with(Instant::now);
                     if since.elapsed() > PATIENCE {
@@ -98,8 +96,33 @@ impl Attached {
                 Err(error) => return self.fail(error.into()),
             }
             let poll = if self.shared.hub.hears() { POLL } else { POLL_UNHEARD };
-            drop(tokio::time::timeout(poll, self.woken.changed()).await);
+            let Some(woken) = &mut self.woken else { return None };
+            drop(tokio::time::timeout(poll, woken.changed()).await);
         }
+    }
+
+    /// Takes what is there. `false`: it is gone.
+    async fn look(&mut self) -> Result<bool, DbError> {
+        let found = self.shared.store.events(&self.ctx, &self.id, self.from).await?;
+        let Some(found) = found else { return Ok(false) };
+        if found.ended && found.batches.is_empty() {
+            return self.end(found.last).await;
+        }
+        self.push(found.batches);
+        Ok(true)
+    }
+
+    /// The end, with what all of it used. Where the events are forgotten, the last is made again from the object.
+    async fn end(&mut self, last: Option<u64>) -> Result<bool, DbError> {
+        let Some(kept) = self.shared.store.get(&self.ctx, &self.id).await? else { return Ok(false) };
+        if let Some(last) = last.filter(|last| self.from <= *last) {
+            let bytes = read::last_event(&kept, last).into();
+            self.queue.push_back(CompleteFrame { frame: Some(Frame::Data(Data { bytes })) });
+        }
+        let end = End { usage: read::usage(&kept), ..End::default() };
+        self.queue.push_back(CompleteFrame { frame: Some(Frame::End(end)) });
+        self.ended = true;
+        Ok(true)
     }
 
     fn push(&mut self, batches: Vec<Batch>) {

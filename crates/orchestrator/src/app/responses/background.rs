@@ -27,15 +27,16 @@ use weir_types::RequestContext;
 use super::{
     Shared, events,
     job::Job,
-    json::{Object, array},
+    json::{Object, Raw, array},
     object::{self, Shape},
     run::{Run, Stop},
+    steady::Steady,
     wanted::Wanted,
 };
-use crate::store::{Batch, Begin, Kept, Mine, Taken, Write, Written};
+use crate::store::{Batch, Begin, Kept, Left, Mine, Taken, Write, Written};
 
 /// What has killed so many processes is not tried again.
-const MAX_RUNS: i32 = 5;
+const MAX_CRASHES: i32 = 5;
 const TAKE_ENDED: u32 = 32;
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -128,6 +129,11 @@ impl Runs {
             output: object::bytes(&[]),
             object: object.to_vec(),
         };
+        let event_bytes = batch.events.len();
+        if kept.input.len() + kept.object.len() + event_bytes > self.shared.config.max_bytes {
+            let text = "The request is larger than a response in the background may be.";
+            return Err(Error::new(Code::PayloadTooLarge, text).with_param("input"));
+        }
         let job = Job { shows_encrypted: shape.shows_encrypted, ..Job::new(ctx, request.clone()) };
         let mine = Mine { tenant, id: shape.id.clone(), run: 0 };
         let ready = self.ready(mine.clone(), permit, false);
@@ -157,7 +163,7 @@ impl Runs {
             begun: false,
             object: object.clone(),
             items: Vec::new(),
-            event_bytes: 0,
+            event_bytes,
         };
         self.launch(run, ready.place, request);
         Ok(object)
@@ -199,7 +205,7 @@ impl Runs {
         if !held.active || held.run != mine.run {
             return Ok(Some(held.kept));
         }
-        let items = events::items(&held.events);
+        let items = self.items(ctx, mine, held.next).await?;
         let mut object = Object::parse(&held.kept.object).unwrap_or_default();
         object::end(&mut object, status, error);
         let mut told = object.clone();
@@ -223,6 +229,19 @@ impl Runs {
             return self.shared.store.get(ctx, &mine.id).await;
         }
         Ok(Some(held.kept))
+    }
+
+    /// The whole items among its events so far, which are read a page at a time.
+    async fn items(&self, ctx: &RequestContext, mine: &Mine, next: u64) -> Result<Vec<Raw>, DbError> {
+        let (mut items, mut from) = (Vec::new(), 0);
+        while from < next {
+            let found = self.shared.store.events(ctx, &mine.id, from).await?;
+            let batches = found.map(|found| found.batches).unwrap_or_default();
+            let Some(last) = batches.last() else { break };
+            from = last.last + 1;
+            items.extend(batches.iter().flat_map(|batch| events::items(&batch.events)));
+        }
+        Ok(items)
     }
 
     /// Cancels one, wherever it runs. Gives what it is now.
@@ -264,15 +283,19 @@ impl Runs {
 
     async fn keep_leases(&self) {
         let ctx = RequestContext::service("orchestrator");
-        let mut away = false;
+        let (mut away, mut steady) = (false, Steady::default());
         loop {
-            match self.look(&ctx).await {
+            match self.look(&ctx, &mut steady).await {
                 Ok(()) => away = false,
-                // Said once: the database has a check of its own.
-                Err(error) if !std::mem::replace(&mut away, true) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "leases are not kept");
+                Err(error) => {
+                    if matches!(error, DbError::Unavailable(_)) {
+                        steady.failed();
+                    }
+                    // Said once: the database has a check of its own.
+                    if !std::mem::replace(&mut away, true) {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "leases are not kept");
+                    }
                 }
-                Err(_) => {}
             }
             tokio::select! {
                 () = self.shared.hub.runs() => {}
@@ -281,15 +304,19 @@ impl Runs {
         }
     }
 
-    async fn look(&self, ctx: &RequestContext) -> Result<(), DbError> {
+    /// Renews, and takes what is free: until it is `steady`, only what was left on purpose.
+    pub(super) async fn look(&self, ctx: &RequestContext, steady: &mut Steady) -> Result<(), DbError> {
         self.renew(ctx).await?;
         let (store, lease) = (&self.shared.store, self.shared.config.lease());
-        for taken in store.take(ctx, self.owner, lease, true, TAKE_ENDED).await? {
-            self.interrupt(&taken.mine).await?;
+        let now = Instant::now();
+        steady.renewed(now, lease);
+        let only_left = !steady.is_steady(now, lease);
+        for taken in store.take(ctx, self.owner, lease, true, only_left, TAKE_ENDED).await? {
+            self.interrupt(&taken).await?;
         }
         let free = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
         if free > 0 {
-            for taken in store.take(ctx, self.owner, lease, false, free).await? {
+            for taken in store.take(ctx, self.owner, lease, false, only_left, free).await? {
                 self.again(taken).await?;
             }
         }
@@ -313,33 +340,37 @@ impl Runs {
         // Ours by name, and nobody runs them: a commit whose outcome was not known, or a task that ended badly.
         for stray in strays {
             let ctx = RequestContext { tenant: Some(stray.tenant), ..ctx.clone() };
-            self.shared.store.release(&ctx, &stray).await?;
+            self.shared.store.release(&ctx, &stray, Left::Astray).await?;
         }
         Ok(())
     }
 
-    async fn interrupt(&self, mine: &Mine) -> Result<(), DbError> {
+    /// Ends one whose owner is gone.
+    async fn interrupt(&self, taken: &Taken) -> Result<(), DbError> {
+        let mine = &taken.mine;
+        let ctx = RequestContext { tenant: Some(mine.tenant), ..RequestContext::service("orchestrator") };
+        if taken.cancelling {
+            return self.end(&ctx, mine, "cancelled", None).await.map(drop);
+        }
         self.shared.metrics.background_interrupted.inc();
         tracing::warn!(response.id = mine.id, "a background run was interrupted");
-        let ctx = RequestContext { tenant: Some(mine.tenant), ..RequestContext::service("orchestrator") };
         self.end(&ctx, mine, "failed", Some(("server_error", INTERRUPTED))).await.map(drop)
     }
 
     /// Runs one again from the beginning.
     async fn again(&self, taken: Taken) -> Result<(), DbError> {
-        let Taken { mine, job } = taken;
-        let job = Job::parse(&job).filter(|_| mine.run < MAX_RUNS);
-        let Some(mut job) = job else { return self.interrupt(&mine).await };
+        let job = Job::parse(&taken.job).filter(|_| taken.crashes < MAX_CRASHES);
+        let Some(mut job) = job else { return self.interrupt(&taken).await };
+        let mine = taken.mine;
         let ctx = job.context(mine.tenant, self.timeout());
         let Some(held) = self.shared.store.held(&ctx, &mine.id).await? else { return Ok(()) };
         let (Ok(permit), true) = (self.permits.clone().try_acquire_owned(), held.active) else {
-            return self.shared.store.release(&ctx, &mine).await;
+            return self.shared.store.release(&ctx, &mine, Left::ToOthers).await;
         };
         self.shared.metrics.background_taken.inc();
         tracing::info!(response.id = mine.id, run = mine.run, "a background run begins again");
         let request = job.request.take().unwrap_or_default();
         let ready = self.ready(mine.clone(), permit, true);
-        let begun = |event: &[u8]| events::type_of(event).as_deref() == Some("response.in_progress");
         let run = Run {
             shared: self.shared.clone(),
             shape: Shape {
@@ -354,10 +385,11 @@ impl Runs {
             stopped: ready.stopped,
             started: ready.started,
             next: held.next,
-            begun: events::whole(&held.events).any(begun),
+            // That event and this status are written together.
+            begun: held.kept.status == "in_progress",
             object: Object::parse(&held.kept.object).unwrap_or_default(),
             items: array(&held.kept.output),
-            event_bytes: held.events.len(),
+            event_bytes: held.event_bytes,
         };
         self.launch(run, ready.place, request);
         Ok(())
@@ -366,6 +398,24 @@ impl Runs {
     /// Leaves what has no output yet to others at once; what has some may end, if it does so soon.
     async fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        tokio::select! {
+            () = self.leave() => {}
+            // What may still end is ours meanwhile.
+            () = self.renew_only() => {}
+        }
+    }
+
+    async fn renew_only(&self) {
+        let ctx = RequestContext::service("orchestrator");
+        loop {
+            tokio::time::sleep(self.shared.config.lease() / 3).await;
+            if let Err(error) = self.renew(&ctx).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "leases are not kept");
+            }
+        }
+    }
+
+    async fn leave(&self) {
         let until = Instant::now() + Duration::from_secs(self.shared.config.drain_s);
         loop {
             {
@@ -388,13 +438,17 @@ async fn prune(shared: &Shared) {
     let mut hour = tokio::time::interval(PRUNE_EVERY);
     loop {
         hour.tick().await;
-        match shared.store.prune(&ctx).await {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "old responses forgotten"),
-            Err(DbError::Unavailable(_)) => {}
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "old responses not forgotten");
-            }
+        forgot("responses", shared.store.prune(&ctx).await);
+        forgot("events", shared.store.prune_events(&ctx, shared.config.event_retention_s).await);
+    }
+}
+
+fn forgot(what: &str, gone: Result<u64, DbError>) {
+    match gone {
+        Ok(0) | Err(DbError::Unavailable(_)) => {}
+        Ok(rows) => tracing::info!(rows, what, "what was old is forgotten"),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, what, "what is old is not forgotten");
         }
     }
 }

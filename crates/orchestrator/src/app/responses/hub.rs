@@ -88,6 +88,12 @@ impl Hub {
         }
     }
 
+    /// How many responses are waited for.
+    #[cfg(test)]
+    pub(super) fn waited_for(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
     /// Listens to other instances.
     pub(super) fn spawn(&self, tasks: &Tasks) {
         let (hub, shutdown) = (self.clone(), tasks.shutdown());

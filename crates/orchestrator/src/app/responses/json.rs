@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{MapAccess, Visitor},
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
     ser::SerializeMap as _,
 };
 use serde_json::value::{RawValue, to_raw_value};
@@ -94,6 +94,45 @@ impl<'de> Deserialize<'de> for Object {
             }
         }
         deserializer.deserialize_map(Members)
+    }
+}
+
+/// An array of values untouched; `None` when there are more than so many, of which none are kept.
+#[derive(Debug)]
+pub(super) struct AtMost<const MOST: usize>(pub(super) Option<Vec<Raw>>);
+
+impl<const MOST: usize> Default for AtMost<MOST> {
+    fn default() -> Self {
+        Self(Some(Vec::new()))
+    }
+}
+
+impl<'de, const MOST: usize> Deserialize<'de> for AtMost<MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<const MOST: usize>;
+        impl<'de, const MOST: usize> Visitor<'de> for Items<MOST> {
+            type Value = AtMost<MOST>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<AtMost<MOST>, A::Error> {
+                let mut items = Vec::new();
+                while items.len() < MOST {
+                    match seq.next_element()? {
+                        Some(item) => items.push(item),
+                        None => return Ok(AtMost(Some(items))),
+                    }
+                }
+                if seq.next_element::<IgnoredAny>()?.is_none() {
+                    return Ok(AtMost(Some(items)));
+                }
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(AtMost(None))
+            }
+        }
+        deserializer.deserialize_seq(Items::<MOST>)
     }
 }
 

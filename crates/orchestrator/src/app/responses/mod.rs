@@ -14,6 +14,7 @@ mod object;
 mod read;
 mod run;
 mod settings;
+mod steady;
 #[cfg(test)]
 mod tests;
 mod wanted;
@@ -24,9 +25,11 @@ use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream};
 use uuid::Uuid;
 use weir_error::{Code, Error, require_scope, require_tenant};
+use weir_llm::tokens;
 use weir_proto::chat::{
     AttachResponseRequest, CancelResponseRequest, CompleteFrame, CompleteRequest, Data,
-    DeleteResponseRequest, End, GetResponseRequest, Head, ListInputItemsRequest, complete_frame::Frame,
+    DeleteResponseRequest, End, GetResponseRequest, Head, ListInputItemsRequest, Usage,
+    complete_frame::Frame,
 };
 use weir_runtime::Tasks;
 use weir_types::{Clock, RequestContext, scope};
@@ -46,6 +49,9 @@ use crate::{
     metrics::ResponsesMetrics,
     store::{self, Page},
 };
+
+/// As the table has it.
+const MAX_ID: usize = 128;
 
 /// Runs a request that says all there is to say.
 pub(crate) trait Model: Send + Sync {
@@ -122,11 +128,12 @@ impl Responses {
         }
         let stream = std::mem::replace(&mut request.stream, true);
         let id = shape.id.clone();
+        let input_tokens = tokens::estimate(request.body.len());
         let object = self.runs.begin(ctx, &wanted, request, shape, created_s).await?;
         if stream {
             return Ok(attach::attach(self.shared.clone(), ctx.clone(), tenant, id, 0));
         }
-        Ok(whole(object.to_vec().into()))
+        Ok(whole(object.to_vec().into(), Usage { input_tokens, ..Usage::default() }))
     }
 
     /// A body with the conversation so far in it, for counting.
@@ -152,11 +159,15 @@ impl Responses {
 
     async fn conversation(&self, ctx: &RequestContext, id: &str) -> Result<Vec<Raw>, Error> {
         let page = self.page();
-        let chain = self.shared.store.chain(ctx, id, page).await?;
         let unknown = |id: &str| {
+            let id: String = id.chars().take(MAX_ID).collect();
             let text = format!("Previous response with id '{id}' not found.");
             Error::new(Code::PreviousResponseNotFound, text).with_param("previous_response_id")
         };
+        if !is_id(id) {
+            return Err(unknown(id));
+        }
+        let chain = self.shared.store.chain(ctx, id, page).await?;
         let Some(last) = chain.turns.last() else { return Err(unknown(id)) };
         let invalid = |text: String| Err(Error::invalid("previous_response_id", text));
         if matches!(last.status.as_str(), "queued" | "in_progress") {
@@ -183,8 +194,12 @@ impl Responses {
 
     /// # Errors
     /// `NotFound`; `Unavailable`.
-    pub(crate) async fn get(&self, ctx: &RequestContext, request: &GetResponseRequest) -> Result<Vec<u8>, Error> {
-        may(ctx)?;
+    pub(crate) async fn get(
+        &self,
+        ctx: &RequestContext,
+        request: &GetResponseRequest,
+    ) -> Result<Vec<u8>, Error> {
+        may_see(ctx, &request.id)?;
         let kept = self.shared.store.get(ctx, &request.id).await?;
         let kept = kept.ok_or_else(|| not_found(&request.id))?;
         Ok(read::body(&kept, request.include.iter().any(|name| name == ENCRYPTED)))
@@ -197,7 +212,7 @@ impl Responses {
         ctx: &RequestContext,
         request: &DeleteResponseRequest,
     ) -> Result<Vec<u8>, Error> {
-        may(ctx)?;
+        may_see(ctx, &request.id)?;
         if !self.shared.store.delete(ctx, &request.id).await? {
             return Err(not_found(&request.id));
         }
@@ -216,7 +231,7 @@ impl Responses {
         ctx: &RequestContext,
         request: &CancelResponseRequest,
     ) -> Result<Vec<u8>, Error> {
-        may(ctx)?;
+        may_see(ctx, &request.id)?;
         let kept = self.runs.cancel(ctx, &request.id).await?;
         let kept = kept.ok_or_else(|| not_found(&request.id))?;
         if !kept.background {
@@ -232,7 +247,7 @@ impl Responses {
         ctx: &RequestContext,
         request: &ListInputItemsRequest,
     ) -> Result<Vec<u8>, Error> {
-        may(ctx)?;
+        may_see(ctx, &request.id)?;
         self.items(ctx, request).await
     }
 
@@ -243,7 +258,7 @@ impl Responses {
         ctx: &RequestContext,
         request: AttachResponseRequest,
     ) -> Result<Frames, Error> {
-        may(ctx)?;
+        may_see(ctx, &request.id)?;
         let tenant = require_tenant(ctx)?;
         let from = request.starting_after.map_or(0, |after| after.saturating_add(1));
         let found = self.shared.store.events(ctx, &request.id, u64::MAX).await?;
@@ -256,6 +271,18 @@ impl Responses {
     }
 }
 
+/// Whether it may name a response: what can't be one is not looked for.
+fn is_id(id: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    (1..=MAX_ID).contains(&id.len()) && id.bytes().all(known)
+}
+
+/// The caller's right to a response that may be there.
+fn may_see(ctx: &RequestContext, id: &str) -> Result<(), Error> {
+    may(ctx)?;
+    if is_id(id) { Ok(()) } else { Err(not_found(id)) }
+}
+
 fn may(ctx: &RequestContext) -> Result<(), Error> {
     require_scope(ctx, scope::CHAT_WRITE)?;
     require_tenant(ctx).map(drop)
@@ -263,11 +290,14 @@ fn may(ctx: &RequestContext) -> Result<(), Error> {
 
 /// In the same words for another tenant's.
 fn not_found(id: &str) -> Error {
+    let id: String = id.chars().take(MAX_ID).collect();
     Error::new(Code::NotFound, format!("Response with id '{id}' not found."))
 }
 
-fn whole(body: Bytes) -> Frames {
+/// What has begun. Its usage is what it will be asked, as far as that can be guessed: the client sent the last turn only.
+fn whole(body: Bytes, usage: Usage) -> Frames {
     let head = Head { status: 200, content_type: "application/json".to_owned(), ..Head::default() };
-    let all = [Frame::Head(head), Frame::Data(Data { bytes: body }), Frame::End(End::default())];
+    let end = End { usage: Some(usage), ..End::default() };
+    let all = [Frame::Head(head), Frame::Data(Data { bytes: body }), Frame::End(end)];
     Box::pin(stream::iter(all.map(|frame| Ok(CompleteFrame { frame: Some(frame) }))))
 }

@@ -66,12 +66,14 @@ pub(super) fn take_output(object: &mut Object) -> Vec<Raw> {
 }
 
 /// Members of the answer that repeat the request, with what they are when it doesn't say.
-const ECHOED: [&str; 21] = [
+const ECHOED: [&str; 22] = [
+    "frequency_penalty",
     "instructions",
     "max_output_tokens",
     "max_tool_calls",
     "model",
     "parallel_tool_calls",
+    "presence_penalty",
     "prompt",
     "prompt_cache_key",
     "reasoning",
@@ -87,7 +89,6 @@ const ECHOED: [&str; 21] = [
     "user",
     "metadata",
     "prompt_cache_retention",
-    "moderation",
 ];
 
 fn default(name: &str) -> Option<Value> {
@@ -96,7 +97,9 @@ fn default(name: &str) -> Option<Value> {
         | "safety_identifier" | "user" => Value::Null,
         "parallel_tool_calls" => json!(true),
         "reasoning" => json!({"effort": null, "summary": null}),
-        "service_tier" | "tool_choice" => json!("auto"),
+        "service_tier" => json!("default"),
+        "tool_choice" => json!("auto"),
+        "frequency_penalty" | "presence_penalty" => json!(0),
         "temperature" | "top_p" => json!(1.0),
         "text" => json!({"format": {"type": "text"}}),
         "tools" => json!([]),

@@ -1,8 +1,9 @@
 //! What is kept, as clients read it.
 
+use serde::Deserialize;
 use serde_json::json;
 use weir_error::Error;
-use weir_proto::chat::ListInputItemsRequest;
+use weir_proto::chat::{ListInputItemsRequest, Usage};
 use weir_types::RequestContext;
 
 use super::{
@@ -31,6 +32,24 @@ pub(super) fn body(kept: &Kept, shows_encrypted: bool) -> Vec<u8> {
     object.set("status", &kept.status);
     object::with_output(&mut object, &shape.shown_all(&array(&kept.output)));
     object.to_vec()
+}
+
+/// The last event of one whose events are forgotten.
+pub(super) fn last_event(kept: &Kept, number: u64) -> Vec<u8> {
+    let name = events::terminal(&kept.status);
+    let object = Object::parse(&body(kept, false)).unwrap_or_default();
+    events::numbered(name, events::of_response(name, object.into_raw()), number)
+}
+
+/// What one that has ended used, if that is known.
+pub(super) fn usage(kept: &Kept) -> Option<Usage> {
+    #[derive(Deserialize)]
+    struct Used {
+        input_tokens: u64,
+        output_tokens: u64,
+    }
+    let Used { input_tokens, output_tokens } = Object::parse(&kept.object)?.read("usage")?;
+    Some(Usage { input_tokens, output_tokens, ..Usage::default() })
 }
 
 pub(super) fn deleted(id: &str) -> Vec<u8> {

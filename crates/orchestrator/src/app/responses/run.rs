@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use weir_db::DbError;
 use weir_llm::sse::Splitter;
 use weir_proto::chat::{CompleteRequest, complete_frame::Frame};
@@ -20,13 +20,15 @@ use super::{
 };
 use crate::{
     app::Frames,
-    store::{Batch, Mine, Write, Written},
+    store::{Batch, Left, Mine, Write, Written, took_too_long},
 };
 
 /// A batch is written at this size, even if more has arrived.
 const BATCH: usize = 256 * 1024;
 /// Longest wait for the end of an answer that has ended.
 const REST: Duration = Duration::from_secs(2);
+/// A batch that the server does not write in its time, so many times, it never will.
+const TOO_LONG: u32 = 5;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
@@ -37,6 +39,8 @@ pub(super) enum Stop {
     Lost,
     /// The process stops: somebody else is to take it.
     Leave,
+    /// It has had its time.
+    Late,
 }
 
 pub(super) type Stopped = watch::Receiver<Option<Stop>>;
@@ -80,9 +84,14 @@ type Failure = (String, String);
 impl Run {
     /// Runs it to its end, or until it is stopped.
     pub(super) async fn drive(mut self, request: CompleteRequest) {
-        let end = self.answer(request).await;
+        let timeout = Duration::from_secs(self.shared.config.background_timeout_s);
+        let mut end = self.answer(request, Instant::now() + timeout).await;
+        if let Ok(End::Stopped(Stop::Late)) = end {
+            let text = "The response took longer than one in the background may.";
+            end = self.fail(Pending::default(), ("server_error".to_owned(), text.to_owned())).await;
+        }
         match end {
-            Ok(End::Told) => {}
+            Ok(End::Told | End::Stopped(Stop::Late)) => {}
             Ok(End::Stopped(Stop::Lost)) => {
                 tracing::info!(response.id = self.mine.id, "a background run ended elsewhere");
             }
@@ -95,13 +104,13 @@ impl Run {
         self.shared.hub.forget(self.mine.tenant, &self.mine.id);
     }
 
-    async fn answer(&mut self, request: CompleteRequest) -> Result<End, DbError> {
+    async fn answer(&mut self, request: CompleteRequest, until: Instant) -> Result<End, DbError> {
         let mut stopped = self.stopped.clone();
         let model = self.shared.model.clone();
         let ctx = self.ctx.clone();
         let opened = tokio::select! {
             biased;
-            why = stop(&mut stopped) => return Ok(End::Stopped(why)),
+            why = cut(&mut stopped, until) => return Ok(End::Stopped(why)),
             opened = model.run(&ctx, request) => opened,
         };
         let mut frames = match opened {
@@ -114,18 +123,18 @@ impl Run {
         };
         let head = tokio::select! {
             biased;
-            why = stop(&mut stopped) => return Ok(End::Stopped(why)),
+            why = cut(&mut stopped, until) => return Ok(End::Stopped(why)),
             head = frames.next() => head,
         };
         let Some(Ok(Some(Frame::Head(head)))) = head.map(|h| h.map(|f| f.frame)) else {
             return self.fail(Pending::default(), events::broke_off()).await;
         };
         if head.status == 200 && head.content_type.starts_with("text/event-stream") {
-            return self.relay(frames, &mut stopped).await;
+            return self.relay(frames, &mut stopped, until).await;
         }
         let body = tokio::select! {
             biased;
-            why = stop(&mut stopped) => return Ok(End::Stopped(why)),
+            why = cut(&mut stopped, until) => return Ok(End::Stopped(why)),
             body = collect(frames) => body,
         };
         match Object::parse(&body).filter(|_| head.status == 200) {
@@ -137,12 +146,17 @@ impl Run {
         }
     }
 
-    async fn relay(&mut self, mut frames: Frames, stopped: &mut Stopped) -> Result<End, DbError> {
+    async fn relay(
+        &mut self,
+        mut frames: Frames,
+        stopped: &mut Stopped,
+        until: Instant,
+    ) -> Result<End, DbError> {
         let mut splitter = Splitter::new();
         loop {
             let frame = tokio::select! {
                 biased;
-                why = stop(stopped) => return Ok(End::Stopped(why)),
+                why = cut(stopped, until) => return Ok(End::Stopped(why)),
                 frame = frames.next() => frame,
             };
             let mut pending = Pending::default();
@@ -283,6 +297,7 @@ impl Run {
             events: Bytes::from(pending.events),
         };
         let mut stopped = self.stopped.clone();
+        let mut too_long = 0;
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
         // Its own deadline is for the provider.
         let ctx = RequestContext { deadline: None, ..self.ctx.clone() };
@@ -290,7 +305,12 @@ impl Run {
             match self.shared.store.write(&ctx, &self.mine, &batch, &pending.write).await {
                 Ok(Written::Done) => break,
                 Ok(Written::Lost) => return Ok(Some(Stop::Lost)),
-                Err(DbError::Unavailable(_)) => {}
+                Err(error @ DbError::Unavailable(_)) => {
+                    too_long += u32::from(took_too_long(&error));
+                    if too_long >= TOO_LONG {
+                        return Err(error);
+                    }
+                }
                 Err(error) => return Err(error),
             }
             tokio::select! {
@@ -309,7 +329,7 @@ impl Run {
 
     async fn leave(&self) {
         let ctx = RequestContext { deadline: None, ..self.ctx.clone() };
-        if let Err(error) = self.shared.store.release(&ctx, &self.mine).await {
+        if let Err(error) = self.shared.store.release(&ctx, &self.mine, Left::ToOthers).await {
             let error = &error as &dyn std::error::Error;
             return tracing::warn!(
                 error,
@@ -326,6 +346,15 @@ async fn stop(stopped: &mut Stopped) -> Stop {
         Ok(why) => why.unwrap_or(Stop::Lost),
         // Whoever could stop it is gone, and so is the process.
         Err(_) => Stop::Leave,
+    }
+}
+
+/// The same, and the end of its time.
+async fn cut(stopped: &mut Stopped, until: Instant) -> Stop {
+    tokio::select! {
+        biased;
+        why = stop(stopped) => why,
+        () = tokio::time::sleep_until(until) => Stop::Late,
     }
 }
 

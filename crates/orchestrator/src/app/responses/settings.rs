@@ -24,6 +24,8 @@ pub struct ResponsesConfig {
     pub background_timeout_s: u64,
     /// Bytes of events that one may leave.
     pub max_event_bytes: usize,
+    /// Seconds that the events of one are kept after its end; the response itself stays.
+    pub event_retention_s: u32,
     /// Milliseconds after which a process that does not renew it loses what it runs in the background.
     pub lease_ms: u64,
     /// Seconds that a process which stops gives to runs that have output; the others are left at once.
@@ -41,6 +43,7 @@ impl Default for ResponsesConfig {
             max_background_per_tenant: 64,
             background_timeout_s: 3_600,
             max_event_bytes: 64 << 20,
+            event_retention_s: 3_600,
             lease_ms: 15_000,
             drain_s: 10,
         }

@@ -1,14 +1,19 @@
 //! What a client asks of the store, and the body that a provider gets: with the conversation so far in `input`, and
 //! nothing in it that only a store understands.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use weir_error::{Code, Error};
 
 use super::{
-    json::{Object, Raw},
+    json::{AtMost, Object, Raw},
     object::ENCRYPTED,
 };
+
+/// The most items of a request, with those of its conversation.
+pub(super) const MAX_ITEMS: usize = 20_000;
 
 #[derive(Debug)]
 pub(super) struct Wanted {
@@ -53,7 +58,7 @@ impl Wanted {
     /// The body for a provider. `before` is the conversation so far.
     ///
     /// # Errors
-    /// An item refers to one that is not there.
+    /// An item refers to one that is not there; there are too many.
     pub(super) fn upstream(&self, before: &[Raw], stream: bool) -> Result<Bytes, Error> {
         let mut body = self.body.clone();
         ["previous_response_id", "background", "conversation"].iter().for_each(|name| body.remove(name));
@@ -61,14 +66,19 @@ impl Wanted {
         if stream {
             body.set("stream", &true);
         }
+        if before.len() + self.input.len() > MAX_ITEMS {
+            return Err(too_many());
+        }
         let referred = self.input.iter().any(is_reference);
         if !before.is_empty() || referred {
+            let known: HashSet<String> =
+                if referred { before.iter().filter_map(item_id).collect() } else { HashSet::new() };
             let mut input: Vec<&Raw> = before.iter().collect();
             for item in &self.input {
                 match reference(item) {
                     None => input.push(item),
                     // What the conversation has already need not be said again.
-                    Some(id) if before.iter().any(|item| item_id(item).as_deref() == Some(&id)) => {}
+                    Some(id) if known.contains(&id) => {}
                     Some(id) => {
                         let text = format!("Item with id '{id}' not found.");
                         return Err(Error::new(Code::NotFound, text).with_param("input"));
@@ -99,15 +109,22 @@ fn input(body: &Object) -> Result<Vec<Raw>, Error> {
         message.set("content", &[serde_json::json!({ "type": "input_text", "text": text })]);
         return Ok(vec![message.into_raw()]);
     }
-    Ok(read(body, "input", "a string or an array")?.unwrap_or_default())
+    let items: Option<AtMost<MAX_ITEMS>> = read(body, "input", "a string or an array")?;
+    items.unwrap_or_default().0.ok_or_else(too_many)
+}
+
+fn too_many() -> Error {
+    let text = format!("A request may have {MAX_ITEMS} items, those of its conversation included.");
+    Error::invalid("input", text)
 }
 
 pub(super) fn is_reference(item: &Raw) -> bool {
-    item.get().contains("item_reference") && reference(item).is_some()
+    reference(item).is_some()
 }
 
 fn reference(item: &Raw) -> Option<String> {
-    let item = Object::of(item)?;
+    // Nearly all items are none, and need not be taken apart.
+    let item = item.get().contains("item_reference").then(|| Object::of(item))??;
     let kind: String = item.read("type")?;
     (kind == "item_reference").then(|| item.read("id"))?
 }
@@ -154,6 +171,25 @@ mod tests {
         assert_eq!(sent(&parse(&asked).unwrap(), &before)["input"], json!(before));
         let unknown = parse(&asked).unwrap().upstream(&[], false).unwrap_err();
         assert_eq!((unknown.code(), unknown.param()), (Code::NotFound, Some("input")));
+    }
+
+    /// As many references as there may be, to as many items: found among them one by one, it would not end.
+    #[test]
+    fn many_references_are_many_look_ups() {
+        let half = MAX_ITEMS / 2;
+        let id = |n: usize| format!("msg_{n}");
+        let before: Vec<_> = (0..half).map(|n| json!({"id": id(n), "content": "x".repeat(200)})).collect();
+        let references = (0..half).map(|n| json!({"type": "item_reference", "id": id(half - 1 - n)}));
+        let asked = json!({"model": "m", "input": references.collect::<Vec<_>>()});
+        assert_eq!(sent(&parse(&asked).unwrap(), &before)["input"], json!(before));
+        // One more, in the request or with what was before.
+        let many = |n: usize| json!({"model": "m", "input": vec![1; n]});
+        let error = parse(&many(MAX_ITEMS + 1)).unwrap_err();
+        assert_eq!((error.code(), error.param()), (Code::InvalidArgument, Some("input")));
+        let whole = parse(&many(MAX_ITEMS)).unwrap();
+        assert!(whole.upstream(&[], false).is_ok());
+        let one = serde_json::value::to_raw_value(&1).unwrap();
+        assert_eq!(whole.upstream(&[one], false).unwrap_err().param(), Some("input"));
     }
 
     #[test]

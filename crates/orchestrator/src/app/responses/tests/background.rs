@@ -3,8 +3,8 @@
 use weir_error::Code;
 use weir_proto::chat::CancelResponseRequest;
 
-use super::*;
-use crate::store::{Batch, Mine, Write, Written};
+use super::{super::steady::Steady, *};
+use crate::store::{Batch, Begin, Kept, Left, Mine, Write, Written};
 
 const WHOLE: [&str; 8] = [
     "created",
@@ -64,6 +64,8 @@ async fn it_completes_after_its_client_left_and_each_event_is_read_once() {
     let cancelled = CancelResponseRequest { id: id.clone() };
     let body = two.responses.cancel(ctx, &cancelled).await.unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["status"], "completed");
+    // And nobody is waited for.
+    assert_eq!((one.responses.shared.hub.waited_for(), two.responses.shared.hub.waited_for()), (0, 0));
 }
 
 #[tokio::test]
@@ -272,4 +274,211 @@ async fn a_run_has_one_owner() {
     let all: Vec<u8> = found.batches.iter().flat_map(|batch| batch.events.to_vec()).collect();
     assert_eq!(names(&events(&all)), ["a", "c", "d"]);
     assert!(found.ended);
+}
+
+/// All leases are over after an outage: whoever is back first takes nobody's run.
+#[tokio::test]
+async fn a_lease_that_is_over_says_nothing_until_all_had_time_to_renew() {
+    let ground = Ground::new().await;
+    let (one, two) = (ground.instance(long()).await, ground.instance(long()).await);
+    let ctx = &ground.ctx;
+    let feed = ground.fake.script();
+    let id = begin(&one.responses, ctx).await;
+    whole_stream()[..4].iter().for_each(|bytes| feed.send(bytes.clone()).unwrap());
+    until_kept(&two.responses, ctx, &id, 4).await;
+    let mut tx = one.db.tenant(ctx).await.unwrap();
+    let sql = "UPDATE chat.responses SET lease_until = now() - interval '1 second' WHERE id = $1";
+    sqlx::query(sql).bind(&id).execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+    let service = RequestContext::service("orchestrator");
+    two.responses.runs.look(&service, &mut Steady::default()).await.unwrap();
+    one.responses.runs.look(&service, &mut Steady::default()).await.unwrap();
+    whole_stream()[4..].iter().for_each(|bytes| feed.send(bytes.clone()).unwrap());
+    drop(feed);
+    let (_, bytes) = read(attach(&two.responses, ctx, &id, None).await).await;
+    assert_eq!(names(&events(&bytes)), WHOLE);
+}
+
+#[tokio::test]
+async fn a_run_that_takes_too_long_is_ended() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(ResponsesConfig { background_timeout_s: 1, ..long() }).await;
+    let (responses, ctx) = (&instance.responses, &ground.ctx);
+    let slow = ground.fake.script();
+    let id = begin(responses, ctx).await;
+    [opening(0), opening(1), delta(2)].into_iter().for_each(|bytes| slow.send(bytes).unwrap());
+    let (_, bytes) = read(attach(responses, ctx, &id, None).await).await;
+    let told = events(&bytes);
+    assert_eq!(names(&told), ["created", "queued", "in_progress", "output_text.delta", "failed"]);
+    assert_numbered(&told, 0);
+    assert!(told[4].1["response"]["error"]["message"].as_str().unwrap().contains("longer"), "{told:?}");
+    tokio::time::timeout(PATIENCE, slow.closed()).await.expect("the run ended");
+}
+
+#[tokio::test]
+async fn what_is_too_large_to_be_kept_does_not_begin() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(ResponsesConfig { max_bytes: 8_000, ..long() }).await;
+    let asked = |words: usize| json!({"model": "m", "input": "x".repeat(words), "background": true});
+    let error = ask(&instance.responses, &ground.ctx, asked(9_000)).await.err().unwrap();
+    assert_eq!((error.code(), error.param()), (Code::PayloadTooLarge, Some("input")));
+    // What is in the object is there three times.
+    let mut told = asked(1);
+    told["instructions"] = "x".repeat(3_000).into();
+    let error = ask(&instance.responses, &ground.ctx, told).await.err().unwrap();
+    assert_eq!(error.code(), Code::PayloadTooLarge);
+    assert!(ask(&instance.responses, &ground.ctx, asked(10)).await.is_ok());
+}
+
+/// The usage at the end of an answer.
+async fn used(mut frames: Frames) -> Option<(u64, u64)> {
+    let end = async {
+        while let Some(frame) = frames.next().await {
+            if let Some(Frame::End(end)) = frame.unwrap().frame {
+                return end.usage;
+            }
+        }
+        None
+    };
+    let usage = tokio::time::timeout(PATIENCE, end).await.expect("an answer in time");
+    usage.map(|usage| (usage.input_tokens, usage.output_tokens))
+}
+
+#[tokio::test]
+async fn what_it_will_be_asked_is_said_at_once_and_what_it_used_at_its_end() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(long()).await;
+    let (responses, ctx) = (&instance.responses, &ground.ctx);
+    let before = plain(responses, ctx, json!({"model": "m", "input": "x".repeat(40_000)})).await;
+    let asked =
+        json!({"model": "m", "input": "Hi", "background": true, "previous_response_id": before["id"]});
+    let (input, output) = used(ask(responses, ctx, asked.clone()).await.unwrap()).await.unwrap();
+    assert!(input > 9_000 && output == 0, "{input}, {output}");
+    let mut streamed = asked;
+    streamed["stream"] = true.into();
+    assert_eq!(used(ask(responses, ctx, streamed).await.unwrap()).await, Some((3, 2)));
+}
+
+#[tokio::test]
+async fn events_are_forgotten_and_the_end_stays() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(long()).await;
+    let (responses, ctx) = (&instance.responses, &ground.ctx);
+    let id = begin(responses, ctx).await;
+    let (_, bytes) = read(attach(responses, ctx, &id, None).await).await;
+    let told = events(&bytes);
+    assert_eq!(names(&told), WHOLE);
+    let service = RequestContext::service("orchestrator");
+    let store = &responses.shared.store;
+    let prune = async || store.prune_events(&service, 3_600).await.unwrap();
+    assert_eq!(prune().await, 0);
+    let mut tx = instance.db.tenant(ctx).await.unwrap();
+    let sql = "UPDATE chat.responses SET ended_at = ended_at - interval '2 hours' WHERE id = $1";
+    sqlx::query(sql).bind(&id).execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(store.prune_events(ctx, 3_600).await.is_err());
+    assert_eq!((prune().await, prune().await), (1, 0));
+    assert!(store.events(ctx, &id, 0).await.unwrap().unwrap().batches.is_empty());
+    for after in [None, Some(6)] {
+        let (_, bytes) = read(attach(responses, ctx, &id, after).await).await;
+        assert_eq!(events(&bytes), told[7..]);
+    }
+    assert!(read(attach(responses, ctx, &id, Some(7)).await).await.1.is_empty());
+    assert_eq!(get(responses, ctx, &id, &[]).await.unwrap(), told[7].1["response"]);
+}
+
+/// Whoever was to cancel it is gone.
+#[tokio::test]
+async fn a_wish_to_cancel_outlives_whoever_had_it() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(short()).await;
+    let (responses, ctx) = (&instance.responses, &ground.ctx);
+    let _silent = ground.fake.script();
+    let id = begin(responses, ctx).await;
+    let store = &responses.shared.store;
+    store.seize(ctx, &id, uuid::Uuid::now_v7(), Duration::ZERO).await.unwrap().unwrap();
+    let (_, bytes) = read(attach(responses, ctx, &id, Some(1)).await).await;
+    let told = events(&bytes);
+    assert_eq!(told.last().unwrap().1["response"]["status"], "cancelled", "{told:?}");
+}
+
+/// A row of a run, and nobody who looks at it.
+async fn row(ground: &Ground, events: Vec<Batch>) -> (store::Responses, Mine) {
+    let late = LateDb::new(Db::connect_lazy(&DbConfig::new(ground.database.app_url.clone())).unwrap());
+    late.verify().await.unwrap();
+    let store = store::Responses::new(Some(late));
+    let mine = Mine { tenant: ground.ctx.tenant.unwrap(), id: "resp_1".to_owned(), run: 0 };
+    let kept = Kept {
+        id: mine.id.clone(),
+        previous: None,
+        status: "queued".to_owned(),
+        background: true,
+        input: b"[]".to_vec(),
+        output: b"[]".to_vec(),
+        object: b"{}".to_vec(),
+    };
+    let mut events = events.into_iter();
+    let begin = Begin {
+        kept: &kept,
+        job: Vec::new(),
+        events: events.next().unwrap(),
+        owner: uuid::Uuid::now_v7(),
+        lease: Duration::from_secs(600),
+        days: 1,
+        most: 1,
+    };
+    assert!(store.begin(&ground.ctx, begin).await.unwrap());
+    for batch in events {
+        let written = store.write(&ground.ctx, &mine, &batch, &Write::default()).await.unwrap();
+        assert_eq!(written, Written::Done);
+    }
+    (store, mine)
+}
+
+#[tokio::test]
+async fn events_are_read_so_many_bytes_at_once() {
+    let ground = Ground::new().await;
+    let kib = |number: u64, kib: usize| {
+        let events = vec![b'x'; kib * 1024].into();
+        Batch { first: number * 2, last: number * 2 + 1, events }
+    };
+    let sizes = [100, 100, 100, 300, 1, 1];
+    let all = sizes.iter().zip(0..).map(|(size, number)| kib(number, *size)).collect();
+    let (store, mine) = row(&ground, all).await;
+    let read = async |from: u64| {
+        let found = store.events(&ground.ctx, &mine.id, from).await.unwrap().unwrap();
+        assert_eq!((found.ended, found.last), (false, Some(11)));
+        found.batches.iter().map(|batch| batch.first).collect::<Vec<_>>()
+    };
+    for (from, expected) in
+        [(0, vec![0, 2]), (3, vec![2, 4]), (5, vec![4]), (6, vec![6]), (8, vec![8, 10]), (12, vec![])]
+    {
+        assert_eq!(read(from).await, expected, "{from}");
+    }
+}
+
+#[tokio::test]
+async fn leaving_a_run_is_no_crash() {
+    let ground = Ground::new().await;
+    let batch = Batch { first: 0, last: 1, events: "x".into() };
+    let (store, mut mine) = row(&ground, vec![batch]).await;
+    let service = RequestContext::service("orchestrator");
+    let (ctx, other) = (&ground.ctx, uuid::Uuid::now_v7());
+    let take = async |lease: Duration, only_left: bool| {
+        store.take(&service, other, lease, false, only_left, 9).await.unwrap().pop()
+    };
+    let lease = Duration::from_secs(600);
+    assert!(take(lease, false).await.is_none());
+    for (left, crashes) in [(Left::ToOthers, 0), (Left::ToOthers, 0), (Left::Astray, 1), (Left::ToOthers, 1)]
+    {
+        store.release(ctx, &mine, left).await.unwrap();
+        let taken = take(lease, true).await.unwrap();
+        assert_eq!((taken.crashes, taken.cancelling), (crashes, false));
+        mine = taken.mine;
+    }
+    // One whose lease is over is not left.
+    store.release(ctx, &mine, Left::ToOthers).await.unwrap();
+    take(Duration::ZERO, true).await.unwrap();
+    assert!(take(lease, true).await.is_none());
+    assert_eq!(take(lease, false).await.unwrap().crashes, 2);
 }

@@ -79,6 +79,21 @@ async fn what_is_not_to_be_kept_is_not() {
     assert_eq!(get(responses, ctx, id, &[]).await.unwrap_err().code(), Code::NotFound);
 }
 
+/// Nor does what can't be an id: a zero byte would be the database's error.
+#[tokio::test]
+async fn what_is_no_id_names_nothing() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(long()).await;
+    let (responses, ctx) = (&instance.responses, &ground.ctx);
+    for id in ["", "resp_\0", "resp_1 ", "é", &"x".repeat(129)] {
+        let body = json!({"model": "m", "input": "x", "previous_response_id": id});
+        let error = ask(responses, ctx, body).await.err().unwrap();
+        assert_eq!(error.code(), Code::PreviousResponseNotFound, "{id:?}");
+        assert!(error.message().len() < 200);
+        assert_eq!(get(responses, ctx, id, &[]).await.unwrap_err().code(), Code::NotFound, "{id:?}");
+    }
+}
+
 #[tokio::test]
 async fn another_tenant_s_response_is_not_there() {
     let ground = Ground::new().await;
