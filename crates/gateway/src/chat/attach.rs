@@ -37,11 +37,13 @@ struct Attached {
     lost: Option<Instant>,
     keep_alive: Duration,
     ended: bool,
-    _held: Held,
+    /// What it used is charged here, at its end.
+    pays: bool,
+    held: Held,
     _streaming: StreamGuard,
 }
 
-/// `GET /v1/responses/{id}?stream=true`. It costs no tokens: they are whose who began it.
+/// `GET /v1/responses/{id}?stream=true`. It costs no tokens: they are charged where it began.
 pub(crate) async fn attach(house: &House, asked: &Asked, id: &str, after: Option<u64>) -> Answer {
     let grant = house.tenant_grant(asked).await?;
     let ctx = asked.context(&grant, house.config.stream_timeout);
@@ -50,16 +52,21 @@ pub(crate) async fn attach(house: &House, asked: &Asked, id: &str, after: Option
     let slot = house.access.enter()?;
     let permit = house.access.admit(&grant, 0)?;
     let held = Held { permit, _slot: slot, _upload: upload };
-    watch(house, ctx, held, id.to_owned(), after).await
+    watch(house, ctx, held, id.to_owned(), Looks { after, pays: false }).await
 }
 
-/// A request that runs in the background while its client looks on: begun, and attached to.
+/// A request that runs in the background: begun, and attached to where its client looks on.
+///
+/// It is charged by what it is expected to use: the whole conversation, which the orchestrator has put together, and
+/// `output` tokens. Who looks on to its end pays what it really used.
 pub(super) async fn background(
     house: &House,
     ctx: RequestContext,
     mut held: Held,
     message: CompleteRequest,
+    output: u64,
 ) -> Answer {
+    let looks_on = message.stream;
     let max = house.config.max_answer.as_usize();
     let (head, mut frames) = match open(house, &ctx, CompleteRequest { stream: false, ..message }).await {
         Ok(opened) => opened,
@@ -70,19 +77,39 @@ pub(super) async fn background(
     }
     let mut body = answer::Collected::default();
     while let Some(frame) = frames.message().await? {
-        if let Some(Frame::Data(data)) = frame.frame {
-            body.push(data.bytes, max)?;
+        match frame.frame {
+            Some(Frame::Data(data)) => body.push(data.bytes, max)?,
+            Some(Frame::End(end)) => {
+                if let Some(expected) = end.usage {
+                    held.permit.settle(expected.input_tokens.saturating_add(output));
+                }
+            }
+            Some(Frame::Head(_)) | None => {}
         }
+    }
+    let body = body.into_bytes();
+    if !looks_on {
+        let mut response =
+            reply::bytes(answer::status(&head), answer::content_type(&head, reply::JSON), body);
+        answer::served(&head, None, response.headers_mut());
+        reply::rate_headers(response.headers_mut(), &held.permit.headers());
+        return Ok(response);
     }
     #[derive(serde::Deserialize)]
     struct Begun {
         id: String,
     }
-    let begun: Begun = serde_json::from_slice(&body.into_bytes()).map_err(Error::internal)?;
-    watch(house, ctx, held, begun.id, None).await
+    let begun: Begun = serde_json::from_slice(&body).map_err(Error::internal)?;
+    watch(house, ctx, held, begun.id, Looks { after: None, pays: true }).await
 }
 
-async fn watch(house: &House, ctx: RequestContext, held: Held, id: String, after: Option<u64>) -> Answer {
+struct Looks {
+    after: Option<u64>,
+    pays: bool,
+}
+
+async fn watch(house: &House, ctx: RequestContext, held: Held, id: String, looks: Looks) -> Answer {
+    let Looks { after, pays } = looks;
     let client = ResponsesClient::new(house.orchestrator.clone())
         .max_decoding_message_size(house.config.max_answer.as_usize());
     let mut response = Response::new(Body::empty());
@@ -98,7 +125,8 @@ async fn watch(house: &House, ctx: RequestContext, held: Held, id: String, after
         lost: None,
         keep_alive: house.config.keep_alive,
         ended: false,
-        _held: held,
+        pays,
+        held,
         _streaming: house.streams.enter(),
     };
     // Now, so that what is not there is said by the status.
@@ -141,7 +169,12 @@ impl Attached {
                     self.after = last_id(&data.bytes).or(self.after);
                     return Some(Ok(data.bytes));
                 }
-                Ok(Ok(Some(CompleteFrame { frame: Some(Frame::End(_)) }))) => self.ended = true,
+                Ok(Ok(Some(CompleteFrame { frame: Some(Frame::End(end)) }))) => {
+                    self.ended = true;
+                    if self.pays {
+                        answer::settle(&mut self.held.permit, end.usage);
+                    }
+                }
                 Ok(Ok(Some(_))) => {}
                 Ok(Ok(None)) => self.frames = None,
                 Ok(Err(status)) => {

@@ -75,10 +75,11 @@ pub(crate) async fn complete_named(
     };
     permit.used(prompt);
     let mut held = Held { permit, _slot: slot, _upload: upload };
-    let looks_on = stream && matches!(&view, View::Responses(view) if view.background);
+    let background = matches!(&view, View::Responses(view) if view.background);
     let message = message(view, body, asked);
-    if looks_on {
-        return Box::pin(attach::background(house, ctx, held, message)).await;
+    if background {
+        let output = estimate.saturating_sub(prompt);
+        return Box::pin(attach::background(house, ctx, held, message, output)).await;
     }
     let opening = open(house, &ctx, message);
     let mut response = if stream {

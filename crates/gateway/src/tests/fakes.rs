@@ -194,6 +194,12 @@ impl Fakes {
             }
             "unfinished" => now(vec![head(200, SSE), data(EVENTS[0])]),
             "breaking" => now(vec![head(200, "application/json"), data("{\"id\":\"resp_breaking\"}"), end()]),
+            "conversing" => {
+                let usage = chat::Usage { input_tokens: 40_000, ..Default::default() };
+                let end = chat::End { usage: Some(usage), cost_nano_usd: None };
+                let end = frame(chat::complete_frame::Frame::End(end));
+                now(vec![head(200, "application/json"), data("{\"id\":\"resp_1\"}"), end])
+            }
             "refusing" => now(vec![head(429, "application/json"), data(PROVIDER_ERROR), end()]),
             "pausing" => Box::pin(now(vec![head(200, SSE), data(EVENTS[0])]).chain(self.later(vec![
                 data(EVENTS[1]),

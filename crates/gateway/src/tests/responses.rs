@@ -110,3 +110,32 @@ async fn a_silent_stream_is_kept_open_between_events() {
     }
     assert_eq!(rest, "event: x\ndata: None\n\n");
 }
+
+/// By the whole conversation, and once; who looks on to the end pays what was used.
+#[tokio::test]
+async fn a_background_response_is_charged_where_it_begins() {
+    let house = house();
+    let charged = async |asks: Vec<Ask>| {
+        // 1,700 come in a second.
+        let key = house.fakes.add_key(TenantId::new(), limits(None, Some(100_000)));
+        for ask in asks {
+            let response = ask.key(&key).send(&house).await;
+            assert_eq!(response.status(), StatusCode::OK);
+            body_text(response).await;
+        }
+        let last = post("/v1/chat/completions", &chat("sim-1")).key(&key).send(&house).await;
+        100_000 - header(&last, "x-ratelimit-remaining-tokens").unwrap().parse::<u64>().unwrap()
+    };
+    let begun = |stream: bool| {
+        let body = json!({"model": "conversing", "input": "Hi", "background": true, "stream": stream});
+        post("/v1/responses", &body)
+    };
+    let plain = charged(vec![begun(false)]).await;
+    assert!((20_000..41_000).contains(&plain), "{plain}");
+    let streamed = charged(vec![begun(true)]).await;
+    assert!(streamed < 1_000, "{streamed}");
+    let read = charged(vec![get("/v1/responses/resp_1?stream=true")]).await;
+    assert!(read < 1_000, "{read}");
+    let both = charged(vec![begun(false), get("/v1/responses/resp_1?stream=true")]).await;
+    assert!((20_000..41_000).contains(&both), "{both}");
+}
