@@ -8,7 +8,7 @@ pub(super) const MAX_DEPTH: usize = 128;
 const MAX_STEPS: usize = 1_000_000;
 const MAX_PATTERNS: usize = 256;
 /// A pattern costs so much for a byte that it is matched with.
-const PATTERN_STEPS: usize = 4;
+const PATTERN_STEPS: usize = 16;
 /// Values of an enum that are compared for one step.
 const COMPARED: usize = 16;
 /// So deep are branches looked into for what tells them apart, when a validator is built.
@@ -22,11 +22,11 @@ pub(super) fn patterns(schema: &Value) -> Option<usize> {
     (scan.patterns <= MAX_PATTERNS && !(scan.old && scan.old_ids)).then_some(scan.patterns)
 }
 
-/// Steps that it takes at most to hold a value against a schema. `None`: too many, or too deep.
-pub(super) fn steps(schema: &Value, value: &Value) -> Option<usize> {
-    let mut walk = Walk { root: schema, left: MAX_STEPS };
+/// How many schemas are held at most against how much of a value. `None`: it would take too many steps, or go too deep.
+pub(super) fn visits(schema: &Value, value: &Value) -> Option<usize> {
+    let mut walk = Walk { root: schema, left: MAX_STEPS, visits: 0 };
     walk.hold(schema, value, 0)?;
-    Some(MAX_STEPS - walk.left)
+    Some(walk.visits)
 }
 
 /// What a reference within a document names. Escapes beyond a pointer's own are nobody's habit.
@@ -91,6 +91,7 @@ impl Scan<'_> {
 struct Walk<'a> {
     root: &'a Value,
     left: usize,
+    visits: usize,
 }
 
 impl Walk<'_> {
@@ -101,6 +102,7 @@ impl Walk<'_> {
 
     fn hold(&mut self, schema: &Value, value: &Value, depth: usize) -> Option<()> {
         self.spend(1)?;
+        self.visits += 1;
         if depth > MAX_DEPTH {
             return None;
         }

@@ -19,7 +19,7 @@ use crate::canonical::{Format, Raw};
 /// Errors that are told, and how much of each.
 const MAX_ERRORS: usize = 8;
 const MAX_ERROR: usize = 240;
-/// Errors hold copies of what was not met: as many steps of so large schemas could.
+/// Errors hold copies of what was not met: so many visits of so large schemas could make many.
 const MAX_ERROR_BYTES: usize = 64 * 1024 * 1024;
 /// References that lead to references.
 const MAX_REFERENCES: usize = 16;
@@ -116,7 +116,7 @@ impl Check {
         let bare = unfenced(text);
         let mut value: Value =
             serde_json::from_str(bare).map_err(|e| Invalid(vec![format!("It is not JSON: {e}.")]))?;
-        let Some(mut steps) = bounds::steps(&built.schema, &value) else { return Ok(None) };
+        let Some(mut visits) = bounds::visits(&built.schema, &value) else { return Ok(None) };
         if built.validator.is_valid(&value) {
             return Ok((bare.len() != text.trim().len()).then(|| bare.to_owned()));
         }
@@ -133,13 +133,13 @@ impl Check {
             }
             let mended = serde_json::to_string(&node).unwrap_or_default();
             value = serde_json::from_str(&mended).unwrap_or(value);
-            let Some(more) = bounds::steps(&built.schema, &value) else { return Ok(None) };
-            steps = steps.max(more);
+            let Some(more) = bounds::visits(&built.schema, &value) else { return Ok(None) };
+            visits = visits.max(more);
             if built.validator.is_valid(&value) {
                 return Ok(Some(mended));
             }
         }
-        if steps.saturating_mul(asked.schema.get().len()) > MAX_ERROR_BYTES {
+        if visits.saturating_mul(asked.schema.get().len()) > MAX_ERROR_BYTES {
             return Err(Invalid(vec!["It does not fit the schema.".to_owned()]));
         }
         let errors = built.validator.iter_errors(&value).take(MAX_ERRORS).map(|error| {
