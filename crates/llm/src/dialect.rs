@@ -213,7 +213,8 @@ impl Dialect {
     /// as. `None` when it is no answer.
     #[must_use]
     pub fn translate_answer(self, body: &[u8], client: Self, usage: Usage, call: &Call) -> Option<Bytes> {
-        Some(client.client().encode_answer(&self.decode_answer(body, call)?, usage, call))
+        let answer = self.decode_answer(body, call)?;
+        Some(client.client().encode_answer(&answer, usage, call, &mut Losses::default()))
     }
 
     /// A whole answer of a provider in this dialect, with what its call knows where it says nothing. One that failed is

@@ -8,6 +8,7 @@ pub mod bedrock;
 pub mod canonical;
 mod counting;
 mod dialect;
+mod edits;
 pub mod embeddings;
 mod fields;
 mod follow;

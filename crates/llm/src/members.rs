@@ -113,9 +113,10 @@ impl<'a> Members<'a> {
         self.map.into_iter()
     }
 
-    /// What nobody took and says something.
+    /// What nobody took and says something. What an extension (`x_…`) says, nobody here knows.
     pub(crate) fn rest(self) -> impl Iterator<Item = (String, &'a RawValue)> {
-        self.map.into_iter().filter(|(_, raw)| !matches!(raw.get(), "null" | "false" | "{}" | "[]"))
+        let empty = |raw: &RawValue| matches!(raw.get(), "null" | "false" | "{}" | "[]");
+        self.map.into_iter().filter(move |(name, raw)| name.starts_with("x_") || !empty(raw))
     }
 }
 

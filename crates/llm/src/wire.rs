@@ -35,8 +35,8 @@ pub trait Client: Sync {
     /// A member that is not of its type, by its path.
     fn decode_request(&self, body: &[u8], losses: &mut Losses) -> Result<Request, Error>;
 
-    /// A whole answer; `usage` is what it was metered as.
-    fn encode_answer(&self, answer: &Answer, usage: Usage, call: &Call) -> Bytes;
+    /// A whole answer; `usage` is what it was metered as. What it has no place for is named.
+    fn encode_answer(&self, answer: &Answer, usage: Usage, call: &Call, losses: &mut Losses) -> Bytes;
 
     fn encoder(&self, call: &Call) -> Box<dyn Encode>;
 
@@ -117,6 +117,11 @@ pub trait Decode: Send + Sync + fmt::Debug {
 /// Writes a stream: whatever comes, exactly one finish, then the usage where it was asked for, then the terminal event.
 pub trait Encode: Send + Sync + fmt::Debug {
     fn encode(&mut self, event: &Event, out: &mut BytesMut);
+
+    /// More is kept for the answer's sake than there is room for: it can't go on.
+    fn overflown(&self) -> bool {
+        false
+    }
 
     /// The end of a whole answer.
     fn end(&mut self, usage: Usage) -> Bytes;

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::state;
 use crate::{
     Usage,
-    canonical::{Answer, Choice, Content, Finish, Opaque, Part, ToolUse, Vendor},
+    canonical::{Answer, Choice, Content, Finish, Losses, Opaque, Part, ToolUse, Vendor},
     ids,
     prices::Tier,
 };
@@ -158,14 +158,28 @@ struct Message<'a> {
     usage: Option<WireUsage>,
 }
 
-/// A block of an answer. Blocks only Anthropic knows are kept as they are.
+/// A block of an answer. Blocks only Anthropic knows are kept as they are; those of compatible providers may lack what
+/// says nothing.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Block {
-    Text { text: String },
-    Thinking { thinking: String, signature: String },
-    RedactedThinking { data: String },
-    ToolUse { id: String, name: String },
+    Text {
+        #[serde(default)]
+        text: String,
+    },
+    Thinking {
+        #[serde(default)]
+        thinking: String,
+        #[serde(default)]
+        signature: String,
+    },
+    RedactedThinking {
+        data: String,
+    },
+    ToolUse {
+        id: String,
+        name: String,
+    },
 }
 
 /// The arguments as they were written: a tagged enum can't borrow them.
@@ -188,16 +202,29 @@ pub(super) fn usage_of_answer(body: &[u8]) -> Option<Usage> {
 pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
     let message: Message<'_> = serde_json::from_slice(body).ok()?;
     let stop_reason = message.stop_reason.as_deref().unwrap_or("end_turn");
+    let cites = message.content.iter().any(|block| cites(block));
+    let cited = cites.then(Part::citations);
+    let choice = Choice {
+        parts: message.content.into_iter().map(part).chain(cited).collect(),
+        finish: finish(stop_reason, message.stop_sequence.map(Cow::into_owned)),
+    };
     Some(Answer {
         id: message.id.into_owned(),
         model: message.model.into_owned(),
         created: 0,
-        choices: vec![Choice {
-            parts: message.content.into_iter().map(part).collect(),
-            finish: finish(stop_reason, message.stop_sequence.map(Cow::into_owned)),
-        }],
+        choices: vec![choice],
         usage: message.usage.and_then(|told| Counted::from(told).usage()),
     })
+}
+
+fn cites(block: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Cited {
+        #[serde(default)]
+        citations: Option<Vec<IgnoredAny>>,
+    }
+    let cited = serde_json::from_str::<Cited>(block.get()).ok().and_then(|block| block.citations);
+    cited.is_some_and(|citations| !citations.is_empty())
 }
 
 fn part(raw: &RawValue) -> Part {
@@ -205,7 +232,8 @@ fn part(raw: &RawValue) -> Part {
     let content = match serde_json::from_str(raw.get()) {
         Ok(Block::Text { text }) => Content::Text(text),
         Ok(Block::Thinking { thinking, signature }) => {
-            return Part::from(Content::Thinking(thinking)).with_opaque(own(signature));
+            let signature = Some(signature).filter(|s| !s.is_empty());
+            return Part::from(Content::Thinking(thinking)).with_opaque(signature.and_then(own));
         }
         Ok(Block::RedactedThinking { data }) => {
             return Part::from(Content::RedactedThinking).with_opaque(own(data));
@@ -278,12 +306,12 @@ enum OutBlock<'a> {
 }
 
 /// The answer as a message; `usage` stands in for what its dialect didn't say.
-pub(super) fn encode_answer(answer: &Answer, usage: Usage) -> Bytes {
+pub(super) fn encode_answer(answer: &Answer, usage: Usage, losses: &mut Losses) -> Bytes {
     let content = answer.parts().iter().flat_map(|part| {
         let opaque = part.opaque.as_ref().filter(|o| !o.data.is_empty());
         let beside = opaque.and_then(|opaque| state::beside(&part.content, opaque));
         let beside = beside.map(|data| OutBlock::RedactedThinking { data: data.into() });
-        beside.into_iter().chain(block(part))
+        beside.into_iter().chain(block(part, losses))
     });
     let out = Out {
         id: ids::with_prefix("msg_", &answer.id),
@@ -302,7 +330,7 @@ pub(super) fn encode_answer(answer: &Answer, usage: Usage) -> Bytes {
     serde_json::to_vec(&out).unwrap_or_default().into()
 }
 
-fn block(part: &Part) -> Option<OutBlock<'_>> {
+fn block<'a>(part: &'a Part, losses: &mut Losses) -> Option<OutBlock<'a>> {
     let sealed = || part.opaque.as_ref().map(|o| o.seal(Vendor::Anthropic));
     match &part.content {
         Content::Text(text) if text.is_empty() => None,
@@ -314,7 +342,10 @@ fn block(part: &Part) -> Option<OutBlock<'_>> {
         Content::ToolUse(ToolUse { id, name, arguments }) => {
             Some(OutBlock::ToolUse { id: ids::plain(id), name, input: object(arguments) })
         }
-        _ => None,
+        other => {
+            losses.unsaid(other);
+            None
+        }
     }
 }
 

@@ -108,6 +108,16 @@ pub(super) fn write_messages<'a>(messages: &'a [Message], body: &mut Body<'a>, l
         losses.altered("messages.role.system");
         body.messages.push(Wire { role: "user", content: std::mem::take(&mut body.system) });
     }
+    // Instructions are text.
+    body.system.retain(|block| {
+        match block {
+            Block::Text { .. } => return true,
+            Block::Image { .. } => losses.dropped("messages.content.image"),
+            Block::Document { .. } => losses.dropped("messages.content.document"),
+            _ => {}
+        }
+        false
+    });
 }
 
 fn blocks<'a>(parts: &'a [Part], losses: &mut Losses) -> Vec<Block<'a>> {

@@ -9,7 +9,7 @@ use weir_error::Error;
 
 use super::{
     MESSAGE_STOP,
-    answer::{Block, Counted, OutUsage, WireUsage, finish, kind, stop_reason},
+    answer::{Block, Counted, Input, OutUsage, WireUsage, finish, kind, stop_reason},
     error::decode_error,
     error_frames, state,
 };
@@ -89,7 +89,12 @@ impl Decode for Decoder {
                     usage: self.usage.usage(),
                 });
             }
-            "content_block_start" => out.extend(step.content_block.map(|block| start(index, block))),
+            "content_block_start" => {
+                let Some(block) = step.content_block else { return };
+                let (part, said) = start(block);
+                out.push(Event::PartStart { index, choice: 0, part });
+                out.extend(said.into_iter().flatten().map(|delta| Event::PartDelta { index, delta }));
+            }
             "content_block_delta" => {
                 let said = step.delta.and_then(|delta| serde_json::from_str(delta.get()).ok());
                 out.extend(said.map(|said| Event::PartDelta { index, delta: delta(said) }));
@@ -111,17 +116,32 @@ impl Decode for Decoder {
     }
 }
 
-fn start(index: usize, block: &RawValue) -> Event {
-    let part = match serde_json::from_str(block.get()) {
-        Ok(Block::Text { .. }) => PartStart::Text,
-        Ok(Block::Thinking { .. }) => PartStart::Thinking,
-        Ok(Block::RedactedThinking { data }) => {
-            PartStart::RedactedThinking(Opaque::new(Vendor::Anthropic, data))
+/// A block that begins, and what it says already: compatible providers don't all begin with nothing.
+fn start(block: &RawValue) -> (PartStart, [Option<Delta>; 2]) {
+    let own = |data| Opaque::new(Vendor::Anthropic, data);
+    match serde_json::from_str(block.get()) {
+        Ok(Block::Text { text }) => (PartStart::Text, [filled(text).map(Delta::Text), None]),
+        Ok(Block::Thinking { thinking, signature }) => {
+            let said = [filled(thinking).map(Delta::Thinking), filled(signature).map(own).map(Delta::Opaque)];
+            (PartStart::Thinking, said)
         }
-        Ok(Block::ToolUse { id, name }) => PartStart::ToolUse { id, name },
-        Err(_) => PartStart::Foreign { kind: kind(block), value: block.to_owned() },
-    };
-    Event::PartStart { index, choice: 0, part }
+        Ok(Block::RedactedThinking { data }) => (PartStart::RedactedThinking(own(data)), [None, None]),
+        Ok(Block::ToolUse { id, name }) => {
+            let input = serde_json::from_str::<Input<'_>>(block.get()).ok().and_then(|block| block.input);
+            let input = input.map(RawValue::get).filter(|json| says_something(json));
+            (PartStart::ToolUse { id, name }, [input.map(|json| Delta::Arguments(json.to_owned())), None])
+        }
+        Err(_) => (PartStart::Foreign { kind: kind(block), value: block.to_owned() }, [None, None]),
+    }
+}
+
+fn filled(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// `{}` stands for arguments that are still to come.
+fn says_something(json: &str) -> bool {
+    json.strip_prefix('{').is_some_and(|rest| rest.trim_start() != "}")
 }
 
 fn delta(said: Said) -> Delta {

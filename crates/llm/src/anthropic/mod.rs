@@ -48,8 +48,8 @@ impl Client for Messages {
         request_in::decode_request(body, losses)
     }
 
-    fn encode_answer(&self, answer: &Answer, usage: Usage, _: &Call) -> Bytes {
-        answer::encode_answer(answer, usage)
+    fn encode_answer(&self, answer: &Answer, usage: Usage, _: &Call, losses: &mut Losses) -> Bytes {
+        answer::encode_answer(answer, usage, losses)
     }
 
     fn encoder(&self, call: &Call) -> Box<dyn Encode> {

@@ -53,15 +53,22 @@ pub(super) fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request
         top_k: from.take("top_k")?,
         ..Sampling::default()
     };
-    reasoning_and_format(&mut from, &mut request)?;
+    reasoning_and_format(&mut from, &mut request, losses)?;
     if from.object(THREAD)?.is_some() {
         // Dropped, the next turn would come without what was said before.
         return Err(Error::invalid(THREAD, "thread: the model's provider holds no conversations"));
     }
-    request.user = match from.object("metadata")? {
-        Some(mut metadata) => metadata.take("user_id")?,
-        None => None,
-    };
+    if let Some(mut metadata) = from.object("metadata")? {
+        request.user = metadata.take("user_id")?;
+        lost(metadata, "metadata", losses);
+    }
+    if let Some(cache) = from.raw("cache_control") {
+        // It stands for a mark on the last block.
+        let last = request.messages.last_mut().and_then(|message| message.parts.last_mut());
+        if let Some(part) = last {
+            part.cache.get_or_insert_with(|| cache.to_owned());
+        }
+    }
     request.service_tier = from.take::<Cow<'_, str>>("service_tier")?.map(|tier| match tier.as_ref() {
         "standard_only" => ServiceTier::Standard,
         _ => ServiceTier::Auto,
@@ -70,12 +77,26 @@ pub(super) fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request
     Ok(request)
 }
 
-fn reasoning_and_format(from: &mut Members<'_>, request: &mut Request) -> Result<(), Error> {
+/// What nobody read of an object.
+fn lost(from: Members<'_>, name: &str, losses: &mut Losses) {
+    from.rest().for_each(|(member, _)| losses.dropped(&format!("{name}.{member}")));
+}
+
+fn reasoning_and_format(
+    from: &mut Members<'_>,
+    request: &mut Request,
+    losses: &mut Losses,
+) -> Result<(), Error> {
     let mut reasoning = Reasoning::default();
     if let Some(mut thinking) = from.object("thinking")? {
         let kind: Cow<'_, str> = thinking.need("type")?;
         reasoning.enabled = Some(matches!(kind.as_ref(), "enabled" | "adaptive"));
         reasoning.budget = thinking.take("budget_tokens")?;
+        if thinking.peek("display").is_some_and(|display| display.get() == r#""summarized""#) {
+            // As others have it anyway.
+            thinking.ignore(&["display"]);
+        }
+        lost(thinking, "thinking", losses);
     }
     if let Some(mut config) = from.object("output_config")? {
         reasoning.effort = config.take("effort")?;
@@ -83,6 +104,7 @@ fn reasoning_and_format(from: &mut Members<'_>, request: &mut Request) -> Result
             let schema = format.need::<&RawValue>("schema")?.to_owned();
             request.format = Some(Format::Schema { name: None, schema, strict: None });
         }
+        lost(config, "output_config", losses);
     }
     request.reasoning = Some(reasoning).filter(|r| *r != Reasoning::default());
     Ok(())

@@ -1,41 +1,32 @@
 //! The body for a provider of the same dialect: the client's bytes, but for the model's name, and without thoughts
 //! that no provider would take back.
 
-use std::{borrow::Cow, ops::Range};
+use std::borrow::Cow;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{MessagesView, state::worthless};
-use crate::canonical::SEAL;
+use crate::{
+    canonical::SEAL,
+    edits::Edits,
+};
 
 /// `body` with the provider's name of the model. Shares the bytes when nothing changes.
 #[must_use]
 pub fn upstream_body(view: &MessagesView, body: &Bytes, provider_model: &str) -> Bytes {
-    let mut edits: Vec<(Range<usize>, String)> = Vec::with_capacity(2);
+    let mut edits = Edits::of(body);
     if provider_model != view.model {
-        edits.push((view.model_at.clone(), serde_json::Value::from(provider_model).to_string()));
+        edits.replace(view.model_at.clone(), serde_json::Value::from(provider_model).to_string());
     }
     if has_doubtful_state(body)
         && let Some(messages) = body.get(view.messages_at.clone()).and_then(signed_only)
     {
-        edits.push((view.messages_at.clone(), messages));
+        edits.replace(view.messages_at.clone(), messages);
     }
-    if edits.is_empty() {
-        return body.clone();
-    }
-    edits.sort_by_key(|(at, _)| at.start);
-    let mut out = BytesMut::with_capacity(body.len() + provider_model.len());
-    let mut from = 0;
-    for (at, text) in edits {
-        out.extend_from_slice(body.get(from..at.start).unwrap_or_default());
-        out.extend_from_slice(text.as_bytes());
-        from = at.end;
-    }
-    out.extend_from_slice(body.get(from..).unwrap_or_default());
-    out.freeze()
+    edits.apply_to(body)
 }
 
 /// Whether any signature is empty, cut or another vendor's. Inside a text its quotes would be escaped.
@@ -68,9 +59,11 @@ struct Block<'a> {
 }
 
 /// The messages without thoughts that Anthropic did not sign: another vendor's model thought them, or a client cut
-/// them, and Anthropic refuses the whole request over one. A message that held nothing else goes too.
+/// them, and Anthropic refuses the whole request over one. A message that held nothing else goes too. `None` when
+/// there are no such thoughts.
 fn signed_only(messages: &[u8]) -> Option<String> {
     let messages: Vec<&RawValue> = serde_json::from_slice(messages).ok()?;
+    let mut changed = false;
     let mut kept = Vec::with_capacity(messages.len());
     for raw in messages {
         let message: Message<'_> = serde_json::from_str(raw.get()).ok()?;
@@ -81,13 +74,16 @@ fn signed_only(messages: &[u8]) -> Option<String> {
         let signed: Vec<&str> = blocks.iter().map(|b| b.get()).filter(|b| !is_unsigned(b)).collect();
         if signed.len() == blocks.len() {
             kept.push(raw.get().to_owned());
-        } else if !signed.is_empty() {
+            continue;
+        }
+        changed = true;
+        if !signed.is_empty() {
             let at = super::view::place(raw.get().as_bytes(), message.content);
             let (before, after) = (raw.get().get(..at.start)?, raw.get().get(at.end..)?);
             kept.push(format!("{before}[{}]{after}", signed.join(",")));
         }
     }
-    Some(format!("[{}]", kept.join(",")))
+    changed.then(|| format!("[{}]", kept.join(",")))
 }
 
 fn is_unsigned(block: &str) -> bool {
@@ -121,6 +117,13 @@ mod tests {
         let bytes = Bytes::from(body);
         let view = MessagesView::scan(&bytes).unwrap();
         assert_eq!(upstream_body(&view, &bytes, "m").as_ptr(), bytes.as_ptr());
+    }
+
+    #[test]
+    fn what_only_looks_like_a_thought_changes_nothing() {
+        let body = r#"{"model":"m","max_tokens":1,"messages": [ {"role":"user","content":"weir1."} ,
+            {"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{"signature": ""}}]}]}"#;
+        assert_eq!(spliced(body, "m"), body);
     }
 
     #[test]

@@ -48,6 +48,8 @@ struct Step<'a> {
 struct Block<'a> {
     #[serde(borrow, default)]
     name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -86,13 +88,12 @@ impl StreamTap {
                 FrameKind::Other
             }
             "content_block_start" => {
-                if let Some(name) = step.content_block.and_then(|block| block.name) {
-                    // A tool's name is a part of the answer, too.
-                    let name = serde_json::Value::from(name.as_ref());
-                    self.kept.keep(format!(r#""delta":{{"partial_json":{name}}}"#).as_bytes());
-                    return FrameKind::Delta;
-                }
-                FrameKind::Other
+                // A tool's name is a part of the answer, too, and so is what a block begins with.
+                let said = step.content_block.and_then(|block| block.name.or(block.text));
+                let Some(said) = said.filter(|said| !said.is_empty()) else { return FrameKind::Other };
+                let said = serde_json::Value::from(said.as_ref());
+                self.kept.keep(format!(r#""delta":{{"text":{said}}}"#).as_bytes());
+                FrameKind::Delta
             }
             "content_block_delta" => {
                 // Written with spaces.

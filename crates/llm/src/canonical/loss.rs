@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::Content;
 use crate::Client;
 
 /// Longer lists are cut: a header has its bounds.
@@ -26,6 +27,11 @@ impl Losses {
     /// Done by other means than the provider's own.
     pub fn emulated(&mut self, field: &str) {
         self.note("emulated", field);
+    }
+
+    /// Part of an answer that its client's dialect has no place for.
+    pub(crate) fn unsaid(&mut self, content: &Content) {
+        self.dropped(&format!("answer.{}", content.kind()));
     }
 
     fn note(&mut self, how: &'static str, field: &str) {

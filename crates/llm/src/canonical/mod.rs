@@ -138,6 +138,11 @@ impl Part {
         Content::Text(text.into()).into()
     }
 
+    /// Where an answer has what it says from: only its vendor's clients are told, others that they aren't.
+    pub(crate) fn citations() -> Self {
+        Content::Foreign { kind: "citations".to_owned(), value: Raw::default() }.into()
+    }
+
     #[must_use]
     pub fn with_opaque(mut self, opaque: Option<Opaque>) -> Self {
         self.opaque = opaque;

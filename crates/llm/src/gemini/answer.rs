@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::part::{self, Out, Piece, Read};
 use crate::{
     Call, Usage,
-    canonical::{Answer, Choice, Content, Finish, Logprob, Part, Source, ToolUse},
+    canonical::{Answer, Choice, Content, Finish, Logprob, Losses, Media, Part, Source, ToolUse},
     ids,
     prices::Tier,
 };
@@ -297,7 +297,7 @@ impl CallIds {
 }
 
 fn choice(candidate: Candidate<'_>, calls: &mut CallIds) -> Choice {
-    let mut parts = Vec::new();
+    let (mut parts, cites) = (Vec::new(), candidate.charged());
     for raw in candidate.content.unwrap_or_default().parts {
         let Ok(Piece { read, opaque, .. }) = part::read(raw, "parts") else { continue };
         let content = match read {
@@ -319,6 +319,7 @@ fn choice(candidate: Candidate<'_>, calls: &mut CallIds) -> Choice {
     }
     let called = parts.iter().any(|p| matches!(p.content, Content::ToolUse(_)));
     let finish = finish(candidate.finish_reason.as_deref().unwrap_or("STOP"), called);
+    parts.extend(cites.then(Part::citations));
     Choice { parts, finish }
 }
 
@@ -411,9 +412,9 @@ impl<'a> OutContent<'a> {
 }
 
 /// The answer; `usage` stands in for what its dialect didn't say.
-pub(super) fn encode_answer(answer: &Answer, usage: Usage, call: &Call) -> Bytes {
+pub(super) fn encode_answer(answer: &Answer, usage: Usage, call: &Call, losses: &mut Losses) -> Bytes {
     let candidates = answer.choices.iter().zip(0..).map(|(choice, index)| OutCandidate {
-        content: OutContent::new(choice.parts.iter().filter_map(out_part).collect()),
+        content: OutContent::new(choice.parts.iter().filter_map(|part| out_part(part, losses)).collect()),
         finish_reason: Some(finish_reason(&choice.finish)),
         index,
         logprobs_result: WireLogprobs::write(choice.parts.iter().flat_map(|p| &p.logprobs)),
@@ -428,7 +429,7 @@ pub(super) fn encode_answer(answer: &Answer, usage: Usage, call: &Call) -> Bytes
     serde_json::to_vec(&out).unwrap_or_default().into()
 }
 
-fn out_part(part: &Part) -> Option<Out<'_>> {
+fn out_part<'a>(part: &'a Part, losses: &mut Losses) -> Option<Out<'a>> {
     let signature = part.opaque.as_ref().map(part::sealed);
     let out = match &part.content {
         Content::Text(text) if text.is_empty() && signature.is_none() => return None,
@@ -436,11 +437,15 @@ fn out_part(part: &Part) -> Option<Out<'_>> {
         Content::Thinking(text) => Out::thought(text),
         Content::RedactedThinking => Out { thought: true, ..Out::default() },
         Content::ToolUse(ToolUse { id, name, arguments }) => Out::call(id, name, arguments),
-        Content::Image(media) | Content::Audio(media) | Content::File(media) => match &media.source {
-            Source::Data { media_type, data } => Out::blob(media_type, data),
-            _ => return None,
-        },
-        Content::ToolResult(_) | Content::Foreign { .. } => return None,
+        Content::Image(Media { source: Source::Data { media_type, data }, .. })
+        | Content::Audio(Media { source: Source::Data { media_type, data }, .. })
+        | Content::File(Media { source: Source::Data { media_type, data }, .. }) => {
+            Out::blob(media_type, data)
+        }
+        other => {
+            losses.unsaid(other);
+            return None;
+        }
     };
     Some(out.signed(signature))
 }

@@ -209,6 +209,9 @@ impl Decoder {
     }
 }
 
+/// Arguments of calls that are not whole yet, in bytes.
+const MOST_ARGUMENTS: usize = 1024 * 1024;
+
 /// A part that is being written. Calls go out whole, when they are.
 #[derive(Debug)]
 enum Writing {
@@ -223,6 +226,8 @@ pub(super) struct Encoder {
     id: Option<String>,
     model: String,
     writing: BTreeMap<usize, (u64, Writing)>,
+    /// Bytes of arguments in these.
+    held: usize,
     finished: BTreeMap<u64, Finish>,
 }
 
@@ -233,6 +238,7 @@ impl Encoder {
             id: id.map(str::to_owned),
             model: model.to_owned(),
             writing: BTreeMap::new(),
+            held: 0,
             finished: BTreeMap::new(),
         }
     }
@@ -258,7 +264,10 @@ impl Encoder {
         let (choice, thought) = (*choice, matches!(writing, Writing::Thinking));
         let text = |text| if thought { Out::thought(text) } else { Out::text(text) };
         match (delta, writing) {
-            (Delta::Arguments(piece), Writing::Call { arguments, .. }) => arguments.push_str(piece),
+            (Delta::Arguments(piece), Writing::Call { arguments, .. }) => {
+                self.held += piece.len();
+                arguments.push_str(piece);
+            }
             (Delta::Opaque(state), Writing::Call { opaque, .. }) => *opaque = Some(state.clone()),
             (Delta::Opaque(state), _) => {
                 self.chunk(choice, text("").signed(Some(part::sealed(state))), None, out);
@@ -276,6 +285,7 @@ impl Encoder {
 
     fn stop(&mut self, index: usize, out: &mut BytesMut) {
         if let Some((choice, Writing::Call { id, name, arguments, opaque })) = self.writing.remove(&index) {
+            self.held = self.held.saturating_sub(arguments.len());
             let call = Out::call(&id, &name, &arguments);
             self.chunk(choice, call.signed(opaque.as_ref().map(part::sealed)), None, out);
         }
@@ -323,6 +333,10 @@ impl Encode for Encoder {
             // Usage goes with the finish, and an error ends it all.
             Event::Usage(_) | Event::Error(_) => {}
         }
+    }
+
+    fn overflown(&self) -> bool {
+        self.held > MOST_ARGUMENTS
     }
 
     fn end(&mut self, usage: Usage) -> Bytes {

@@ -59,8 +59,8 @@ impl Client for Generate {
         request_in::decode_request(body, losses)
     }
 
-    fn encode_answer(&self, answer: &Answer, usage: Usage, call: &Call) -> Bytes {
-        answer::encode_answer(answer, usage, call)
+    fn encode_answer(&self, answer: &Answer, usage: Usage, call: &Call, losses: &mut Losses) -> Bytes {
+        answer::encode_answer(answer, usage, call, losses)
     }
 
     fn encoder(&self, call: &Call) -> Box<dyn Encode> {

@@ -349,18 +349,29 @@ impl<'a> Writer<'a> {
             losses.altered("messages.role.system");
             body.contents.push(Wire { role: "user", parts: std::mem::take(&mut system) });
         }
+        // Instructions are text.
+        system.retain(|part| {
+            let media = part.inline_data.is_some() || part.file_data.is_some();
+            if media {
+                losses.dropped("messages.content.image");
+            }
+            !media
+        });
         body.system_instruction = Some(System { parts: system }).filter(|s| !s.parts.is_empty());
     }
 
     fn parts(&self, parts: &'a [Part], out: &mut Vec<Out<'a>>, losses: &mut Losses) {
         for part in parts {
             let signature = part::own(part).map(Cow::Borrowed);
+            if signature.is_none() && part.opaque.is_some() {
+                // Another vendor's state means nothing to this one.
+                losses.dropped("thinking");
+            }
             let written = match &part.content {
                 Content::Text(text) | Content::Refusal(text) => {
                     // Google refuses those that hold nothing.
                     (!text.is_empty() || signature.is_some()).then(|| Out::text(text))
                 }
-                // Another vendor's thoughts mean nothing to this one.
                 Content::Thinking(text) => signature.is_some().then(|| Out::thought(text)),
                 Content::RedactedThinking => {
                     signature.is_some().then(|| Out { thought: true, ..Out::default() })

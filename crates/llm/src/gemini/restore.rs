@@ -2,13 +2,16 @@
 
 use std::sync::LazyLock;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::part::own;
-use crate::canonical::{Content, Message, Part};
+use crate::{
+    canonical::{Content, Message, Part},
+    edits::Edits,
+};
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -69,27 +72,17 @@ pub fn with_state<'a>(
             None => turns.push((models, parts)),
         }
     }
-    let mut edits: Vec<(usize, String)> = Vec::new();
+    let mut edits = Edits::of(body);
     for (at, message) in messages {
         let (models, parts) = turns.get(at.checked_sub(first)?)?;
         if *models {
             sign(body, parts, &message.parts, &mut edits)?;
         }
     }
-    edits.sort_by_key(|(at, _)| *at);
-    let mut out =
-        BytesMut::with_capacity(body.len() + edits.iter().map(|(_, text)| text.len()).sum::<usize>());
-    let mut from = 0;
-    for (at, text) in edits {
-        out.extend_from_slice(body.get(from..at)?);
-        out.extend_from_slice(text.as_bytes());
-        from = at;
-    }
-    out.extend_from_slice(body.get(from..)?);
-    Some(out.freeze())
+    Some(edits.apply_to(body))
 }
 
-fn sign(body: &Bytes, raws: &[&RawValue], meant: &[Part], edits: &mut Vec<(usize, String)>) -> Option<()> {
+fn sign(body: &Bytes, raws: &[&RawValue], meant: &[Part], edits: &mut Edits) -> Option<()> {
     let said = raws.iter().map(|raw| serde_json::from_str::<Said<'_>>(raw.get()).map(|said| (*raw, said)));
     let said = said.collect::<Result<Vec<_>, _>>().ok()?;
     let calls = said.iter().filter(|(_, said)| said.call.is_some()).map(|(raw, _)| raw);
@@ -100,7 +93,7 @@ fn sign(body: &Bytes, raws: &[&RawValue], meant: &[Part], edits: &mut Vec<(usize
         let Some(signature) = own(part) else { continue };
         // Just after the brace.
         let at = (raw.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize) + 1;
-        edits.push((at, format!("\"thoughtSignature\":{},", serde_json::Value::from(signature))));
+        edits.insert(at, format!("\"thoughtSignature\":{},", serde_json::Value::from(signature)));
     }
     Some(())
 }

@@ -134,9 +134,14 @@ impl<'l> Writer<'l> {
     }
 
     fn system(&mut self, parts: &[Part], out: &mut Vec<Wire<'_>>) {
+        let losses = &mut *self.losses;
         let texts = parts.iter().filter_map(|part| match &part.content {
             Content::Text(text) => Some(text.as_str()),
-            _ => None,
+            // Instructions are text.
+            other => {
+                losses.dropped(&format!("messages.content.{}", other.kind()));
+                None
+            }
         });
         let content = texts.collect::<Vec<_>>().join("\n\n");
         match out.last() {
@@ -193,13 +198,16 @@ impl<'l> Writer<'l> {
     fn assistant<'a>(&mut self, parts: &'a [Part]) -> Option<Wire<'a>> {
         let (mut said, mut tool_calls) = (Vec::new(), Vec::new());
         for part in parts {
+            if part.opaque.is_some() {
+                // Another vendor's state means nothing to this one.
+                self.losses.dropped("thinking");
+            }
             match &part.content {
                 Content::ToolUse(ToolUse { id, name, arguments }) => {
                     let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
                     let function = Function { name, arguments };
                     tool_calls.push(Call { id: nine(id), r#type: "function", function });
                 }
-                // Another vendor's thoughts mean nothing to this one.
                 Content::Thinking(text) if self.thinks && part.opaque.is_none() => {
                     let thinking = [Thought { r#type: "text", text }];
                     said.push(Chunk::Thinking { thinking, closed: true });

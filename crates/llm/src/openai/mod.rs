@@ -54,8 +54,8 @@ impl Client for Chat {
         decode_request(body, losses)
     }
 
-    fn encode_answer(&self, answer: &Answer, usage: Usage, _: &Call) -> Bytes {
-        whole::encode_answer(answer, usage)
+    fn encode_answer(&self, answer: &Answer, usage: Usage, _: &Call, losses: &mut Losses) -> Bytes {
+        whole::encode_answer(answer, usage, losses)
     }
 
     fn encoder(&self, call: &Call) -> Box<dyn Encode> {

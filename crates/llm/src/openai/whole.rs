@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Usage,
-    canonical::{self, Answer, Content, Finish, Losses, Opaque, Part, ToolUse, Vendor},
+    canonical::{self, Answer, Content, Finish, Losses, Opaque, Part, Source, ToolUse, Vendor},
     ids,
     members::Members,
 };
@@ -89,6 +89,7 @@ fn message(raw: &RawValue, id: &str) -> Option<Vec<Part>> {
         Some(text) => parts.push(Part::text(text)),
         None => parts.extend(content::parts(&mut from, "content", &mut Losses::default()).ok()?),
     }
+    parts.extend(content::parts(&mut from, "images", &mut Losses::default()).unwrap_or_default());
     parts.extend(refusal.map(|text| Part::from(Content::Refusal(text))));
     if let Some(opaque) = state::extra(&mut from) {
         content::prove_text(&mut parts, opaque);
@@ -104,6 +105,8 @@ fn message(raw: &RawValue, id: &str) -> Option<Vec<Part>> {
         let content = Content::ToolUse(ToolUse { id, name: function.need("name").ok()?, arguments });
         parts.push(Part::from(content).with_opaque(opaque));
     }
+    let annotations = from.take::<Vec<IgnoredAny>>("annotations").ok().flatten();
+    parts.extend(annotations.filter(|cited| !cited.is_empty()).map(|_| Part::citations()));
     content::without_empty(&mut parts);
     Some(parts)
 }
@@ -164,6 +167,26 @@ struct OutMessage<'a> {
     extra_content: Option<Extra<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<OutCall<'a>>,
+    /// OpenRouter's name for what a model drew.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    images: Vec<OutImage<'a>>,
+}
+
+#[derive(Serialize)]
+struct OutImage<'a> {
+    r#type: &'static str,
+    image_url: ImageUrl<'a>,
+}
+
+#[derive(Serialize)]
+struct ImageUrl<'a> {
+    url: Cow<'a, str>,
+}
+
+impl<'a> OutImage<'a> {
+    fn new(url: Cow<'a, str>) -> Self {
+        Self { r#type: "image_url", image_url: ImageUrl { url } }
+    }
 }
 
 #[derive(Serialize)]
@@ -223,10 +246,10 @@ impl From<Usage> for Counts {
 }
 
 /// The answer as a chat completion; `usage` stands in for what its dialect didn't say.
-pub(super) fn encode_answer(answer: &Answer, usage: Usage) -> Bytes {
+pub(super) fn encode_answer(answer: &Answer, usage: Usage, losses: &mut Losses) -> Bytes {
     let choices = answer.choices.iter().zip(0..).map(|(choice, index)| OutChoice {
         index,
-        message: out_message(&choice.parts),
+        message: out_message(&choice.parts, losses),
         logprobs: logprobs(&choice.parts),
         finish_reason: finish_reason(&choice.finish),
     });
@@ -247,7 +270,7 @@ fn logprobs(parts: &[Part]) -> Option<OutLogprobs<'_>> {
     OutLogprobs::new(parts.iter().flat_map(|p| &p.logprobs), refusal)
 }
 
-fn out_message(parts: &[Part]) -> OutMessage<'_> {
+fn out_message<'a>(parts: &'a [Part], losses: &mut Losses) -> OutMessage<'a> {
     let mut message = OutMessage { role: "assistant", ..OutMessage::default() };
     for part in parts {
         let opaque = part.opaque.as_ref();
@@ -268,8 +291,15 @@ fn out_message(parts: &[Part]) -> OutMessage<'_> {
                 function: OutFunction { name, arguments },
                 extra_content: opaque.map(Extra::new),
             }),
+            Content::Image(media) => match &media.source {
+                Source::Url(url) => message.images.push(OutImage::new(url.into())),
+                Source::Data { media_type, data } => {
+                    message.images.push(OutImage::new(format!("data:{media_type};base64,{data}").into()));
+                }
+                _ => losses.unsaid(&part.content),
+            },
             // Server tools' doings have no place here.
-            _ => {}
+            other => losses.unsaid(other),
         }
     }
     if message.content.is_none() && message.tool_calls.is_empty() && message.refusal.is_none() {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::{
@@ -47,7 +47,9 @@ pub(super) struct Incomplete {
 /// `None` for what is no response.
 pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
     let whole: Whole<'_> = serde_json::from_slice(body).ok()?;
-    let parts: Vec<Part> = whole.output.into_iter().flat_map(parts_of).collect();
+    let cites = whole.output.iter().any(|item| cites(item));
+    let cited = cites.then(Part::citations);
+    let parts: Vec<Part> = whole.output.into_iter().flat_map(parts_of).chain(cited).collect();
     let finish = finish(
         whole.status.as_deref().unwrap_or("completed"),
         whole.incomplete_details.as_ref(),
@@ -61,6 +63,21 @@ pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
         choices: vec![Choice { parts, finish }],
         usage: whole.usage.and_then(WireUsage::believable),
     })
+}
+
+fn cites(item: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Message {
+        #[serde(default)]
+        content: Vec<Cited>,
+    }
+    #[derive(Deserialize)]
+    struct Cited {
+        #[serde(default)]
+        annotations: Vec<IgnoredAny>,
+    }
+    let message = serde_json::from_str::<Message>(item.get());
+    message.is_ok_and(|message| message.content.iter().any(|part| !part.annotations.is_empty()))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "it saturates")]
@@ -185,13 +202,13 @@ impl From<&WireLogprob> for Logprob {
 
 /// The answer as a response; `usage` stands in for what its dialect didn't say. State that goes back is always in it:
 /// whoever keeps the response hides it from those who didn't ask.
-pub(super) fn encode_answer(answer: &Answer, usage: Usage, call: &Call) -> Bytes {
+pub(super) fn encode_answer(answer: &Answer, usage: Usage, call: &Call, losses: &mut Losses) -> Bytes {
     let id = item::response_id(call.id.as_deref(), &answer.id);
     let ids = Ids::new(&id);
     let custom = CustomTools::of_request(&call.request);
     let refused = answer.parts().iter().any(|p| matches!(p.content, Content::Refusal(_)));
     let incomplete = object::incomplete(answer.finish(), refused);
-    let output = item::output(answer.parts(), &ids, &custom, incomplete.is_none());
+    let output = item::output(answer.parts(), &ids, &custom, incomplete.is_none(), losses);
     let model = if answer.model.is_empty() { &call.model } else { &answer.model };
     let created = if answer.created == 0 { call.now_s } else { answer.created };
     let response = Response::new(id, model, created, &call.request);

@@ -15,9 +15,12 @@ use super::{
 };
 use crate::{
     Call, Usage,
-    canonical::{Delta, Event, Finish, PartStart},
+    canonical::{Delta, Event, Finish, Logprob, PartStart},
     wire::Encode,
 };
+
+/// The end of a stream repeats all of it: so many bytes of a model's words are kept.
+const MOST_SAID: usize = 16 * 1024 * 1024;
 
 /// A part that has begun: where it stands.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +42,8 @@ pub(super) struct Encoder {
     writer: Writer,
     started: bool,
     items: Vec<Item>,
+    /// Bytes in these.
+    said: usize,
     open: Vec<Open>,
     /// The message that goes on, should the next part be one of a message.
     message: Option<usize>,
@@ -58,6 +63,7 @@ impl Encoder {
             writer: Writer::default(),
             started: false,
             items: Vec::new(),
+            said: 0,
             open: Vec::new(),
             message: None,
             refused: false,
@@ -189,6 +195,11 @@ impl Encoder {
     fn delta(&mut self, part: usize, delta: &Delta, out: &mut BytesMut) {
         let Some(open) = self.open.iter().find(|open| open.part == part) else { return };
         let Some(item) = self.items.get_mut(open.item) else { return };
+        self.said += match delta {
+            Delta::Text(t) | Delta::Thinking(t) | Delta::Arguments(t) | Delta::Refusal(t) => t.len(),
+            Delta::Opaque(opaque) => opaque.data.len(),
+            Delta::Logprobs(tokens) => tokens.len() * size_of::<Logprob>(),
+        };
         self.writer.said(item, open.item, open.content, delta, out);
     }
 
@@ -243,6 +254,10 @@ impl Encode for Encoder {
             // Usage goes with the end, and an error is one.
             Event::Usage(_) | Event::Error(_) => {}
         }
+    }
+
+    fn overflown(&self) -> bool {
+        self.said > MOST_SAID
     }
 
     fn end(&mut self, usage: Usage) -> Bytes {

@@ -10,7 +10,7 @@ use super::{
     object::{Failed, Response, State},
     splice,
 };
-use crate::sse;
+use crate::{edits::Edits, sse};
 
 /// A response that has not ended.
 #[derive(Debug, Default)]
@@ -118,7 +118,7 @@ fn failed_object(response: &RawValue, failed: &Failed<'_>) -> Option<String> {
     let ended: Ended<'_> = serde_json::from_str(text).ok()?;
     let said = serde_json::to_string(failed).ok()?;
     let members = [("status", ended.status, r#""failed""#.to_owned()), ("error", ended.error, said)];
-    let mut edits = splice::Edits::of(text.as_bytes());
+    let mut edits = Edits::of(text.as_bytes());
     for (name, at, value) in members {
         edits.set(name, at.map(|raw| super::view::place(text.as_bytes(), raw)), value);
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::custom::CustomTools;
 use crate::{
-    canonical::{Content, Logprob, Opaque, Part, ToolUse, Vendor},
+    canonical::{Content, Logprob, Losses, Opaque, Part, ToolUse, Vendor},
     ids,
 };
 
@@ -165,7 +165,13 @@ pub(super) fn response_id(ours: Option<&str>, theirs: &str) -> String {
 }
 
 /// The output of a whole answer; `status` is that of what came last, should the answer have been cut short.
-pub(super) fn output(parts: &[Part], ids: &Ids, custom: &CustomTools, complete: bool) -> Vec<Item> {
+pub(super) fn output(
+    parts: &[Part],
+    ids: &Ids,
+    custom: &CustomTools,
+    complete: bool,
+    losses: &mut Losses,
+) -> Vec<Item> {
     let mut items: Vec<Item> = Vec::new();
     for part in parts {
         let place = items.len();
@@ -194,7 +200,10 @@ pub(super) fn output(parts: &[Part], ids: &Ids, custom: &CustomTools, complete: 
                 continue;
             }
             // Server tools' doings have no place here.
-            _ => continue,
+            other => {
+                losses.unsaid(other);
+                continue;
+            }
         };
         match items.last_mut() {
             Some(Item::Message { content, .. }) => content.push(piece),

@@ -55,8 +55,8 @@ impl Client for Responses {
         request_in::decode_request(body, losses)
     }
 
-    fn encode_answer(&self, answer: &Answer, usage: Usage, call: &Call) -> Bytes {
-        answer::encode_answer(answer, usage, call)
+    fn encode_answer(&self, answer: &Answer, usage: Usage, call: &Call, losses: &mut Losses) -> Bytes {
+        answer::encode_answer(answer, usage, call, losses)
     }
 
     fn encoder(&self, call: &Call) -> Box<dyn Encode> {

@@ -4,13 +4,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{
-    content::kind,
-    item::Summary,
-    splice::{Edits, speaker},
-    view::ResponsesView,
+use super::{content::kind, item::Summary, splice::speaker, view::ResponsesView};
+use crate::{
+    canonical::{Content, Message, Part, Role, Vendor},
+    edits::Edits,
 };
-use crate::canonical::{Content, Message, Part, Role, Vendor};
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "reasoning")]

@@ -1,9 +1,9 @@
 //! The body for a provider of the same dialect: the client's bytes, but for the model's name, and for what only
 //! whoever keeps responses knows.
 
-use std::{borrow::Cow, ops::Range};
+use std::borrow::Cow;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -11,51 +11,13 @@ use serde_json::value::RawValue;
 use super::{ENCRYPTED, ResponsesView, content::kind};
 use crate::{
     canonical::{Opaque, Role, Vendor},
+    edits::Edits,
     members::Members,
     openai::reasons,
 };
 
-/// Changes to an object's bytes.
-#[derive(Debug)]
-pub(super) struct Edits {
-    /// Just after the opening brace.
-    members_at: usize,
-    /// The object has members, so that another needs a comma after it.
-    members: bool,
-    edits: Vec<(Range<usize>, String)>,
-}
-
-impl Edits {
-    pub(super) fn of(object: &[u8]) -> Self {
-        let members_at = memchr::memchr(b'{', object).map_or(0, |at| at + 1);
-        let rest = object.get(members_at..).unwrap_or_default().trim_ascii_start();
-        Self { members_at, members: !rest.starts_with(b"}"), edits: Vec::new() }
-    }
-
-    /// A member's value: in the place of the old one, else at the beginning.
-    pub(super) fn set(&mut self, name: &str, at: Option<Range<usize>>, value: String) {
-        let start = self.members_at;
-        self.edits.push(match at {
-            Some(at) => (at, value),
-            None if self.members => (start..start, format!("\"{name}\":{value},")),
-            None => (start..start, format!("\"{name}\":{value}")),
-        });
-    }
-
-    pub(super) fn apply(mut self, body: &[u8]) -> Bytes {
-        self.edits.sort_by_key(|(at, _)| at.start);
-        let grown: usize = self.edits.iter().map(|(_, text)| text.len()).sum();
-        let mut out = BytesMut::with_capacity(body.len() + grown);
-        let mut from = 0;
-        for (at, text) in self.edits {
-            out.extend_from_slice(body.get(from..at.start).unwrap_or_default());
-            out.extend_from_slice(text.as_bytes());
-            from = at.end;
-        }
-        out.extend_from_slice(body.get(from..).unwrap_or_default());
-        out.freeze()
-    }
-}
+/// Items that may do without an id; calls of hosted tools may not. A message need not say what it is.
+const FREE: [&str; 4] = ["", "message", "function_call", "custom_tool_call"];
 
 /// For members whose `null` is kept apart from absence.
 pub(super) fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
@@ -94,7 +56,7 @@ pub fn upstream_body(view: &ResponsesView, body: &Bytes, provider_model: &str) -
     {
         edits.set("input", Some(at.clone()), input);
     }
-    if edits.edits.is_empty() { body.clone() } else { edits.apply(body) }
+    edits.apply_to(body)
 }
 
 /// The input without what only others understand; `None` when there is none of it.
@@ -116,7 +78,9 @@ fn own_items(input: &[u8], thinks: bool) -> Option<String> {
         }
         let said = speaker(item, &kind) == Role::Assistant;
         reasoned = said && (reasoned || kind == "reasoning");
-        let bare = (said && thinks && !reasoned).then(|| without(item, "id")).flatten();
+        let bare =
+            (said && thinks && !reasoned && FREE.contains(&kind.as_ref())).then(|| without(item, "id"));
+        let bare = bare.flatten();
         let item = bare.as_deref().unwrap_or(item);
         let own = without_extra(item);
         changed |= own.is_some() || bare.is_some();
@@ -289,7 +253,8 @@ mod tests {
         let (user, known) = (r#"{"role":"user","id":"msg_0","content":"x"}"#, call(r#""id":"fc_1","#));
         let out: serde_json::Value = serde_json::from_str(&spliced(&body(&[user, &known]), "gpt-5")).unwrap();
         assert_eq!((out["input"][0].get("id").is_some(), out["input"][1].get("id")), (true, None));
-        for whole in [body(&[user, own, &known]), body(&[user, &call("")])] {
+        let hosted = r#"{"type":"web_search_call","id":"ws_1","status":"completed"}"#;
+        for whole in [body(&[user, own, &known]), body(&[user, &call("")]), body(&[user, hosted])] {
             assert_eq!(spliced(&whole, "gpt-5"), whole);
         }
         let elsewhere = body(&[user, &known]).replace("gpt-5", "gpt-4o");

@@ -127,7 +127,7 @@ fn a_full_messages_request_becomes_a_chat_completion_request() {
             "tool_choice": "required", "parallel_tool_calls": false,
             "stop": ["a", "b", "c", "d"], "temperature": 1.0,
             "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": true}},
-            "user": "u", "service_tier": "auto"
+            "user": "u", "x_sim": {}, "service_tier": "auto"
         })
     );
     assert_eq!(
@@ -434,4 +434,50 @@ fn what_is_wrong_is_the_same_in_every_dialect() {
     }
     let (status, body) = translate(Dialect::OpenAi, 400, &openai("unsupported_value"), Dialect::OpenAi);
     assert_eq!((status, &body["error"]["code"]), (400, &json!("unsupported_value")));
+}
+
+#[test]
+fn nothing_is_lost_without_a_name() {
+    let named = |from: Dialect, into: Dialect, body: &Value| {
+        let mut losses = Losses::default();
+        let request = from.decode_request(body.to_string().as_bytes(), &mut losses).unwrap();
+        let body = into.encode_request(&request, &target("m"), &mut losses);
+        (serde_json::from_slice::<Value>(&body).unwrap(), losses.header())
+    };
+    let hi = json!([{"role": "user", "content": "Hi"}]);
+    let (_, losses) = to_openai(
+        &json!({"model": "m", "max_tokens": 9, "messages": hi, "metadata": {"user_id": "u", "a": 1},
+        "thinking": {"type": "disabled", "display": "omitted"}, "output_config": {"verbosity": "low"}}),
+    );
+    assert_eq!(losses, "dropped;metadata.a, dropped;output_config.verbosity, dropped;thinking.display");
+    let drawn = json!({"model": "m", "x_a": false, "messages": [{"role": "user", "content": "Hi"},
+        {"role": "system", "content": [{"type": "text", "text": "s"}, {"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}]});
+    let thought = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "a"},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "t", "signature": "s=="}, {"type": "text", "text": "b"}]},
+        {"role": "user", "content": "c"}]});
+    for into in [Dialect::Anthropic, Dialect::Gemini, Dialect::Mistral] {
+        let (body, losses) = named(Dialect::OpenAi, into, &drawn);
+        assert!(losses.contains("dropped;messages.content.image"), "{into:?}: {losses}");
+        assert!(!body.to_string().contains("y.png") && body["x_a"] == json!(false), "{into:?}: {body}");
+        let (_, losses) = named(Dialect::Anthropic, into, &thought);
+        assert_eq!(losses.contains("dropped;thinking"), into != Dialect::Anthropic, "{into:?}: {losses}");
+    }
+}
+
+#[test]
+fn a_mark_for_the_cache_on_the_whole_is_one_on_the_last_block() {
+    let mark = json!({"type": "ephemeral"});
+    let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], "cache_control": mark});
+    let mut losses = Losses::default();
+    let request = Dialect::Anthropic.decode_request(body.to_string().as_bytes(), &mut losses).unwrap();
+    let body = Dialect::Anthropic.encode_request(&request, &target("claude"), &mut losses);
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&body["messages"][0]["content"][0]["cache_control"], losses.is_empty()), (&mark, true));
+    // It changes what an answer costs, not what it says.
+    assert!(
+        to_openai(&json!({"model": "m", "max_tokens": 9, "cache_control": mark,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": mark}]}]}))
+        .1
+        .is_empty()
+    );
 }

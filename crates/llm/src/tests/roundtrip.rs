@@ -290,7 +290,7 @@ proptest! {
     #[test]
     fn answers_come_back_as_they_went(parts in turn(0).prop_filter("something", |parts| !parts.is_empty())) {
         for client in BOTH {
-            let body = client.client().encode_answer(&answer(parts.clone()), Usage::default(), &Call::default());
+            let body = client.client().encode_answer(&answer(parts.clone()), Usage::default(), &Call::default(), &mut Losses::default());
             prop_assert_eq!(said(&brought_back(client, &body)), said(&parts), "{:?}", client);
         }
     }
@@ -312,7 +312,7 @@ proptest! {
             let finishes = steps.iter().filter(|step| matches!(step, Event::Finish { .. })).count();
             prop_assert_eq!(finishes, 1);
             let parts_read = collector.choices().into_iter().next().unwrap_or_default();
-            let body = client.client().encode_answer(&answer(parts_read), Usage::default(), &Call::default());
+            let body = client.client().encode_answer(&answer(parts_read), Usage::default(), &Call::default(), &mut Losses::default());
             prop_assert_eq!(streamed(&said(&brought_back(client, &body))), streamed(&said(&parts)), "{:?}", client);
         }
     }

@@ -89,7 +89,12 @@ fn every_vendor_s_state_comes_back_through_every_client() {
             usage: None,
         };
         for client in [Dialect::OpenAi, Dialect::Anthropic] {
-            let body = client.client().encode_answer(&answer, Usage::default(), &Call::default());
+            let body = client.client().encode_answer(
+                &answer,
+                Usage::default(),
+                &Call::default(),
+                &mut Losses::default(),
+            );
             let message: Value = serde_json::from_slice(&body).unwrap();
             let back = next(client, &message);
             assert_eq!(state(&back), state(&parts), "{vendor:?} through {client:?}: {message}");
@@ -140,7 +145,8 @@ fn streamed(client: Dialect, parts: &[Part]) -> Value {
         choices: vec![Choice { parts, finish: Finish::ToolUse }],
         usage: None,
     };
-    let body = client.client().encode_answer(&answer, Usage::default(), &Call::default());
+    let body =
+        client.client().encode_answer(&answer, Usage::default(), &Call::default(), &mut Losses::default());
     serde_json::from_slice(&body).unwrap()
 }
 

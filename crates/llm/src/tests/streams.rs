@@ -266,6 +266,37 @@ fn calls_without_an_index_are_told_apart() {
 }
 
 #[test]
+fn what_a_block_begins_with_is_said() {
+    let start = |index: usize, block: Value| {
+        event("content_block_start", json!({"index": index, "content_block": block}))
+    };
+    let stop = |index: usize| event("content_block_stop", json!({"index": index}));
+    let stream = [
+        event("message_start", json!({"message": {"id": "msg_1", "model": "claude", "content": []}})),
+        start(0, json!({"type": "thinking", "thinking": "hm"})),
+        stop(0),
+        start(1, json!({"type": "text", "text": "Hi"})),
+        event("content_block_delta", json!({"index": 1, "delta": {"type": "text_delta", "text": " there"}})),
+        stop(1),
+        start(2, json!({"type": "tool_use", "id": "toolu_a", "name": "f", "input": {"a": 1}})),
+        stop(2),
+        event("message_delta", json!({"delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 4}})),
+        event("message_stop", json!({})),
+    ]
+    .concat();
+    let out = data(&relayed(Dialect::Anthropic, Dialect::OpenAi, &[stream.as_bytes()]));
+    let said = |path: &str| -> String { out.iter().filter_map(|d| d.pointer(path)?.as_str()).collect() };
+    assert_eq!(said("/choices/0/delta/reasoning_content"), "hm");
+    assert_eq!(said("/choices/0/delta/content"), "Hi there");
+    assert_eq!(said("/choices/0/delta/tool_calls/0/function/arguments"), r#"{"a":1}"#);
+    let mut tap = Tap::new(Dialect::Anthropic, 1);
+    for event in stream.split_inclusive("\n\n") {
+        tap.observe(event.as_bytes());
+    }
+    assert_eq!(tap.count_output(), crate::tokens::count_text("Hi theref"));
+}
+
+#[test]
 fn anthropic_s_tap_knows_what_passed() {
     let stream = anthropic_stream();
     let mut tap = Tap::new(Dialect::Anthropic, 1);

@@ -4,7 +4,12 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use weir_error::{Code, Error};
-use weir_llm::{Dialect, canonical::Wrong, gemini, openai, responses, upstream::Answer};
+use weir_llm::{
+    Dialect,
+    canonical::{Losses, Wrong},
+    gemini, openai, responses,
+    upstream::Answer,
+};
 use weir_proto::{
     chat::{CompleteFrame, Data, End, Head, complete_frame::Frame},
     events::{Outcome, TokenSource, Tokens},
@@ -109,14 +114,22 @@ async fn answered(
         }
     }
     if !fits {
-        let warnings = head.headers.entry(WARNINGS.to_owned()).or_default();
-        warnings.push_str(if warnings.is_empty() { "" } else { ", " });
-        warnings.push_str("invalid;");
-        warnings.push_str(client.client().field("response_format"));
+        warn(head, &format!("invalid;{}", client.client().field("response_format")));
     }
     relaying.keep(answer.choices.iter().map(|choice| choice.parts.as_slice())).await;
     let usage = llm_usage(metered.told(*ending));
-    Ok(client.client().encode_answer(&answer, usage, &relaying.call))
+    let mut losses = Losses::default();
+    let body = client.client().encode_answer(&answer, usage, &relaying.call, &mut losses);
+    if !losses.is_empty() {
+        warn(head, &losses.told(client.client()).header());
+    }
+    Ok(body)
+}
+
+fn warn(head: &mut Head, what: &str) {
+    let warnings = head.headers.entry(WARNINGS.to_owned()).or_default();
+    warnings.push_str(if warnings.is_empty() { "" } else { ", " });
+    warnings.push_str(what);
 }
 
 /// The refusal in the client's dialect.

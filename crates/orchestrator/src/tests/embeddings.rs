@@ -13,7 +13,10 @@ struct Seen(Arc<parking_lot::Mutex<Vec<serde_json::Value>>>);
 
 /// A provider whose vectors are the inputs' lengths. It takes no input that says `bad`, and counts three tokens an input.
 async fn embedder(seen: Seen) -> SocketAddr {
-    let app = Router::new().route("/v1/embeddings", routing::post(vectors)).with_state(seen);
+    serve(Router::new().route("/v1/embeddings", routing::post(vectors)).with_state(seen)).await
+}
+
+async fn serve(app: Router) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     #[expect(clippy::disallowed_methods, reason = "a server that lives as long as its test's runtime")]
@@ -104,6 +107,39 @@ async fn a_bad_input_is_its_request_s_fault_alone() {
 }
 
 #[tokio::test]
+async fn those_who_are_asked_alone_are_asked_at_once() {
+    // It refuses what comes together, and answers those who come alone when all are there.
+    async fn together(
+        State(all): State<Arc<tokio::sync::Barrier>>,
+        Json(body): Json<serde_json::Value>,
+    ) -> axum::response::Response {
+        if body["input"].as_array().unwrap().len() > 1 {
+            return (StatusCode::BAD_REQUEST, "{}").into_response();
+        }
+        all.wait().await;
+        let data = serde_json::json!([{"index": 0, "embedding": [1.0]}]);
+        Json(serde_json::json!({"data": data, "usage": {"prompt_tokens": 1, "total_tokens": 1}}))
+            .into_response()
+    }
+    let all = Arc::new(tokio::sync::Barrier::new(3));
+    let app = Router::new().route("/v1/embeddings", routing::post(together)).with_state(all);
+    let house = House::new(&[("priced", serve(app).await)], Transport::absent("router")).await;
+    let ask = |words: &str| house.embed(vec![text(words)]);
+    let answers = async { tokio::join!(ask("a"), ask("b"), ask("c")) };
+    let (a, b, c) = tokio::time::timeout(PATIENCE, answers).await.expect("none waits for another");
+    assert!(a.is_ok() && b.is_ok() && c.is_ok(), "{a:?} {b:?} {c:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_can_t_be_read_counts_what_was_asked() {
+    let app = Router::new().route("/v1/embeddings", routing::post(async || "{}"));
+    let house = House::new(&[("priced", serve(app).await)], Transport::absent("router")).await;
+    assert_eq!(house.embed(vec![text("hello world")]).await.unwrap_err().code(), Code::UpstreamFailed);
+    let (attempts, request) = house.metered().await;
+    assert_eq!((attempts[0].outcome(), tokens(&request)), (Outcome::Cut, (2, 0)));
+}
+
+#[tokio::test]
 async fn another_provider_is_asked_when_one_fails() {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     let broken = || {
@@ -111,11 +147,7 @@ async fn another_provider_is_asked_when_one_fails() {
         (StatusCode::SERVICE_UNAVAILABLE, "{}").into_response()
     };
     let app = Router::new().route("/v1/embeddings", routing::post(move || async move { broken() }));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    #[expect(clippy::disallowed_methods, reason = "a server that lives as long as its test's runtime")]
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    let providers = [("a-broken", address), ("priced", embedder(Seen::default()).await)];
+    let providers = [("a-broken", serve(app).await), ("priced", embedder(Seen::default()).await)];
     let house = House::new(&providers, Transport::absent("router")).await;
     let answer = house.embed(vec![text("hello")]).await.unwrap();
     assert_eq!((answer.provider.as_str(), CALLS.load(Ordering::Relaxed)), ("priced", 1));

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::translated;
 use crate::{
-    Call, Dialect, FrameKind, Tap,
-    canonical::{Finish, Opaque, Vendor},
+    Call, Dialect, FrameKind, Tap, Usage,
+    canonical::{Content, Finish, Losses, Opaque, Vendor},
 };
 
 const SKIP: &str = "skip_thought_signature_validator";
@@ -332,6 +332,49 @@ fn a_blocked_prompt_is_a_refusal() {
     }
     let mut tap = Tap::new(Dialect::Gemini, 3);
     assert_eq!(tap.observe(format!("data: {blocked}\n\n").as_bytes()), FrameKind::Done);
+}
+
+#[test]
+fn what_an_answer_loses_is_named() {
+    let drawn = json!({"responseId": "r", "candidates": [{"finishReason": "STOP",
+        "content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}, {"executableCode": {"code": "1"}}]},
+        "groundingMetadata": {"webSearchQueries": ["q"]}}]});
+    let losses = |into: Dialect| {
+        let call = Call::default();
+        let answer = Dialect::Gemini.decode_answer(drawn.to_string().as_bytes(), &call).unwrap();
+        let mut losses = Losses::default();
+        let body = into.client().encode_answer(&answer, Usage::default(), &call, &mut losses);
+        (serde_json::from_slice::<Value>(&body).unwrap(), losses.header())
+    };
+    let named = "dropped;answer.citations, dropped;answer.executableCode";
+    let (chat, told) = losses(Dialect::OpenAi);
+    assert_eq!(
+        (&chat["choices"][0]["message"]["images"], told.as_str()),
+        (&json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]), named)
+    );
+    let back = Dialect::OpenAi.decode_answer(chat.to_string().as_bytes(), &Call::default()).unwrap();
+    assert!(back.parts().iter().any(|part| matches!(part.content, Content::Image(_))), "{back:?}");
+    for into in [Dialect::Anthropic, Dialect::Responses] {
+        assert_eq!(losses(into).1, format!("{named}, dropped;answer.image"), "{into:?}");
+    }
+    assert_eq!(losses(Dialect::Gemini).1, named);
+}
+
+#[test]
+fn citations_are_named_whosever_they_are() {
+    let messages = json!({"id": "m", "model": "c", "stop_reason": "end_turn", "content":
+        [{"type": "text", "text": "a", "citations": [{"type": "char_location"}]}, {"type": "text", "text": "b", "citations": null}]});
+    let response = json!({"id": "r", "status": "completed", "output": [{"type": "message", "role": "assistant",
+        "content": [{"type": "output_text", "text": "a", "annotations": [{"type": "url_citation"}]}]}]});
+    let chat = json!({"id": "c", "choices": [{"message": {"content": "a", "annotations": [{"type": "url_citation"}]}}]});
+    for (from, body) in
+        [(Dialect::Anthropic, messages), (Dialect::Responses, response), (Dialect::OpenAi, chat)]
+    {
+        let answer = from.decode_answer(body.to_string().as_bytes(), &Call::default()).unwrap();
+        let mut losses = Losses::default();
+        Dialect::Gemini.client().encode_answer(&answer, Usage::default(), &Call::default(), &mut losses);
+        assert_eq!(losses.header(), "dropped;answer.citations", "{from:?}");
+    }
 }
 
 #[test]

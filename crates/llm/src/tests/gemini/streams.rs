@@ -222,6 +222,26 @@ fn the_tap_knows_what_passed() {
     assert!(!cut.finished());
 }
 
+#[test]
+fn what_has_to_be_kept_is_bounded() {
+    let call = json!({"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}]});
+    let chunk = |delta: &Value| {
+        format!("data: {}\n\n", json!({"id": "c", "choices": [{"index": 0, "delta": delta}]}))
+    };
+    let piece =
+        chunk(&json!({"tool_calls": [{"index": 0, "function": {"arguments": "x".repeat(256 * 1024)}}]}));
+    for (into, fits, too_many) in [(Dialect::Gemini, 4, 5), (Dialect::Responses, 64, 65)] {
+        let stream = |pieces: usize| {
+            let mut all = vec![chunk(&call)];
+            all.resize(pieces + 1, piece.clone());
+            let all: Vec<&[u8]> = all.iter().map(|piece| piece.as_bytes()).collect();
+            relayed(Dialect::OpenAi, into, &all)
+        };
+        let failed = |stream: &str| stream.contains("too long to be translated");
+        assert!(!failed(&stream(fits)) && failed(&stream(too_many)), "{into:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn nothing_a_provider_sends_breaks_a_translator(

@@ -1,6 +1,10 @@
 //! One call to providers, for one request or several.
 
 use bytes::Bytes;
+use futures_util::{
+    future::{BoxFuture, join_all},
+    stream::{self, StreamExt as _},
+};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 use weir_error::{Code, Error};
@@ -22,6 +26,9 @@ use crate::app::{
     plain::failed,
     pricing::{usage_tokens, wire_usage},
 };
+
+/// Requests of a refused call that are asked for by themselves at the same time.
+const ALONE_AT_ONCE: usize = 8;
 
 /// What the requests of a call agree in.
 #[derive(Clone)]
@@ -61,10 +68,8 @@ impl Call {
                 Err(refused) if refused.input && members.len() > 1 => {
                     let left =
                         Self { candidates: self.candidates.get(at..).unwrap_or_default().to_vec(), ..self };
-                    for member in members {
-                        Box::pin(left.clone().make(vec![member], Some(refused.ending))).await;
-                    }
-                    return;
+                    let alone = members.into_iter().map(|member| left.clone().alone(member, refused.ending));
+                    return stream::iter(alone).buffer_unordered(ALONE_AT_ONCE).collect().await;
                 }
                 Err(refused) => {
                     let status = refused.ending.provider_status;
@@ -77,12 +82,20 @@ impl Call {
                 }
             }
         }
-        for Member { metered, answer, .. } in members {
+        let error = &error;
+        let told = members.into_iter().map(|Member { metered, answer, weight, .. }| async move {
             if let Some(ending) = before {
-                metered.finish(Ending { status: error.code().http().as_u16(), ..ending }).await;
+                let status = error.code().http().as_u16();
+                metered.finish(Ending { status, ..charged(ending, weight) }).await;
             }
-            drop(answer.send(Err(again(&error))));
-        }
+            drop(answer.send(Err(again(error))));
+        });
+        join_all(told).await;
+    }
+
+    /// One of several that were refused together.
+    fn alone(self, member: Member, before: Ending) -> BoxFuture<'static, ()> {
+        Box::pin(self.make(vec![member], Some(before)))
     }
 
     async fn attempt(
@@ -107,7 +120,11 @@ impl Call {
         members.iter_mut().for_each(|member| member.metered.reached(answer.status.as_u16()));
         let status = answer.status;
         let retry_after = answer.headers.get(header::RETRY_AFTER).cloned();
-        let body = answer.body.collect().await.map_err(Refused::unanswered)?;
+        let body = answer.body.collect().await.map_err(|error| {
+            let mut refused = Refused::unanswered(error);
+            refused.ending.provider_status = status.as_u16();
+            refused
+        })?;
         if !status.is_success() {
             return Err(Refused::told(candidate, status, &body, retry_after));
         }
@@ -125,6 +142,7 @@ async fn open(members: Vec<Member>, candidate: &Candidate, before: Option<Ending
     let mut opened = Vec::with_capacity(members.len());
     for mut member in members {
         member.metered.sending(candidate.provider.dialect, Bytes::new());
+        let before = before.map(|ending| charged(ending, member.weight));
         match member.metered.open(&candidate.provider.name, &candidate.model, before) {
             Ok(_) => opened.push(member),
             Err(error) => drop(member.answer.send(Err(error))),
@@ -147,7 +165,7 @@ fn headers(members: &[Member]) -> HeaderMap {
     headers
 }
 
-/// Each its vectors, and its share of what was used.
+/// Each its vectors, and its share of what was used. Their records become durable together.
 async fn finish(members: Vec<Member>, candidate: &Candidate, embedded: Embedded) {
     let weights: Vec<_> = members.iter().map(|m| m.weight).collect();
     let (used, source) = match embedded.input_tokens {
@@ -155,20 +173,34 @@ async fn finish(members: Vec<Member>, candidate: &Candidate, embedded: Embedded)
         None => (weights, TokenSource::Counted),
     };
     let mut vectors = embedded.vectors.into_iter();
-    for (member, input_tokens) in members.into_iter().zip(used) {
-        let tokens = usage_tokens(Usage { input_tokens, ..Usage::default() });
-        let ending =
-            Ending { outcome: Outcome::Succeeded, provider_status: 200, status: 200, tokens, source };
-        let count = member.inputs.len();
-        let cost_nano_usd = member.metered.finish(ending).await;
-        drop(member.answer.send(Ok(EmbedResponse {
-            vectors: vectors.by_ref().take(count).collect(),
-            usage: Some(wire_usage(tokens)),
-            provider: candidate.provider.name.clone(),
-            model: candidate.model.clone(),
-            cost_nano_usd,
-        })));
+    let told = members.into_iter().zip(used).map(|(member, input_tokens)| {
+        let vectors = vectors.by_ref().take(member.inputs.len()).collect();
+        async move {
+            let Member { metered, answer, .. } = member;
+            let tokens = usage_tokens(Usage { input_tokens, ..Usage::default() });
+            let outcome = Outcome::Succeeded;
+            let ending = Ending { outcome, provider_status: 200, status: 200, tokens, source };
+            let cost_nano_usd = metered.finish(ending).await;
+            drop(answer.send(Ok(EmbedResponse {
+                vectors,
+                usage: Some(wire_usage(tokens)),
+                provider: candidate.provider.name.clone(),
+                model: candidate.model.clone(),
+                cost_nano_usd,
+            })));
+        }
+    });
+    join_all(told).await;
+}
+
+/// An answer that came and could not be read was an answer: its input counts.
+fn charged(ending: Ending, weight: u64) -> Ending {
+    let answering = (200..300).contains(&ending.provider_status);
+    if ending.outcome != Outcome::Cut || !answering {
+        return ending;
     }
+    let tokens = usage_tokens(Usage { input_tokens: weight, ..Usage::default() });
+    Ending { tokens, source: TokenSource::Counted, ..ending }
 }
 
 /// For another who asked the same.

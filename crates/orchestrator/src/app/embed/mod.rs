@@ -67,7 +67,7 @@ impl Embedder {
         let weight = weigh(&inputs).await;
         let candidates = self.chat.resolve(ctx, &request.model).await?;
         let mut metered = self.chat.meter.request(ctx, &request.model, false)?;
-        metered.embeds();
+        metered.embeds(weight);
         let key = Key {
             tenant: ctx.tenant,
             model: request.model,

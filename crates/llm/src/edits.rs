@@ -1,0 +1,60 @@
+//! Changes to an object's bytes: what they don't name stays as it was.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+/// Changes to one object, which don't overlap.
+#[derive(Debug)]
+pub(crate) struct Edits {
+    /// Just after the opening brace.
+    members_at: usize,
+    /// The object has members, so that another needs a comma after it.
+    members: bool,
+    edits: Vec<(Range<usize>, String)>,
+}
+
+impl Edits {
+    pub(crate) fn of(object: &[u8]) -> Self {
+        let members_at = memchr::memchr(b'{', object).map_or(0, |at| at + 1);
+        let rest = object.get(members_at..).unwrap_or_default().trim_ascii_start();
+        Self { members_at, members: !rest.starts_with(b"}"), edits: Vec::new() }
+    }
+
+    pub(crate) fn replace(&mut self, at: Range<usize>, text: String) {
+        self.edits.push((at, text));
+    }
+
+    pub(crate) fn insert(&mut self, at: usize, text: String) {
+        self.edits.push((at..at, text));
+    }
+
+    /// A member's value: in the place of the old one, else at the beginning.
+    pub(crate) fn set(&mut self, name: &str, at: Option<Range<usize>>, value: String) {
+        let start = self.members_at;
+        self.edits.push(match at {
+            Some(at) => (at, value),
+            None if self.members => (start..start, format!("\"{name}\":{value},")),
+            None => (start..start, format!("\"{name}\":{value}")),
+        });
+    }
+
+    /// Shares the bytes when nothing changes.
+    pub(crate) fn apply_to(self, body: &Bytes) -> Bytes {
+        if self.edits.is_empty() { body.clone() } else { self.apply(body) }
+    }
+
+    pub(crate) fn apply(mut self, body: &[u8]) -> Bytes {
+        self.edits.sort_by_key(|(at, _)| at.start);
+        let grown: usize = self.edits.iter().map(|(_, text)| text.len()).sum();
+        let mut out = BytesMut::with_capacity(body.len() + grown);
+        let mut from = 0;
+        for (at, text) in self.edits {
+            out.extend_from_slice(body.get(from..at.start).unwrap_or_default());
+            out.extend_from_slice(text.as_bytes());
+            from = at.end;
+        }
+        out.extend_from_slice(body.get(from..).unwrap_or_default());
+        out.freeze()
+    }
+}
