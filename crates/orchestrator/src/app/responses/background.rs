@@ -115,11 +115,7 @@ impl Runs {
         let permit =
             permit.map_err(|_| busy("this instance runs as many responses in the background as it can"))?;
         let object = object::queued(&shape, &wanted.body, created_s);
-        let opening = ["response.created", "response.queued"];
-        let opening = opening.iter().zip(0..).map(|(name, number)| {
-            events::numbered(name, events::of_response(name, object.clone().into_raw()), number)
-        });
-        let batch = Batch { first: 0, last: 1, events: opening.collect::<Vec<_>>().concat().into() };
+        let batch = opening(&object);
         let kept = Kept {
             id: shape.id.clone(),
             previous: shape.previous.clone(),
@@ -451,6 +447,15 @@ fn forgot(what: &str, gone: Result<u64, DbError>) {
             tracing::warn!(error = &error as &dyn std::error::Error, what, "what is old is not forgotten");
         }
     }
+}
+
+/// The first events of one.
+fn opening(object: &Object) -> Batch {
+    let names = ["response.created", "response.queued"];
+    let events = names.iter().zip(0..).map(|(name, number)| {
+        events::numbered(name, events::of_response(name, object.clone().into_raw()), number)
+    });
+    Batch { first: 0, last: 1, events: events.collect::<Vec<_>>().concat().into() }
 }
 
 /// One event of ours for whoever makes none itself.
