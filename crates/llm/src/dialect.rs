@@ -54,6 +54,15 @@ impl<'a> Target<'a> {
     }
 }
 
+/// What a client says of a stream's options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamOptions {
+    None,
+    /// Whether it wants the usage chunk, and nothing else.
+    Usage,
+    Others,
+}
+
 /// Members named `x_…` are extensions of whoever reads them, in any dialect; all others are lost.
 pub(crate) fn extensions<'a>(
     extras: &'a BTreeMap<String, Raw>,
@@ -112,13 +121,13 @@ impl View {
         }
     }
 
-    /// The body for a provider of the same dialect.
+    /// The body for a provider of the same dialect. Thoughts that it would refuse are left out, and named.
     #[must_use]
-    pub fn upstream_body(&self, body: &Bytes, model: &str) -> Bytes {
+    pub fn upstream_body(&self, body: &Bytes, model: &str, losses: &mut Losses) -> Bytes {
         match self {
             Self::OpenAi(view) => openai::upstream_body(view, body, model),
-            Self::Responses(view) => responses::upstream_body(view, body, model),
-            Self::Anthropic(view) => anthropic::upstream_body(view, body, model),
+            Self::Responses(view) => responses::upstream_body(view, body, model, losses),
+            Self::Anthropic(view) => anthropic::upstream_body(view, body, model, losses),
             Self::Gemini(view) => view.upstream_body(body, model),
         }
     }
@@ -158,6 +167,15 @@ impl View {
             Self::Responses(view) => view.model,
             Self::Anthropic(view) => view.model,
             Self::Gemini(view) => view.model,
+        }
+    }
+
+    /// What the client says itself of the usage chunk, in the dialect that has one.
+    #[must_use]
+    pub fn stream_options(&self, body: &[u8]) -> StreamOptions {
+        match self {
+            Self::OpenAi(view) => view.stream_options(body),
+            Self::Responses(_) | Self::Anthropic(_) | Self::Gemini(_) => StreamOptions::None,
         }
     }
 

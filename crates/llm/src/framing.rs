@@ -6,8 +6,10 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 use crate::{aws_frames, sse};
 
-/// An event longer than this is refused: no provider's is.
+/// An event longer than this is refused: in most dialects no provider's is.
 pub const MAX_EVENT: usize = 1024 * 1024;
+/// The same in dialects whose events repeat the request, or hold whole images.
+pub const MAX_LONG_EVENT: usize = 16 * 1024 * 1024;
 
 /// What a stream is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,7 +40,7 @@ impl Framing {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    #[error("an event of the stream is longer than {MAX_EVENT} bytes")]
+    #[error("an event of the stream is too long")]
     TooLong,
     #[error("an event of the stream is not what its checksum says")]
     Corrupt,
@@ -46,12 +48,20 @@ pub enum FrameError {
 
 /// Takes pieces as they come from the network; gives whole events. An event that came whole in one piece is a slice
 /// of it, not a copy.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Splitter {
     framing: Framing,
+    /// Longest event, in bytes.
+    most: usize,
     /// The start of an event whose end has not come.
     begun: BytesMut,
     pieces: VecDeque<Bytes>,
+}
+
+impl Default for Splitter {
+    fn default() -> Self {
+        Self { framing: Framing::Sse, most: MAX_EVENT, begun: BytesMut::new(), pieces: VecDeque::new() }
+    }
 }
 
 impl Splitter {
@@ -64,6 +74,12 @@ impl Splitter {
     #[must_use]
     pub fn of(framing: Framing) -> Self {
         Self { framing, ..Self::default() }
+    }
+
+    /// Events may have so many bytes.
+    #[must_use]
+    pub fn up_to(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     pub fn feed(&mut self, piece: Bytes) {
@@ -81,7 +97,7 @@ impl Splitter {
     /// The next whole event, with whatever ends it; `None` until more is fed.
     ///
     /// # Errors
-    /// The event outgrew [`MAX_EVENT`], or its bytes are not those that were sent.
+    /// The event outgrew its bound, or its bytes are not those that were sent.
     pub fn next_event(&mut self) -> Result<Option<Bytes>, FrameError> {
         while let Some(mut piece) = self.pieces.pop_front() {
             if self.begun.is_empty() {
@@ -106,7 +122,7 @@ impl Splitter {
                     return Ok(Some(event));
                 }
             }
-            if self.begun.len() > MAX_EVENT {
+            if self.begun.len() > self.most {
                 return Err(FrameError::TooLong);
             }
         }
@@ -136,6 +152,7 @@ impl Splitter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Dialect;
 
     fn split(framing: Framing, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
         let mut splitter = Splitter::of(framing);
@@ -184,6 +201,24 @@ mod tests {
         let mut splitter = Splitter::of(Framing::Lines);
         splitter.feed(Bytes::from(vec![b'x'; MAX_EVENT + 1]));
         assert_eq!(splitter.next_event(), Err(FrameError::TooLong));
+    }
+
+    #[test]
+    fn events_are_as_long_as_their_dialect_has_them() {
+        let event = [b"data: ".as_slice(), &vec![b'x'; 3 * MAX_EVENT], b"\n\n"].concat();
+        for dialect in [Dialect::Responses, Dialect::Gemini, Dialect::OpenAi, Dialect::Anthropic] {
+            let long = matches!(dialect, Dialect::Responses | Dialect::Gemini);
+            let provider = dialect.provider();
+            assert_eq!(provider.max_event(), if long { MAX_LONG_EVENT } else { MAX_EVENT });
+            let mut splitter = Splitter::of(provider.framing()).up_to(provider.max_event());
+            let mut pieces = event.chunks(64 * 1024);
+            let first = pieces.find_map(|piece| {
+                splitter.feed(Bytes::copy_from_slice(piece));
+                splitter.next_event().transpose()
+            });
+            let length = first.unwrap().map(|event| event.len());
+            assert_eq!(length, if long { Ok(event.len()) } else { Err(FrameError::TooLong) }, "{dialect:?}");
+        }
     }
 
     #[test]

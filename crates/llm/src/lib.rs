@@ -1,6 +1,7 @@
 //! What Weir knows about language models' wire formats: chat bodies in their dialects, what they mean and how one
 //! becomes another, server-sent events, token counts, and the client for one provider.
 
+mod adapt;
 pub mod anthropic;
 pub mod auth;
 pub mod aws_frames;
@@ -21,8 +22,8 @@ pub mod mistral;
 pub mod models;
 pub mod ollama;
 pub mod openai;
-pub mod prices;
 pub mod platform;
+pub mod prices;
 pub mod responses;
 pub mod schema;
 pub mod sse;
@@ -30,13 +31,14 @@ mod tap;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
+mod translate;
 pub mod turn;
 pub mod upstream;
-mod translate;
 mod usage;
 mod wire;
 
-pub use dialect::{Dialect, Target, View};
+pub use adapt::adapted;
+pub use dialect::{Dialect, StreamOptions, Target, View};
 pub use follow::Follower;
 pub use framing::Framing;
 pub use tap::{FrameKind, Tap};

@@ -10,7 +10,18 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// A name as one segment of a path.
 #[must_use]
 pub fn segment(name: &str) -> Cow<'_, str> {
-    utf8_percent_encode(name, SEGMENT).into()
+    match name {
+        "." => "%2E".into(),
+        ".." => "%2E%2E".into(),
+        name => utf8_percent_encode(name, SEGMENT).into(),
+    }
+}
+
+/// Whether a name leads elsewhere where it stands in a path: servers take it for its own or the upper folder, also when
+/// it is encoded.
+#[must_use]
+pub fn leads_elsewhere(name: &str) -> bool {
+    name.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -76,6 +87,17 @@ fn with_query(path: &str, query: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_lead_elsewhere_are_known() {
+        for name in [".", "..", "../x", "x/..", "a/./b", "..\\x"] {
+            assert!(leads_elsewhere(name), "{name}");
+        }
+        for name in ["", "gpt-4.1", "...", "a..b", "vendor/model:1.5", "..x"] {
+            assert!(!leads_elsewhere(name), "{name}");
+        }
+        assert_eq!((segment(".."), segment("a.b/c")), ("%2E%2E".into(), "a.b%2Fc".into()));
+    }
 
     #[test]
     fn paths_are_those_of_the_platform() {

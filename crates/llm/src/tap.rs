@@ -43,7 +43,39 @@ impl Tap {
             Dialect::OpenAi => Self::OpenAi(openai::StreamTap::new(choices)),
             Dialect::Anthropic => Self::Anthropic(anthropic::StreamTap::default()),
             Dialect::Responses => Self::Responses(responses::StreamTap::default()),
-            other => Self::Decoding(DecodingTap::new(other, choices)),
+            other => Self::Decoding(DecodingTap::new(Some(other.provider().decoder()), choices)),
+        }
+    }
+
+    /// For one that is translated: where the dialect has no decoder of the tap's own, what the translation reads will do.
+    #[must_use]
+    pub fn beside(dialect: Dialect, choices: u64) -> Self {
+        match Self::new(dialect, choices) {
+            Self::Decoding(_) => Self::Decoding(DecodingTap::new(None, choices)),
+            own => own,
+        }
+    }
+
+    /// It must be told what others read.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Decoding(tap) if tap.decoder.is_none())
+    }
+
+    /// Takes note of the steps of one event, and of whether it was the last.
+    pub fn told(&mut self, steps: &[Event], ended: bool) -> FrameKind {
+        match self {
+            Self::Decoding(tap) => tap.told(steps, ended),
+            _ => FrameKind::Other,
+        }
+    }
+
+    /// The steps of the event that was observed last, of a dialect that is decoded here.
+    #[must_use]
+    pub fn steps(&self) -> &[Event] {
+        match self {
+            Self::Decoding(tap) => &tap.steps,
+            _ => &[],
         }
     }
 
@@ -108,10 +140,10 @@ impl Tap {
     }
 }
 
-/// For streams that are few, or translated anyway.
+/// For streams that are few. Translated ones are decoded by their translation.
 #[derive(Debug)]
 pub struct DecodingTap {
-    decoder: Box<dyn Decode>,
+    decoder: Option<Box<dyn Decode>>,
     steps: Vec<Event>,
     choices: u64,
     finished: u64,
@@ -122,9 +154,9 @@ pub struct DecodingTap {
 }
 
 impl DecodingTap {
-    fn new(dialect: Dialect, choices: u64) -> Self {
+    fn new(decoder: Option<Box<dyn Decode>>, choices: u64) -> Self {
         Self {
-            decoder: dialect.provider().decoder(),
+            decoder,
             steps: Vec::new(),
             choices: choices.max(1),
             finished: 0,
@@ -136,10 +168,19 @@ impl DecodingTap {
     }
 
     fn observe(&mut self, event: &[u8]) -> FrameKind {
-        self.steps.clear();
-        self.decoder.decode(event, &mut self.steps);
+        let Some(decoder) = &mut self.decoder else { return FrameKind::Other };
+        let mut steps = std::mem::take(&mut self.steps);
+        steps.clear();
+        decoder.decode(event, &mut steps);
+        let ended = decoder.ended();
+        let kind = self.told(&steps, ended);
+        self.steps = steps;
+        kind
+    }
+
+    fn told(&mut self, steps: &[Event], ended: bool) -> FrameKind {
         let mut kind = FrameKind::Other;
-        for step in &self.steps {
+        for step in steps {
             match step {
                 Event::Finish { .. } => self.finished += 1,
                 Event::Usage(usage) | Event::Start { usage: Some(usage), .. } => self.usage = Some(*usage),
@@ -158,6 +199,6 @@ impl DecodingTap {
             self.counted += tokens::count_text(&self.text);
             self.text.clear();
         }
-        if self.decoder.ended() { FrameKind::Done } else { kind }
+        if ended { FrameKind::Done } else { kind }
     }
 }

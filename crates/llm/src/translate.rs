@@ -170,13 +170,19 @@ impl Translator {
     /// The client's events for one whole event of the provider's; may be none.
     ///
     /// # Errors
-    /// The provider's error in the middle of its stream.
+    /// The provider's error in the middle of its stream; more than there is room for where a client's dialect wants
+    /// what is streamed whole.
     pub fn event(&mut self, event: &[u8], out: &mut BytesMut) -> Result<(), Error> {
         self.steps.clear();
         self.from.decode(event, &mut self.steps);
         for step in &self.steps {
             if let Event::Error(failure) = step {
                 return Err(in_stream(failure));
+            }
+            if let Event::Finish { finish, .. } = step
+                && let Some(failure) = finish.failure()
+            {
+                return Err(in_stream(&failure));
             }
             if let Some(collector) = &mut self.collector {
                 collector.take(step);
@@ -186,6 +192,12 @@ impl Translator {
             } else if let Some(hold) = self.hold.take_if(|hold| hold.bytes > MOST_HELD) {
                 self.overflown = true;
                 hold.choices.into_iter().for_each(|held| held.pass(&mut *self.into, out));
+            }
+            if self.into.overflown() {
+                return Err(Error::new(
+                    Code::UpstreamFailed,
+                    "the model's answer is too long to be translated",
+                ));
             }
         }
         Ok(())

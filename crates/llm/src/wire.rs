@@ -9,6 +9,7 @@ use weir_error::Error;
 use crate::{
     Framing, Target, Usage,
     canonical::{Answer, Content, Delta, Event, Failure, Losses, PartStart, Request, ToolUse},
+    framing::MAX_EVENT,
     tokens,
 };
 
@@ -76,6 +77,11 @@ pub trait Provider: Sync {
     /// What its streams are made of.
     fn framing(&self) -> Framing {
         Framing::Sse
+    }
+
+    /// Longest event of its streams, in bytes.
+    fn max_event(&self) -> usize {
+        MAX_EVENT
     }
 
     /// The body for a provider. What it cannot say is named.

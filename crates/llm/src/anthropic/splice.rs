@@ -10,13 +10,13 @@ use serde_json::value::RawValue;
 
 use super::{MessagesView, state::worthless};
 use crate::{
-    canonical::SEAL,
+    canonical::{Losses, SEAL},
     edits::Edits,
 };
 
-/// `body` with the provider's name of the model. Shares the bytes when nothing changes.
+/// `body` with the provider's name of the model. Shares the bytes when nothing changes. Thoughts that go are named.
 #[must_use]
-pub fn upstream_body(view: &MessagesView, body: &Bytes, provider_model: &str) -> Bytes {
+pub fn upstream_body(view: &MessagesView, body: &Bytes, provider_model: &str, losses: &mut Losses) -> Bytes {
     let mut edits = Edits::of(body);
     if provider_model != view.model {
         edits.replace(view.model_at.clone(), serde_json::Value::from(provider_model).to_string());
@@ -24,6 +24,7 @@ pub fn upstream_body(view: &MessagesView, body: &Bytes, provider_model: &str) ->
     if has_doubtful_state(body)
         && let Some(messages) = body.get(view.messages_at.clone()).and_then(signed_only)
     {
+        losses.dropped("thinking");
         edits.replace(view.messages_at.clone(), messages);
     }
     edits.apply_to(body)
@@ -104,7 +105,7 @@ mod tests {
     fn spliced(body: &str, model: &str) -> String {
         let bytes = Bytes::copy_from_slice(body.as_bytes());
         let view = MessagesView::scan(&bytes).unwrap();
-        String::from_utf8(upstream_body(&view, &bytes, model).to_vec()).unwrap()
+        String::from_utf8(upstream_body(&view, &bytes, model, &mut Losses::default()).to_vec()).unwrap()
     }
 
     #[test]
@@ -116,7 +117,7 @@ mod tests {
         assert_eq!(spliced(&body, "n"), format!(r#"{{ "model":"n", {rest} }}"#));
         let bytes = Bytes::from(body);
         let view = MessagesView::scan(&bytes).unwrap();
-        assert_eq!(upstream_body(&view, &bytes, "m").as_ptr(), bytes.as_ptr());
+        assert_eq!(upstream_body(&view, &bytes, "m", &mut Losses::default()).as_ptr(), bytes.as_ptr());
     }
 
     #[test]
@@ -124,6 +125,23 @@ mod tests {
         let body = r#"{"model":"m","max_tokens":1,"messages": [ {"role":"user","content":"weir1."} ,
             {"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{"signature": ""}}]}]}"#;
         assert_eq!(spliced(body, "m"), body);
+    }
+
+    #[test]
+    fn thoughts_that_go_are_named() {
+        let body = |signature: &str| {
+            let thought = format!(r#"{{"type":"thinking","thinking":"x","signature":"{signature}"}}"#);
+            let text = r#"{"type":"text","text":"y"}"#;
+            Bytes::from(format!(
+                r#"{{"model":"m","max_tokens":1,"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","content":[{thought},{text}]}}]}}"#
+            ))
+        };
+        for (signature, named) in [("", "dropped;thinking"), ("c2lnbmF0dXJl", "")] {
+            let (body, mut losses) = (body(signature), Losses::default());
+            let view = MessagesView::scan(&body).unwrap();
+            drop(upstream_body(&view, &body, "m", &mut losses));
+            assert_eq!(losses.header(), named);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::{
     Call, Client, Decode, Encode, Provider, Target, Usage,
     canonical::{Answer, Failure, Losses, Request},
     fields,
+    framing::MAX_LONG_EVENT,
     platform::segment,
 };
 
@@ -99,6 +100,11 @@ impl Provider for Generate {
     fn path(&self, model: &str, stream: bool) -> Cow<'static, str> {
         let name = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
         method(model, name).into()
+    }
+
+    /// A whole image may stand in one.
+    fn max_event(&self) -> usize {
+        MAX_LONG_EVENT
     }
 
     fn encode_request(&self, request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {

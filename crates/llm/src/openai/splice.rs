@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
 
 use super::ChatView;
+use crate::StreamOptions;
 
 /// `body` with the provider's name of the model, and, for a stream, asking for the usage chunk. Shares the bytes
 /// when nothing changes.
@@ -39,6 +40,18 @@ pub fn upstream_body(view: &ChatView, body: &Bytes, provider_model: &str) -> Byt
     }
     out.extend_from_slice(body.get(from..).unwrap_or_default());
     out.freeze()
+}
+
+impl ChatView {
+    pub(crate) fn stream_options(&self, body: &[u8]) -> StreamOptions {
+        type Members<'a> = std::collections::BTreeMap<std::borrow::Cow<'a, str>, serde::de::IgnoredAny>;
+        let options = self.stream_options_at.as_ref().and_then(|at| body.get(at.clone()));
+        let Some(options) = options.filter(|options| *options != b"null") else { return StreamOptions::None };
+        match serde_json::from_slice::<Members<'_>>(options) {
+            Ok(members) if members.keys().all(|name| name == "include_usage") => StreamOptions::Usage,
+            _ => StreamOptions::Others,
+        }
+    }
 }
 
 /// The client's stream options with `include_usage` set; the others stay.

@@ -12,6 +12,7 @@ use crate::{
     Call, Client, Decode, Encode, Provider, Target, Usage,
     canonical::{Answer, Failure, Losses, Request},
     fields,
+    framing::MAX_LONG_EVENT,
     openai,
 };
 
@@ -92,6 +93,11 @@ impl Client for Responses {
 impl Provider for Responses {
     fn path(&self, _: &str, _: bool) -> Cow<'static, str> {
         "/responses".into()
+    }
+
+    /// Some repeat instructions and tools.
+    fn max_event(&self) -> usize {
+        MAX_LONG_EVENT
     }
 
     fn encode_request(&self, request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{ENCRYPTED, ResponsesView, content::kind};
 use crate::{
-    canonical::{Opaque, Role, Vendor},
+    canonical::{Losses, Opaque, Role, Vendor},
     edits::Edits,
     members::Members,
     openai::reasons,
@@ -27,9 +27,9 @@ pub(super) fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
 }
 
 /// `body` with the provider's name of the model: not to be kept there, answered while we wait, and with reasoning that
-/// can be sent again. Shares the bytes when nothing changes.
+/// can be sent again. Shares the bytes when nothing changes. Reasoning that goes is named.
 #[must_use]
-pub fn upstream_body(view: &ResponsesView, body: &Bytes, provider_model: &str) -> Bytes {
+pub fn upstream_body(view: &ResponsesView, body: &Bytes, provider_model: &str, losses: &mut Losses) -> Bytes {
     let mut edits = Edits::of(body);
     if provider_model != view.model {
         let name = serde_json::Value::from(provider_model).to_string();
@@ -52,7 +52,7 @@ pub fn upstream_body(view: &ResponsesView, body: &Bytes, provider_model: &str) -
         edits.set("include", view.include_at.clone(), serde_json::Value::from(include).to_string());
     }
     if let Some(at) = &view.input_at
-        && let Some(input) = body.get(at.clone()).and_then(|input| own_items(input, thinks))
+        && let Some(input) = body.get(at.clone()).and_then(|input| own_items(input, thinks, losses))
     {
         edits.set("input", Some(at.clone()), input);
     }
@@ -63,7 +63,7 @@ pub fn upstream_body(view: &ResponsesView, body: &Bytes, provider_model: &str) -
 ///
 /// Reasoning goes whose state is not here, since nothing is kept there under its id, or is another vendor's. What such
 /// reasoning led to is refused under its own id then: it goes on without.
-fn own_items(input: &[u8], thinks: bool) -> Option<String> {
+fn own_items(input: &[u8], thinks: bool, losses: &mut Losses) -> Option<String> {
     if !input.starts_with(b"[") || !(thinks || has_reasoning(input) || has_extra(input)) {
         return None;
     }
@@ -73,6 +73,7 @@ fn own_items(input: &[u8], thinks: bool) -> Option<String> {
     for item in items {
         let kind = kind(item);
         if kind == "reasoning" && !is_own(item) {
+            losses.dropped("thinking");
             changed = true;
             continue;
         }
@@ -83,6 +84,9 @@ fn own_items(input: &[u8], thinks: bool) -> Option<String> {
         let bare = bare.flatten();
         let item = bare.as_deref().unwrap_or(item);
         let own = without_extra(item);
+        if own.is_some() {
+            losses.dropped("thinking");
+        }
         changed |= own.is_some() || bare.is_some();
         kept.push(own.map_or_else(|| item.get().to_owned().into(), Into::into));
     }
@@ -179,7 +183,7 @@ mod tests {
     fn spliced(body: &str, model: &str) -> String {
         let bytes = Bytes::copy_from_slice(body.as_bytes());
         let view = ResponsesView::scan(&bytes).unwrap();
-        String::from_utf8(upstream_body(&view, &bytes, model).to_vec()).unwrap()
+        String::from_utf8(upstream_body(&view, &bytes, model, &mut Losses::default()).to_vec()).unwrap()
     }
 
     #[test]
@@ -201,7 +205,7 @@ mod tests {
         let unkept = format!(r#"{{"model":"m","store":false,{rest}}}"#);
         let bytes = Bytes::from(unkept);
         let view = ResponsesView::scan(&bytes).unwrap();
-        assert_eq!(upstream_body(&view, &bytes, "m").as_ptr(), bytes.as_ptr());
+        assert_eq!(upstream_body(&view, &bytes, "m", &mut Losses::default()).as_ptr(), bytes.as_ptr());
     }
 
     #[test]
@@ -238,6 +242,11 @@ mod tests {
         assert!(input[2].get("extra_content").is_none() && input[2]["name"] == "f");
         let only = format!(r#"{{"model":"m","store":false,"input":[{hi},{own}]}}"#);
         assert_eq!(spliced(&only, "m"), only);
+        for (body, named) in [(body, "dropped;thinking"), (only, "")] {
+            let (body, mut losses) = (Bytes::from(body), Losses::default());
+            drop(upstream_body(&ResponsesView::scan(&body).unwrap(), &body, "m", &mut losses));
+            assert_eq!(losses.header(), named);
+        }
     }
 
     #[test]
