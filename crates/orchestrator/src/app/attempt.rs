@@ -1,18 +1,22 @@
 //! What one attempt sends: the client's own bytes where the provider speaks its dialect, else their translation.
 
-use std::{collections::HashMap, sync::atomic::Ordering};
-
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use weir_error::{Code, Error};
-use weir_llm::{Dialect, Target, View, canonical, gemini, openai, responses, schema::Check};
-use weir_proto::chat::CompleteRequest;
-use weir_types::TenantId;
+use std::collections::HashMap;
 
 use super::{
     catalog::{Candidate, Catalog, Model},
-    vault::{Vault, restored, restored_all},
+    vault::{Owner, Vault, restored, restored_all},
 };
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use weir_error::{Code, Error};
+use weir_llm::{
+    Dialect, Target, View, adapted,
+    canonical::{self, Message},
+    gemini, openai, responses,
+    schema::Check,
+    turn::Before,
+};
+use weir_proto::chat::CompleteRequest;
 
 pub(crate) const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 /// Headers of the client that reach a provider of its dialect.
@@ -58,43 +62,69 @@ impl Asked {
         &mut self,
         candidate: &Candidate,
         catalog: &Catalog,
-        state: (&Vault, Option<TenantId>),
+        state: (&Vault, Option<&Owner>),
     ) -> Result<Outgoing, Error> {
         let provider = &candidate.provider;
         let spoken = provider.spoken(self.view.dialect());
-        // A successor takes less than the model that it stands in for: it is asked in its own way.
-        if spoken == self.view.dialect() && !candidate.successor {
-            let body = self.view.upstream_body(&self.request.body, &candidate.model);
-            let body = self.same_dialect(body, candidate, state).await;
-            return Ok(Outgoing { body, ..Outgoing::default() });
+        let client = self.view.dialect().client();
+        let mut losses = canonical::Losses::default();
+        if spoken == self.view.dialect() {
+            let body = self.view.upstream_body(&self.request.body, &candidate.model, &mut losses);
+            let mut body = self.same_dialect(body, candidate, state).await;
+            if candidate.successor {
+                body = self.succeeded(&body, candidate, catalog);
+            }
+            let losses = self.redirected(candidate, losses.told(client))?;
+            self.allowed(&losses)?;
+            return Ok(Outgoing { body, losses, checked: None });
         }
         let model = catalog.model(&provider.name, &candidate.model);
         let target = target(candidate, model.as_ref());
         let (meaning, lost) = self.meaning()?;
         let vendor = spoken.vendor(&candidate.model);
         let back = match (state, vendor) {
-            ((vault, Some(tenant)), Some(vendor)) => {
-                restored(meaning, &vault.find(tenant, &meaning.messages).await, vendor)
+            ((vault, Some(owner)), Some(vendor)) => {
+                restored(meaning, &vault.find(owner, &meaning.messages).await, vendor)
             }
             _ => None,
         };
-        let mut losses = lost.clone();
+        losses.clone_from(lost);
         let meaning = back.as_ref().unwrap_or(meaning);
         let mut body = spoken.encode_request(meaning, &target, &mut losses);
-        if spoken == Dialect::OpenAi && provider.quirks.no_stream_options.load(Ordering::Relaxed) {
+        if spoken == Dialect::OpenAi && provider.quirks.no_stream_options.holds(&candidate.model) {
             body = openai::without_stream_options(&body);
         }
         let checked = meaning.format.as_ref().filter(|_| losses.is_inexact("response_format"));
         let checked = checked.and_then(Check::new).map(|check| (check, meaning.clone()));
-        let losses = self.redirected(candidate, losses.told(self.view.dialect().client()))?;
-        if self.request.strict && !losses.is_empty() {
-            let text = format!(
-                "This model's provider speaks another dialect, and would not get all of the request: {}.",
-                losses.header()
-            );
-            return Err(Error::new(Code::InvalidArgument, text));
-        }
+        let losses = self.redirected(candidate, losses.told(client))?;
+        self.allowed(&losses)?;
         Ok(Outgoing { body, losses, checked })
+    }
+
+    /// Whether the client bears it that this is lost.
+    fn allowed(&self, losses: &canonical::Losses) -> Result<(), Error> {
+        if !self.request.strict || losses.is_empty() {
+            return Ok(());
+        }
+        let text = format!("This model's provider would not get all of the request: {}.", losses.header());
+        Err(Error::new(Code::InvalidArgument, text))
+    }
+
+    /// The client's body as a successor takes it: it refuses some of what the model took that it stands in for.
+    fn succeeded(&mut self, body: &Bytes, candidate: &Candidate, catalog: &Catalog) -> Bytes {
+        let (dialect, asked) = (self.view.dialect(), self.request.model.clone());
+        let model = catalog.model(&candidate.provider.name, &candidate.model);
+        // A body that can't be understood here may be understood there.
+        let Ok((meaning, _)) = self.meaning() else { return body.clone() };
+        let mut unseen = canonical::Losses::default();
+        let old = dialect.encode_request(meaning, &Target::known(&asked), &mut unseen);
+        let new = dialect.encode_request(meaning, &target(candidate, model.as_ref()), &mut unseen);
+        adapted(body, &old, &new)
+    }
+
+    /// The conversation of the request, if somebody had to know what it means.
+    pub(crate) fn conversation(&self, owner: &Owner) -> Option<Before> {
+        self.meaning.as_ref().map(|(meaning, _)| owner.conversation(&meaning.messages))
     }
 
     /// Another model than the one that was asked for is named, or refused.
@@ -133,40 +163,43 @@ impl Asked {
         &mut self,
         mut body: Bytes,
         candidate: &Candidate,
-        (vault, tenant): (&Vault, Option<TenantId>),
+        (vault, owner): (&Vault, Option<&Owner>),
     ) -> Bytes {
         let provider = &candidate.provider;
         match self.view.dialect() {
             Dialect::OpenAi => {}
             Dialect::Responses if responses::asks_for_state(&body) => {
-                let Some(tenant) = tenant else { return body };
-                let Ok((meaning, _)) = self.meaning() else { return body };
-                let found = vault.find(tenant, &meaning.messages).await;
-                let back = restored_all(meaning, &found);
+                let back = self.found(vault, owner).await;
+                if back.is_empty() {
+                    return body;
+                }
                 let back = back.iter().map(|(at, message)| (*at, message));
                 return responses::with_state(&body, back).unwrap_or(body);
             }
             Dialect::Gemini if gemini::has_calls(&body) => {
-                let Some(tenant) = tenant else { return body };
-                let Ok((meaning, _)) = self.meaning() else { return body };
-                let found = vault.find(tenant, &meaning.messages).await;
-                let back = restored_all(meaning, &found);
+                let back = self.found(vault, owner).await;
+                if back.is_empty() {
+                    return body;
+                }
                 let back = back.iter().map(|(at, message)| (*at, message));
                 return gemini::with_state(&body, back).unwrap_or(body);
             }
             _ => return body,
         }
-        if provider.quirks.no_stream_options.load(Ordering::Relaxed) {
+        if provider.quirks.no_stream_options.holds(&candidate.model) {
             body = openai::without_stream_options(&body);
         }
-        let Some(tenant) = tenant.filter(|_| provider.quirks.carries_state.load(Ordering::Relaxed)) else {
+        if !provider.quirks.carries_state.holds(&candidate.model) {
             return body;
-        };
-        // A body that can't be understood here may be understood there.
-        let Ok((meaning, _)) = self.meaning() else { return body };
-        let found = vault.find(tenant, &meaning.messages).await;
-        let back = restored_all(meaning, &found);
+        }
+        let back = self.found(vault, owner).await;
         openai::with_state(&body, back.iter().map(|(at, message)| (*at, message))).unwrap_or(body)
+    }
+
+    /// The messages that get state back. None of a body that can't be understood here: it may be understood there.
+    async fn found(&mut self, vault: &Vault, owner: Option<&Owner>) -> Vec<(usize, Message)> {
+        let (Some(owner), Ok((meaning, _))) = (owner, self.meaning()) else { return Vec::new() };
+        restored_all(meaning, &vault.find(owner, &meaning.messages).await)
     }
 
     /// Headers for this provider.

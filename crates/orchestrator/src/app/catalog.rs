@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use weir_llm::{
 };
 use weir_runtime::{Shutdown, retry::Backoff};
 
-use super::listing::discover;
+use super::{learned::Learned, listing::discover};
 use crate::config::Endpoint;
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -38,13 +38,13 @@ pub(crate) struct Provider {
     listless: bool,
 }
 
-/// What a provider was seen to do, as long as this process runs.
+/// What a provider's models were seen to do.
 #[derive(Default)]
 pub(crate) struct Quirks {
-    /// It refuses to be asked for the usage chunk.
-    pub(crate) no_stream_options: AtomicBool,
-    /// Its answers carry opaque state under the names that others brought up.
-    pub(crate) carries_state: AtomicBool,
+    /// They refuse to be asked for the usage chunk.
+    pub(crate) no_stream_options: Learned,
+    /// Their answers carry opaque state under the names that others brought up.
+    pub(crate) carries_state: Learned,
 }
 
 impl Provider {
@@ -198,11 +198,7 @@ impl Catalog {
         let named = self.providers.iter().enumerate().find(|(_, p)| p.name == provider);
         match named {
             Some((i, provider)) if provider.open() || served(model).contains(&i) => {
-                vec![Candidate {
-                    provider: provider.clone(),
-                    model: model.to_owned(),
-                    successor: false,
-                }]
+                vec![Candidate { provider: provider.clone(), model: model.to_owned(), successor: false }]
             }
             _ => Vec::new(),
         }
@@ -229,15 +225,10 @@ impl Catalog {
     /// Providers whose lists are not known yet: they may serve any model named outright. Their own answer tells.
     pub(crate) fn unlisted(&self, model: &str) -> Vec<Candidate> {
         let snapshot = self.snapshot.load();
-        let unlisted =
-            self.providers.iter().filter(|p| !p.open() && !snapshot.listed.contains_key(&p.name));
+        let unlisted = self.providers.iter().filter(|p| !p.open() && !snapshot.listed.contains_key(&p.name));
         let candidate = |provider: &Arc<Provider>| {
             let own = model.strip_prefix(provider.name.as_str()).and_then(|rest| rest.strip_prefix('/'));
-            Candidate {
-                provider: provider.clone(),
-                model: own.unwrap_or(model).to_owned(),
-                successor: false,
-            }
+            Candidate { provider: provider.clone(), model: own.unwrap_or(model).to_owned(), successor: false }
         };
         unlisted.map(candidate).collect()
     }

@@ -1,19 +1,17 @@
 //! One chat request: who serves it, the attempts, the answer.
 
-use std::{
-    collections::HashMap,
-    pin::Pin,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{HeaderName, HeaderValue};
 use tonic::Status;
 use weir_error::{Code, Error, require_scope};
 use weir_llm::{
-    Call, Dialect,
-    canonical::Part,
+    Call, Dialect, StreamOptions,
+    canonical::{Losses, Part},
+    openai, platform,
+    turn::{self, Before},
     upstream::{Answer, UpstreamError},
 };
 use weir_proto::{
@@ -22,15 +20,15 @@ use weir_proto::{
     router::{DecideRequest, router_client::RouterClient},
 };
 use weir_rpc::Transport;
-use weir_types::{RequestContext, RequestId, TenantId, scope};
+use weir_types::{RequestContext, RequestId, scope};
 
 use super::{
-    attempt::Asked,
+    attempt::{Asked, Outgoing},
     catalog::{Candidate, Catalog, Provider},
     meter::{Ending, Meter, Metered},
     plain, stream as streamed,
     structured::Structure,
-    vault::Vault,
+    vault::{Owner, Vault},
 };
 use crate::metrics::StructuredMetrics;
 
@@ -67,25 +65,35 @@ impl Chat {
         let request = &asked.request;
         let candidates = self.resolve(ctx, &request.model).await?;
         let metered = self.meter.request(ctx, &request.model, request.stream)?;
-        let (answer, metered, served) = self.attempt(ctx, &mut asked, candidates, metered).await?;
+        let owner = Owner::of(ctx);
+        let (answer, metered, served) =
+            self.attempt(ctx, &mut asked, owner.as_ref(), candidates, metered).await?;
+        let keeper = owner.map(|owner| Keeper {
+            vault: self.vault.clone(),
+            before: asked.conversation(&owner).map(Box::new),
+            owner,
+        });
+        // Answers of this dialect alone repeat the request.
+        let repeated = dialect == Dialect::Responses;
+        let streams = asked.request.stream;
         let relay = Relaying {
             client: dialect,
             provider: served.candidate.provider,
             warnings: served.warnings,
             choices: asked.view.choices(),
             request_id: ctx.request_id.clone(),
-            keeper: ctx.tenant.map(|tenant| (self.vault.clone(), tenant)),
+            keeper,
             structure: served.structure.map(Arc::new),
             call: Call {
                 model: served.candidate.model,
                 now_s: self.meter.clock.now_ms().div_euclid(1_000),
                 include_usage: asked.request.include_usage,
-                request: asked.request.body.clone(),
+                request: if repeated { asked.request.body } else { Bytes::new() },
                 id: None,
             },
         };
         let framing = relay.spoken().provider().framing();
-        if asked.request.stream && answer.status.is_success() && answer.is_stream(framing) {
+        if streams && answer.status.is_success() && answer.is_stream(framing) {
             return Ok(Box::pin(streamed::relay(answer, metered, relay)));
         }
         let frames = plain::relay(answer, metered, &relay).await?;
@@ -94,6 +102,10 @@ impl Chat {
 
     /// A model named outright needs no router.
     pub(super) async fn resolve(&self, ctx: &RequestContext, model: &str) -> Result<Vec<Candidate>, Error> {
+        // In an address it would be another.
+        if platform::leads_elsewhere(model) {
+            return Err(unknown(model));
+        }
         let outright = self.catalog.candidates(model);
         if !outright.is_empty() {
             return Ok(outright);
@@ -108,8 +120,7 @@ impl Chat {
             candidates = self.catalog.successors(&name, self.meter.clock.now_ms());
         }
         if candidates.is_empty() {
-            let text = format!("The model `{model}` does not exist or you do not have access to it.");
-            return Err(Error::new(Code::ModelNotFound, text).with_param("model"));
+            return Err(unknown(model));
         }
         Ok(candidates)
     }
@@ -147,16 +158,15 @@ impl Chat {
         &self,
         ctx: &RequestContext,
         asked: &mut Asked,
+        owner: Option<&Owner>,
         candidates: Vec<Candidate>,
         mut metered: Metered,
     ) -> Result<(Answer, Metered, Served), Error> {
         let mut left = candidates.into_iter().peekable();
         let mut failed = None;
-        let mut again = None;
-        while let Some(candidate) = again.take().or_else(|| left.next()) {
+        while let Some(candidate) = left.next() {
             let last = left.peek().is_none();
-            let state = (&self.vault, ctx.tenant);
-            let outgoing = match asked.body_for(&candidate, &self.catalog, state).await {
+            let outgoing = match asked.body_for(&candidate, &self.catalog, (&self.vault, owner)).await {
                 Ok(outgoing) => outgoing,
                 // Another may speak the client's dialect.
                 Err(_) if !last => continue,
@@ -167,52 +177,20 @@ impl Chat {
                     return Err(error);
                 }
             };
-            let provider = &candidate.provider;
-            let spoken = provider.spoken(asked.view.dialect());
-            metered.sending(spoken, outgoing.body.clone());
-            let id = metered.open(&provider.name, &candidate.model, failed.take())?;
-            let mut headers = asked.headers_for(spoken);
-            if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
-                headers.insert(CLIENT_REQUEST_ID, id);
-            }
-            if let Some(trace) = metered.traceparent() {
-                headers.insert(TRACEPARENT, trace);
-            }
-            let path = provider.chat_path(spoken, &candidate.model, asked.request.stream);
-            let sent = provider.upstream.send(&path, headers, outgoing.body, ctx.deadline).await;
-            match sent {
-                Ok(mut answer) => {
+            let body = outgoing.body.clone();
+            let provider = &candidate.provider.name;
+            match send(ctx, asked, &candidate, body, &mut metered, failed.take()).await? {
+                Ok(answer) => {
                     let status = answer.status.as_u16();
-                    metered.reached(status);
-                    if status == 400 && asked.request.stream && spoken == Dialect::OpenAi
-                        && refuses_stream_options(&mut answer, provider).await {
-                        failed = Some(plain::failed(status));
-                        again = Some(candidate);
-                        continue;
-                    }
                     if last || !worth_another(status) {
-                        let warnings = outgoing.losses.header();
-                        let structure = outgoing.checked.map(|(check, request)| Structure {
-                            check,
-                            request,
-                            candidate: candidate.clone(),
-                            catalog: self.catalog.clone(),
-                            headers: asked.headers_for(provider.dialect),
-                            deadline: ctx.deadline,
-                            metrics: self.structured.clone(),
-                        });
-                        return Ok((answer, metered, Served { candidate, warnings, structure }));
+                        let served = self.served(ctx, asked, candidate, outgoing);
+                        return Ok((answer, metered, served));
                     }
-                    tracing::warn!(
-                        provider = candidate.provider.name,
-                        status,
-                        "attempt failed, trying the next"
-                    );
+                    tracing::warn!(provider, status, "attempt failed, trying the next");
                     failed = Some(plain::failed(status));
                 }
                 Err(error) => {
                     let ending = unanswered(&error);
-                    let provider = &candidate.provider.name;
                     tracing::warn!(provider, error = %error, "attempt failed");
                     if last {
                         metered.finish(ending).await;
@@ -224,6 +202,93 @@ impl Chat {
         }
         Err(Error::new(Code::ModelNotFound, "nobody serves this model").with_param("model"))
     }
+
+    fn served(
+        &self,
+        ctx: &RequestContext,
+        asked: &Asked,
+        candidate: Candidate,
+        Outgoing { losses, checked, .. }: Outgoing,
+    ) -> Served {
+        let structure = checked.map(|(check, request)| Structure {
+            check,
+            request,
+            candidate: candidate.clone(),
+            catalog: self.catalog.clone(),
+            headers: asked.headers_for(candidate.provider.dialect),
+            deadline: ctx.deadline,
+            metrics: self.structured.clone(),
+        });
+        Served { candidate, warnings: losses.header(), structure }
+    }
+}
+
+/// One attempt. Who refuses to be asked for the usage chunk, which is ours to make then, is asked once more without; if
+/// that was all that was wrong, its model is not asked for it again for a while.
+async fn send(
+    ctx: &RequestContext,
+    asked: &Asked,
+    candidate: &Candidate,
+    body: Bytes,
+    metered: &mut Metered,
+    failed: Option<Ending>,
+) -> Result<Result<Answer, UpstreamError>, Error> {
+    let sent = send_once(ctx, asked, candidate, body.clone(), metered, failed).await?;
+    let Ok(mut answer) = sent else { return Ok(sent) };
+    let known = &candidate.provider.quirks.no_stream_options;
+    let may = answer.status.as_u16() == 400
+        && asked.request.stream
+        && candidate.provider.spoken(asked.view.dialect()) == Dialect::OpenAi
+        && !known.holds(&candidate.model);
+    if !may || !refuses_stream_options(&mut answer).await {
+        return Ok(Ok(answer));
+    }
+    let options = asked.view.stream_options(&asked.request.body);
+    // What a client asks for beside usage is its own to mend.
+    if options == StreamOptions::Others {
+        return Ok(Ok(answer));
+    }
+    let body = openai::without_stream_options(&body);
+    let again = send_once(ctx, asked, candidate, body, metered, Some(plain::failed(400))).await?;
+    // No client decides how others are asked.
+    if options == StreamOptions::None && again.as_ref().is_ok_and(|answer| answer.status.is_success()) {
+        let (provider, model) = (&candidate.provider.name, &candidate.model);
+        tracing::info!(provider, model, "refuses stream_options: asked without for a while");
+        known.learn(model);
+    }
+    Ok(again)
+}
+
+async fn send_once(
+    ctx: &RequestContext,
+    asked: &Asked,
+    candidate: &Candidate,
+    body: Bytes,
+    metered: &mut Metered,
+    failed: Option<Ending>,
+) -> Result<Result<Answer, UpstreamError>, Error> {
+    let provider = &candidate.provider;
+    let spoken = provider.spoken(asked.view.dialect());
+    metered.sending(spoken, body.clone());
+    let id = metered.open(&provider.name, &candidate.model, failed)?;
+    let mut headers = asked.headers_for(spoken);
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(CLIENT_REQUEST_ID, id);
+    }
+    if let Some(trace) = metered.traceparent() {
+        headers.insert(TRACEPARENT, trace);
+    }
+    let path = provider.chat_path(spoken, &candidate.model, asked.request.stream);
+    let sent = provider.upstream.send(&path, headers, body, ctx.deadline).await;
+    if let Ok(answer) = &sent {
+        metered.reached(answer.status.as_u16());
+    }
+    Ok(sent)
+}
+
+fn unknown(model: &str) -> Error {
+    let text = format!("The model `{model}` does not exist or you do not have access to it.");
+    Error::new(Code::ModelNotFound, text).with_param("model")
 }
 
 /// Who answered.
@@ -234,20 +299,11 @@ struct Served {
     structure: Option<Structure>,
 }
 
-/// Whether a provider refused to be asked for the usage chunk, which is ours to make then.
-async fn refuses_stream_options(answer: &mut Answer, provider: &Provider) -> bool {
-    let known = &provider.quirks.no_stream_options;
-    if known.load(Ordering::Relaxed) {
-        return false;
-    }
+/// Whether a refusal is, by its words, of being asked for the usage chunk.
+async fn refuses_stream_options(answer: &mut Answer) -> bool {
     let Ok(body) = answer.body.peek().await else { return false };
     let names = |what: &str| body.windows(what.len()).any(|at| at == what.as_bytes());
-    let refused = names("stream_options") || names("include_usage");
-    if refused {
-        tracing::info!(provider = provider.name, "refuses stream_options: asked without from now on");
-        known.store(true, Ordering::Relaxed);
-    }
-    refused
+    names("stream_options") || names("include_usage")
 }
 
 /// How an answer gets to its client.
@@ -257,8 +313,8 @@ pub(crate) struct Relaying {
     pub(crate) warnings: String,
     pub(crate) choices: u64,
     pub(crate) request_id: RequestId,
-    /// Where the answer's opaque state is kept, and whose it is.
-    pub(crate) keeper: Option<(Vault, TenantId)>,
+    /// Where the answer's opaque state is kept.
+    pub(crate) keeper: Option<Keeper>,
     /// What the answer must be, where the provider can't see to it.
     pub(crate) structure: Option<Arc<Structure>>,
     /// What the client's dialect needs to know of the call. Its model is as the provider names it.
@@ -272,13 +328,33 @@ impl Relaying {
     }
 }
 
+/// Keeps opaque state, and knows whose it is and what it follows.
+pub(crate) struct Keeper {
+    vault: Vault,
+    owner: Owner,
+    /// `None` where nobody had to know yet.
+    before: Option<Box<Before>>,
+}
+
 impl Relaying {
-    /// Keeps the opaque state of these turns, for clients that drop it.
-    pub(super) async fn keep(&self, choices: impl Iterator<Item = &[Part]>) {
-        let Some((vault, tenant)) = &self.keeper else { return };
-        for parts in choices {
-            vault.keep(*tenant, parts).await;
+    /// Keeps the opaque state of these turns, for clients that drop it; `sent` is what they answer. True if there was
+    /// any.
+    pub(super) async fn keep(&self, choices: impl Iterator<Item = &[Part]>, sent: &Bytes) -> bool {
+        let Some(Keeper { vault, owner, before }) = &self.keeper else { return false };
+        let carrying: Vec<_> = choices.filter(|parts| !turn::is_bare(parts)).collect();
+        if carrying.is_empty() {
+            return false;
         }
+        // Where nothing was translated, what was sent shows what the client did.
+        let read = || {
+            let request = self.client.decode_request(sent, &mut Losses::default()).ok()?;
+            Some(Box::new(owner.conversation(&request.messages)))
+        };
+        let Some(before) = before.clone().or_else(read) else { return true };
+        for parts in carrying {
+            vault.keep(owner, &before, parts).await;
+        }
+        true
     }
 }
 

@@ -6,6 +6,7 @@ mod listing;
 mod chat;
 mod count;
 mod embed;
+mod learned;
 mod meter;
 mod plain;
 mod pricing;

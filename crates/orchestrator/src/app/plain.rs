@@ -1,7 +1,5 @@
 //! An answer in one piece.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use weir_error::{Code, Error};
 use weir_llm::{
@@ -92,10 +90,12 @@ async fn answered(
         };
         if carries {
             if provider == Dialect::OpenAi {
-                relaying.provider.quirks.carries_state.store(true, Ordering::Relaxed);
+                relaying.provider.quirks.carries_state.learn(&relaying.call.model);
             }
             let choices = provider.decode_answer(body, &relaying.call).map(|answer| answer.choices);
-            relaying.keep(choices.iter().flatten().map(|choice| choice.parts.as_slice())).await;
+            let choices = choices.iter().flatten().map(|choice| choice.parts.as_slice());
+            let sent = metered.sent().clone();
+            relaying.keep(choices, &sent).await;
         }
         return Ok(body.clone());
     }
@@ -116,7 +116,8 @@ async fn answered(
     if !fits {
         warn(head, &format!("invalid;{}", client.client().field("response_format")));
     }
-    relaying.keep(answer.choices.iter().map(|choice| choice.parts.as_slice())).await;
+    let sent = metered.sent().clone();
+    relaying.keep(answer.choices.iter().map(|choice| choice.parts.as_slice()), &sent).await;
     let usage = llm_usage(metered.told(*ending));
     let mut losses = Losses::default();
     let body = client.client().encode_answer(&answer, usage, &relaying.call, &mut losses);

@@ -1,6 +1,6 @@
 //! An answer as server-sent events: tapped, and transformed only where client and provider speak different dialects.
 
-use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
@@ -8,9 +8,9 @@ use tonic::Status;
 use weir_error::{Code, Error};
 use weir_llm::{
     Dialect, Follower, FrameKind, Listener, Tap, Translator,
+    framing::Splitter,
     openai::{self, usage_chunk},
     prices,
-    framing::Splitter,
     upstream::{Answer, AnswerBody, UpstreamError},
 };
 use weir_proto::{
@@ -72,20 +72,25 @@ pub(crate) fn relay(
     let head = CompleteFrame { frame: Some(Frame::Head(head)) };
     let (client, include_usage) = (relaying.client, relaying.call.include_usage);
     let provider = relaying.spoken();
-    metered.watch(Tap::new(provider, relaying.choices));
     let translator = (client != provider).then(|| {
         let translator = Translator::new(provider, client, &relaying.call);
         let translator = if relaying.keeper.is_some() { translator.keeping(LISTENED) } else { translator };
         if relaying.structure.is_some() { translator.holding() } else { translator }
     });
+    let choices = relaying.choices;
+    metered.watch(if translator.is_some() {
+        Tap::beside(provider, choices)
+    } else {
+        Tap::new(provider, choices)
+    });
     let kept = translator.is_none() && provider == Dialect::OpenAi && relaying.keeper.is_some();
-    let carries = kept && relaying.provider.quirks.carries_state.load(Ordering::Relaxed);
+    let carries = kept && relaying.provider.quirks.carries_state.holds(&relaying.call.model);
     // Whole items tell all of a response, and are few.
     let items = translator.is_none() && provider == Dialect::Responses && relaying.keeper.is_some();
     let signed = translator.is_none() && provider == Dialect::Gemini && relaying.keeper.is_some();
     let relay = Relay {
         body: answer.body,
-        splitter: Splitter::of(provider.provider().framing()),
+        splitter: Splitter::of(provider.provider().framing()).up_to(provider.provider().max_event()),
         metered: Some(metered),
         client,
         include_usage: include_usage && translator.is_none(),
@@ -162,34 +167,27 @@ impl Relay {
                 return self.cut(&error).await;
             }
             let Some(metered) = &mut self.metered else { break };
-            let kind = metered.tap().map(|tap| tap.observe(&event));
+            let (kind, translated) = observe(metered, self.translator.as_mut(), &event, &mut out);
             if kind == Some(FrameKind::Delta) {
                 metered.first_token();
             }
-            let may = matches!(kind, Some(FrameKind::Delta | FrameKind::Other)) && event.starts_with(b"data:");
+            let may =
+                matches!(kind, Some(FrameKind::Delta | FrameKind::Other)) && event.starts_with(b"data:");
             if self.include_usage && !self.sampled && may {
                 self.sampled = kind == Some(FrameKind::Delta);
                 self.sample = Some(event.clone());
             }
-            if let Some(listener) = &mut self.listener {
-                if kind != Some(FrameKind::Delta) || self.client != Dialect::Responses {
-                    listener.observe(&event);
-                }
-            } else if self.suspects > 0 {
-                self.suspects -= 1;
-                if openai::carries_state(&event) {
-                    self.relaying.provider.quirks.carries_state.store(true, Ordering::Relaxed);
-                }
+            if let Err(error) = translated {
+                self.queue.extend(out.frame());
+                return self.cut(&error).await;
             }
-            if let Some(translator) = &mut self.translator {
-                if let Err(error) = translator.event(&event, out.translated()) {
-                    self.queue.extend(out.frame());
-                    return self.cut(&error).await;
-                }
-                if kind != Some(FrameKind::Done) {
-                    continue;
-                }
+            if self.translator.is_some() && kind != Some(FrameKind::Done) {
+                continue;
             }
+            if self.translator.is_none() {
+                self.listen(&event, kind);
+            }
+            let Some(metered) = &mut self.metered else { break };
             match kind {
                 Some(FrameKind::Done) => {
                     self.queue.extend(out.frame());
@@ -213,6 +211,23 @@ impl Relay {
         self.queue.extend(out.frame());
     }
 
+    /// Opaque state may pass in a stream that goes on as it came.
+    fn listen(&mut self, event: &[u8], kind: Option<FrameKind>) {
+        if let Some(listener) = &mut self.listener {
+            match (self.client, self.metered.as_ref().and_then(Metered::tap_ref)) {
+                // The tap has decoded it.
+                (Dialect::Gemini, Some(tap)) => listener.told(tap.steps()),
+                (Dialect::Responses, _) if kind == Some(FrameKind::Delta) => {}
+                _ => listener.observe(event),
+            }
+        } else if self.suspects > 0 {
+            self.suspects -= 1;
+            if openai::carries_state(event) {
+                self.relaying.provider.quirks.carries_state.learn(&self.relaying.call.model);
+            }
+        }
+    }
+
     /// The terminal event leaves only after the request is in the spool.
     async fn done(&mut self, terminal: Bytes) {
         let Some(mut metered) = self.metered.take() else { return };
@@ -222,7 +237,7 @@ impl Relay {
         let outcome = if failed { Outcome::Cut } else { Outcome::Succeeded };
         let mut ending = Ending { outcome, provider_status: 200, status: 200, tokens, source };
         if !failed {
-            self.keep().await;
+            self.keep(metered.sent().clone()).await;
             self.settle(&mut ending, &mut metered).await;
         }
         let tokens = metered.told(ending);
@@ -241,18 +256,23 @@ impl Relay {
     }
 
     /// Opaque state stays here for clients that drop it.
-    async fn keep(&mut self) {
+    async fn keep(&mut self, sent: Bytes) {
         let said = match (&mut self.translator, self.listener.take()) {
             (Some(translator), _) => translator.said(),
             (None, Some(listener)) => listener.said(),
             (None, None) => return,
         };
-        self.relaying.keep(said.iter().map(Vec::as_slice)).await;
+        let carried = self.relaying.keep(said.iter().map(Vec::as_slice), &sent).await;
+        if carried && self.translator.is_none() && self.client == Dialect::OpenAi {
+            self.relaying.provider.quirks.carries_state.learn(&self.relaying.call.model);
+        }
     }
 
     /// Text that was held back goes on once it is what was asked for, or can't be made so.
     async fn settle(&mut self, ending: &mut Ending, metered: &mut Metered) {
-        let (Some(translator), Some(structure)) = (&mut self.translator, &self.relaying.structure) else { return };
+        let (Some(translator), Some(structure)) = (&mut self.translator, &self.relaying.structure) else {
+            return;
+        };
         if translator.overflown() {
             structure.metrics.unseen.inc();
         }
@@ -330,6 +350,23 @@ impl Relay {
         let usage = Some(wire_usage(tokens));
         self.queue.push_back(CompleteFrame { frame: Some(Frame::End(End { usage, cost_nano_usd })) });
     }
+}
+
+/// What an event is. Where the stream is translated, it is written as the client has it, too, and decoded only once.
+fn observe(
+    metered: &mut Metered,
+    translator: Option<&mut Translator>,
+    event: &[u8],
+    out: &mut Outgoing,
+) -> (Option<FrameKind>, Result<(), Error>) {
+    let Some(translator) = translator else {
+        return (metered.tap().map(|tap| tap.observe(event)), Ok(()));
+    };
+    let translated = translator.event(event, out.translated());
+    let look = |tap: &mut Tap| {
+        if tap.is_told() { tap.told(translator.steps(), translator.ended()) } else { tap.observe(event) }
+    };
+    (metered.tap().map(look), translated)
 }
 
 /// Whether an event's JSON stops in its middle. Clients that read strictly would break at it, and never see our error.

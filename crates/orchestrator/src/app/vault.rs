@@ -1,8 +1,8 @@
-//! Opaque state of models' turns, for clients that drop it: kept by tenant and by what the turn said, and given back
-//! when the turn returns without it.
+//! Opaque state of models' turns, for clients that drop it: kept by whose the turn is, by the conversation before it and
+//! by what it said, and given back when it returns without it to the same caller's same conversation.
 //!
-//! What leaves this process is a ciphertext under a name that tells nothing: both come from the turn's visible content
-//! and its tenant, which the store never sees. Whoever has the turn can open it, and nobody else.
+//! What leaves this process is a ciphertext under a name that tells nothing: both come from all of these, which the store
+//! never sees. Whoever has them can open it, and nobody else.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,9 +17,9 @@ use ring::{
 use weir_kv::{Key, Kv};
 use weir_llm::{
     canonical::{Message, Part, Request, Role, Vendor},
-    turn::{self, Fingerprint},
+    turn::{self, Before, Fingerprint},
 };
-use weir_types::{Clock, TenantId};
+use weir_types::{Clock, KeyId, RequestContext, TenantId, UserId};
 
 use crate::metrics::VaultMetrics;
 
@@ -61,6 +61,31 @@ impl Weighter<Near, Entry> for Weight {
     }
 }
 
+/// Whose turns they are: no key or user ever gets another's.
+#[derive(Clone)]
+pub(crate) struct Owner {
+    tenant: TenantId,
+    key: Option<KeyId>,
+    user: Option<UserId>,
+}
+
+impl Owner {
+    /// Nothing is kept for those without a tenant.
+    pub(crate) fn of(ctx: &RequestContext) -> Option<Self> {
+        Some(Self { tenant: ctx.tenant?, key: ctx.key(), user: ctx.user() })
+    }
+
+    fn caller(&self) -> String {
+        let (key, user) = (self.key.map(|key| key.to_string()), self.user.map(|user| user.to_string()));
+        format!("{}/{}", key.unwrap_or_default(), user.unwrap_or_default())
+    }
+
+    /// The conversation that these messages are.
+    pub(crate) fn conversation(&self, messages: &[Message]) -> Before {
+        Before::all(&self.caller(), messages)
+    }
+}
+
 /// A turn of a request that gets its state back.
 pub(crate) struct Found {
     /// Its place among the messages.
@@ -89,10 +114,11 @@ impl Vault {
         Self(Some(Arc::new(Inner { kv, near, random: SystemRandom::new(), ttl, clock, metrics })))
     }
 
-    /// Keeps the state of a turn, if it has any and says something by which it is known again.
-    pub(crate) async fn keep(&self, tenant: TenantId, parts: &[Part]) {
+    /// Keeps the state of a turn that follows these, if it has any and says something by which it is known again.
+    pub(crate) async fn keep(&self, owner: &Owner, before: &Before, parts: &[Part]) {
         let Some(inner) = &self.0 else { return };
-        let (Some(state), Some(of)) = (turn::state(parts), turn::fingerprint(parts)) else { return };
+        let (Some(state), Some(of)) = (turn::state(parts), before.turn(parts)) else { return };
+        let tenant = owner.tenant;
         if state.len() > MAX_STATE {
             return inner.metrics.too_long();
         }
@@ -107,17 +133,32 @@ impl Vault {
     }
 
     /// What is kept of this request's turns that came back without their state.
-    pub(crate) async fn find(&self, tenant: TenantId, messages: &[Message]) -> Vec<Found> {
+    pub(crate) async fn find(&self, owner: &Owner, messages: &[Message]) -> Vec<Found> {
         let Some(inner) = &self.0 else { return Vec::new() };
-        let bare = |message: &Message| message.role == Role::Assistant && turn::is_bare(&message.parts);
-        let turns = messages.iter().enumerate().rev().filter(|(_, message)| bare(message));
-        let turns = turns.filter_map(|(at, message)| Some((at, turn::fingerprint(&message.parts)?)));
-        let found = turns.take(MAX_TURNS).map(|(at, of)| async move {
-            let state = inner.find(tenant, of).await?;
+        let found = bare_turns(owner, messages).into_iter().map(|(at, of)| async move {
+            let state = inner.find(owner.tenant, of).await?;
             Some(Found { at, state })
         });
         join_all(found).await.into_iter().flatten().collect()
     }
+}
+
+/// The last turns of the model that came without state, and by what each is known.
+fn bare_turns(owner: &Owner, messages: &[Message]) -> Vec<(usize, Fingerprint)> {
+    let bare = |message: &Message| message.role == Role::Assistant && turn::is_bare(&message.parts);
+    let places = messages.iter().enumerate().filter(|(_, message)| bare(message)).map(|(at, _)| at);
+    let places: Vec<usize> = places.collect();
+    if places.is_empty() {
+        return Vec::new();
+    }
+    let looked_for = places.iter().skip(places.len().saturating_sub(MAX_TURNS));
+    let (mut before, mut seen) = (owner.conversation(&[]), 0);
+    let turn = |&at: &usize| {
+        messages.get(seen..at)?.iter().for_each(|message| before.see(message));
+        seen = at;
+        Some((at, before.turn(&messages.get(at)?.parts)?))
+    };
+    looked_for.filter_map(turn).collect()
 }
 
 /// The request with what was found of this vendor's, if there was any.
@@ -230,26 +271,58 @@ mod tests {
         Request { messages, ..Request::default() }
     }
 
+    fn owner() -> Owner {
+        Owner { tenant: TenantId::new(), key: Some(KeyId::new()), user: Some(UserId::new()) }
+    }
+
+    async fn kept(kv: Kv, owner: &Owner) {
+        let before = owner.conversation(&asked().messages[..1]);
+        vault(kv).keep(owner, &before, &turn()).await;
+    }
+
     #[tokio::test]
-    async fn a_turn_gets_its_state_back_also_elsewhere_and_never_another_tenants() {
-        let (kv, tenant) = (Kv::memory(), TenantId::new());
-        vault(kv.clone()).keep(tenant, &turn()).await;
+    async fn a_turn_gets_its_state_back_also_elsewhere_and_never_another_s() {
+        let (kv, owner) = (Kv::memory(), owner());
+        kept(kv.clone(), &owner).await;
         // Another instance, with the same store.
         let elsewhere = vault(kv);
         let request = asked();
-        let found = elsewhere.find(tenant, &request.messages).await;
+        let found = elsewhere.find(&owner, &request.messages).await;
         let back = restored(&request, &found, Vendor::Anthropic).unwrap();
         assert_eq!(back.messages[1].parts[0].opaque.as_ref().unwrap().data, "signature");
         assert!(restored(&request, &found, Vendor::Google).is_none());
-        assert!(elsewhere.find(TenantId::new(), &request.messages).await.is_empty());
-        assert!(Vault::off().find(tenant, &request.messages).await.is_empty());
+        let tenants = Owner { tenant: TenantId::new(), ..owner.clone() };
+        let keys = Owner { key: Some(KeyId::new()), ..owner.clone() };
+        let users = Owner { user: Some(UserId::new()), ..owner.clone() };
+        for stranger in [tenants, keys, users] {
+            assert!(elsewhere.find(&stranger, &request.messages).await.is_empty());
+        }
+        let mut other = request.clone();
+        other.messages[0].parts = vec![Part::text("another question")];
+        assert!(elsewhere.find(&owner, &other.messages).await.is_empty());
+        assert!(Vault::off().find(&owner, &request.messages).await.is_empty());
+    }
+
+    #[test]
+    fn the_last_turns_are_looked_for_and_known_by_all_before_them() {
+        let said = |role, n: usize| Message { role, parts: vec![Part::text(n.to_string())] };
+        let messages: Vec<_> =
+            (0..100).flat_map(|n| [said(Role::User, n), said(Role::Assistant, n)]).collect();
+        let owner = owner();
+        let turns = bare_turns(&owner, &messages);
+        assert_eq!((turns.len(), turns.last().unwrap().0), (MAX_TURNS, 199));
+        for (at, of) in turns {
+            let known = owner.conversation(&messages[..at]).turn(&messages[at].parts);
+            assert_eq!(known, Some(of));
+        }
     }
 
     #[tokio::test]
     async fn the_store_sees_neither_state_nor_turn() {
-        let (kv, tenant) = (Kv::memory(), TenantId::new());
-        vault(kv.clone()).keep(tenant, &turn()).await;
-        let of = turn::fingerprint(&turn()).unwrap();
+        let (kv, owner) = (Kv::memory(), owner());
+        kept(kv.clone(), &owner).await;
+        let (tenant, before) = (owner.tenant, owner.conversation(&asked().messages[..1]));
+        let of = before.turn(&turn()).unwrap();
         let (name, key) = secrets(tenant, &of);
         let sealed = kv.get(&Key::tenant(tenant, AREA, name)).await.unwrap();
         assert!(!sealed.windows(6).any(|w| w == b"secret" || w == b"signat"));

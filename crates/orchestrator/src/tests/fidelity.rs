@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use weir_types::UserId;
 
 use super::*;
 
@@ -15,7 +16,7 @@ struct Scripted {
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
-/// A status, and an object or the events of a stream.
+/// A status, and an object or the events of a stream. Without a status there is never an answer.
 type Told = (u16, Value);
 
 async fn scripted(answers: Vec<Told>) -> Scripted {
@@ -27,6 +28,7 @@ async fn scripted(answers: Vec<Told>) -> Scripted {
         let (status, told) = answers.lock().unwrap().pop_front().expect("an answer for every request");
         async move {
             match told {
+                _ if status == 0 => std::future::pending().await,
                 Value::Array(pieces) => {
                     let text: String =
                         pieces.iter().map(|p| format!("{}\n\n", p.as_str().unwrap())).collect();
@@ -55,7 +57,7 @@ async fn ask(house: &House, ctx: &RequestContext, body: &Value) -> Got {
     let stream = body["stream"] == true;
     let message = CompleteRequest {
         dialect: Dialect::OpenaiChat.into(),
-        model: "m".to_owned(),
+        model: body["model"].as_str().unwrap().to_owned(),
         stream,
         include_usage: body["stream_options"]["include_usage"] == true,
         body: body.to_string().into(),
@@ -236,25 +238,129 @@ async fn an_answer_that_fits_is_left_and_one_that_never_does_is_named() {
     assert_eq!(scripted.asked.lock().unwrap().len(), 5);
 }
 
+fn refused_options() -> Told {
+    let text = "Unknown parameter: 'stream_options'.";
+    (400, json!({"error": {"message": text, "type": "invalid_request_error"}}))
+}
+
+fn words() -> Told {
+    (200, json!([CHUNK, LAST, "data: [DONE]"]))
+}
+
+/// With these options, or none of its own.
+fn streaming(options: &Value) -> Value {
+    let mut body = json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": "x"}]});
+    if !options.is_null() {
+        body["stream_options"] = options.clone();
+    }
+    body
+}
+
 #[tokio::test]
 async fn who_refuses_stream_options_is_asked_without_and_the_usage_chunk_is_ours() {
-    let refused = (
-        400,
-        json!({"error": {"message": "Unknown parameter: 'stream_options'.", "type": "invalid_request_error"}}),
-    );
-    let good = || (200, json!([CHUNK, LAST, "data: [DONE]"]));
-    let scripted = scripted(vec![refused, good(), good()]).await;
+    let scripted = scripted(vec![refused_options(), words(), words()]).await;
     let house = House::new(&[("one", scripted.at)], Transport::absent("router")).await;
-    let body = json!({"model": "m", "stream": true, "stream_options": {"include_usage": true},
-        "messages": [{"role": "user", "content": "x"}]});
-    for _ in 0..2 {
-        let got = ask(&house, &house.ctx, &body).await;
-        assert!(got.status == 200 && got.text.contains("\"total_tokens\":"), "{}", got.text);
-    }
+    assert_eq!(ask(&house, &house.ctx, &streaming(&Value::Null)).await.status, 200);
+    let got = ask(&house, &house.ctx, &streaming(&json!({"include_usage": true}))).await;
+    assert!(got.status == 200 && got.text.contains("\"total_tokens\":"), "{}", got.text);
     let asked = scripted.asked.lock().unwrap();
     assert_eq!(asked.len(), 3);
     assert!(asked[0].get("stream_options").is_some());
     assert!(asked[1..].iter().all(|body| body.get("stream_options").is_none()));
+}
+
+#[tokio::test]
+async fn no_client_decides_how_others_are_asked_for_usage() {
+    let (usage, bogus) = (json!({"include_usage": true}), json!({"include_usage": true, "bogus": 1}));
+    for (options, answers, status) in [
+        (&bogus, vec![refused_options()], 400),
+        // The client's own is made good for it alone.
+        (&usage, vec![refused_options(), words()], 200),
+        // Something else was wrong with it.
+        (&Value::Null, vec![refused_options(), refused_options()], 400),
+    ] {
+        let asks = answers.len();
+        let scripted = scripted([answers, vec![words()]].concat()).await;
+        let house = House::new(&[("one", scripted.at)], Transport::absent("router")).await;
+        assert_eq!(ask(&house, &house.ctx, &streaming(options)).await.status, status, "{options}");
+        assert_eq!(scripted.asked.lock().unwrap().len(), asks, "{options}");
+        assert_eq!(ask(&house, &house.ctx, &streaming(&Value::Null)).await.status, 200);
+        assert!(scripted.asked.lock().unwrap()[asks].get("stream_options").is_some(), "{options}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_gets_another_s_thoughts_however_alike_their_turns() {
+    let thought = json!([{"type": "thinking", "thinking": "a secret", "signature": "c2lnbmF0dXJl"}, {"type": "text", "text": "Yes."}]);
+    let done = || message(&json!([{"type": "text", "text": "Done."}]), "end_turn");
+    for stream in [false, true] {
+        let made = if stream { streamed } else { message };
+        let scripted = scripted(vec![made(&thought, "end_turn"), done(), done(), done()]).await;
+        let house = House::new(&[("claude", scripted.at)], Transport::absent("router")).await;
+        let id = KeyId::new();
+        let user = || RequestContext {
+            principal: Principal::Key { id, user: Some(UserId::new()) },
+            ..house.ctx.clone()
+        };
+        let (one, another) = (user(), user());
+        let first = json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "x"}]});
+        ask(&house, &one, &first).await;
+        let next = |question: &str| {
+            json!({"model": "m", "messages": [{"role": "user", "content": question},
+                {"role": "assistant", "content": "Yes."}, {"role": "user", "content": "y"}]})
+        };
+        ask(&house, &another, &next("x")).await;
+        ask(&house, &one, &next("another")).await;
+        ask(&house, &one, &next("x")).await;
+        let asked = scripted.asked.lock().unwrap();
+        for other in [&asked[1], &asked[2]] {
+            assert!(!other.to_string().contains("secret"), "stream: {stream}: {other}");
+        }
+        assert_eq!(asked[3]["messages"][1]["content"], thought, "stream: {stream}");
+    }
+}
+
+#[tokio::test]
+async fn a_successor_of_the_same_dialect_gets_and_gives_all_but_what_it_refuses() {
+    let answer = json!({"id": "1", "model": "gpt-5.6-sol", "vendor_thing": 1, "usage": {"prompt_tokens": 9, "completion_tokens": 2},
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "[1, 2]"}, "finish_reason": "stop"}]});
+    let scripted = scripted(vec![(200, answer.clone())]).await;
+    let router = Transport::local("router", tonic::service::Routes::new(RouterServer::new(Aliases)));
+    let house = House::listing(&[("one", scripted.at)], router, &["gpt-5.6-sol"]).await;
+    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "array"}}});
+    let body = json!({"model": "gpt-4-1106-preview", "max_tokens": 5, "logit_bias": {"1": 1}, "metadata": {"a": "b"},
+        "store": true, "response_format": format, "messages": [{"role": "user", "content": "x"}]});
+    let got = ask(&house, &house.ctx, &body).await;
+    assert_eq!((got.status, got.headers["x-weir-warnings"].as_str()), (200, "altered;model"));
+    assert_eq!(serde_json::from_str::<Value>(&got.text).unwrap(), answer);
+    let mut expected = body.clone();
+    let members = expected.as_object_mut().unwrap();
+    members.remove("max_tokens");
+    members.insert("max_completion_tokens".to_owned(), 5.into());
+    members.insert("model".to_owned(), "gpt-5.6-sol".into());
+    assert_eq!(scripted.asked.lock().unwrap()[0], expected);
+}
+
+#[tokio::test]
+async fn who_leaves_while_an_answer_is_mended_got_none() {
+    let wrong = streamed(&json!([{"type": "text", "text": "no"}]), "end_turn");
+    let scripted = scripted(vec![wrong, (0, Value::Null)]).await;
+    let house = House::new(&[("claude", scripted.at)], Transport::absent("router")).await;
+    let asked = scripted.asked.clone();
+    let mended = async {
+        while asked.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let body = bounded(true);
+    tokio::select! {
+        _ = ask(&house, &house.ctx, &body) => panic!("there is no second answer"),
+        () = mended => {}
+    }
+    let (attempts, request) = house.metered().await;
+    let outcomes: Vec<_> = attempts.iter().map(AttemptClosed::outcome).collect();
+    assert_eq!(outcomes, [Outcome::Succeeded, Outcome::Cancelled]);
+    assert_eq!((request.outcome(), request.status), (Outcome::Cancelled, 499));
 }
 
 #[tokio::test]
