@@ -176,3 +176,36 @@ async fn a_stream_that_breaks_off_fails_once_and_under_the_next_number() {
         assert!(response["error"]["message"].as_str().unwrap().contains(message), "{response}");
     }
 }
+
+#[tokio::test]
+async fn the_usage_chunk_comes_also_where_the_provider_tells_it_with_the_finish() {
+    let told = || {
+        let last = LAST.replace("\"usage\":null", r#""usage":{"prompt_tokens":9,"completion_tokens":2}"#);
+        events(&[CHUNK, &last, "data: [DONE]"])
+    };
+    let house = House::new(&[("one", provider(told).await)], Transport::absent("router")).await;
+    let (_, _, text, usage) = house.answer("m", true, true).await;
+    assert_eq!(usage, (9, 2));
+    let events: Vec<_> = text.split_terminator("\n\n").collect();
+    let [.., made, "data: [DONE]"] = events.as_slice() else { panic!("{text}") };
+    let made: serde_json::Value = serde_json::from_str(made.strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!((&made["choices"], &made["usage"]["total_tokens"]), (&serde_json::json!([]), &11.into()));
+    let (_, _, text, _) = house.answer("m", true, false).await;
+    assert_eq!(text.matches("\n\n").count(), 3, "{text}");
+}
+
+#[tokio::test]
+async fn an_error_in_a_chunk_with_choices_is_no_success() {
+    let failed = || {
+        events(&[
+            CHUNK,
+            r#"data: {"id":"gen-1","object":"chat.completion.chunk","model":"some/very/long/name/of/a/model","error":{"code":502,"message":"gone"},"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}"#,
+            "data: [DONE]",
+        ])
+    };
+    let house = House::new(&[("one", provider(failed).await)], Transport::absent("router")).await;
+    let (_, _, text, _) = house.answer("m", true, false).await;
+    assert!(text.contains("gone") && text.ends_with("data: [DONE]\n\n"), "{text}");
+    let (attempts, request) = house.metered().await;
+    assert_eq!((attempts[0].outcome(), request.outcome()), (Outcome::Cut, Outcome::Cut));
+}
