@@ -37,6 +37,7 @@ mod usage;
 mod view;
 
 pub use follow::OpenResponse;
+pub use object::queued;
 pub use restore::{asks_for_state, carries_state, with_state};
 pub use splice::upstream_body;
 pub use tap::StreamTap;

@@ -81,6 +81,13 @@ impl Response {
     }
 }
 
+/// The object of a response that has not begun, as JSON.
+#[must_use]
+pub fn queued(id: &str, model: &str, created: i64, request: &[u8]) -> Box<RawValue> {
+    let state = State { status: "queued", ..State::default() };
+    Response::new(id.to_owned(), model, created, request).json(&state)
+}
+
 /// What a finish is here: `None` when the response is complete, else why it isn't.
 pub(super) fn incomplete(finish: &Finish, refused: bool) -> Option<&'static str> {
     match finish {

@@ -34,6 +34,11 @@ impl Object {
         serde_json::from_str(self.get(name)?.get()).ok()
     }
 
+    /// Without a member.
+    pub(super) fn without(&self, name: &str) -> Self {
+        Self(self.0.iter().filter(|(key, _)| key != name).cloned().collect())
+    }
+
     pub(super) fn remove(&mut self, name: &str) {
         self.0.retain(|(key, _)| key != name);
     }

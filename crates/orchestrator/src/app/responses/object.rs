@@ -1,6 +1,7 @@
 //! The response object: <https://platform.openai.com/docs/api-reference/responses/object>.
 
-use serde_json::{Value, json};
+use serde_json::json;
+use weir_llm::responses;
 
 use super::json::{Object, Raw, array_bytes};
 
@@ -65,70 +66,12 @@ pub(super) fn take_output(object: &mut Object) -> Vec<Raw> {
     items
 }
 
-/// Members of the answer that repeat the request, with what they are when it doesn't say.
-const ECHOED: [&str; 22] = [
-    "frequency_penalty",
-    "instructions",
-    "max_output_tokens",
-    "max_tool_calls",
-    "model",
-    "parallel_tool_calls",
-    "presence_penalty",
-    "prompt",
-    "prompt_cache_key",
-    "reasoning",
-    "safety_identifier",
-    "service_tier",
-    "temperature",
-    "text",
-    "tool_choice",
-    "tools",
-    "top_logprobs",
-    "top_p",
-    "truncation",
-    "user",
-    "metadata",
-    "prompt_cache_retention",
-];
-
-fn default(name: &str) -> Option<Value> {
-    Some(match name {
-        "instructions" | "max_output_tokens" | "max_tool_calls" | "prompt_cache_key"
-        | "safety_identifier" | "user" => Value::Null,
-        "parallel_tool_calls" => json!(true),
-        "reasoning" => json!({"effort": null, "summary": null}),
-        "service_tier" => json!("default"),
-        "tool_choice" => json!("auto"),
-        "frequency_penalty" | "presence_penalty" => json!(0),
-        "temperature" | "top_p" => json!(1.0),
-        "text" => json!({"format": {"type": "text"}}),
-        "tools" => json!([]),
-        "top_logprobs" => json!(0),
-        "truncation" => json!("disabled"),
-        "metadata" => json!({}),
-        _ => return None,
-    })
-}
-
 /// The object of a response that has not begun.
 pub(super) fn queued(shape: &Shape, request: &Object, created_s: i64) -> Object {
-    let mut object = Object::default();
-    object.set("id", &shape.id);
-    object.set("object", "response");
-    object.set("created_at", &created_s);
-    object.set("status", "queued");
-    for name in ["completed_at", "error", "incomplete_details"] {
-        object.set(name, &Value::Null);
-    }
-    for name in ECHOED {
-        match (request.get(name), default(name)) {
-            (Some(raw), _) => object.set(name, raw),
-            (None, Some(value)) => object.set(name, &value),
-            (None, None) => {}
-        }
-    }
-    object.set("output", &[(); 0]);
-    object.set("usage", &Value::Null);
+    let model: String = request.read("model").unwrap_or_default();
+    let asked = request.without("input").to_vec();
+    let object = responses::queued(&shape.id, &model, created_s, &asked);
+    let mut object = Object::of(&object).unwrap_or_default();
     shape.claim(&mut object);
     object
 }
@@ -150,6 +93,8 @@ pub(super) fn bytes(items: &[Raw]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn raw(value: &Value) -> Raw {
@@ -165,7 +110,18 @@ mod tests {
         let request =
             Object::parse(br#"{"model":"m","temperature":0.2,"metadata":{"a":"b"},"input":"x"}"#).unwrap();
         let object: Value = serde_json::from_slice(&queued(&shape(), &request, 7).to_vec()).unwrap();
-        for name in ["completed_at", "tools", "truncation", "parallel_tool_calls", "usage", "text", "error"] {
+        for name in [
+            "completed_at",
+            "tools",
+            "truncation",
+            "parallel_tool_calls",
+            "usage",
+            "text",
+            "error",
+            "frequency_penalty",
+            "presence_penalty",
+            "service_tier",
+        ] {
             assert!(object.get(name).is_some(), "{name}");
         }
         assert_eq!((&object["model"], &object["temperature"]), (&json!("m"), &json!(0.2)));
