@@ -22,9 +22,9 @@ pub fn upstream_body(view: &MessagesView, body: &Bytes, provider_model: &str, lo
         edits.replace(view.model_at.clone(), serde_json::Value::from(provider_model).to_string());
     }
     if has_doubtful_state(body)
-        && let Some(messages) = body.get(view.messages_at.clone()).and_then(signed_only)
+        && let Some(messages) =
+            body.get(view.messages_at.clone()).and_then(|messages| signed_only(messages, losses))
     {
-        losses.dropped("thinking");
         edits.replace(view.messages_at.clone(), messages);
     }
     edits.apply_to(body)
@@ -61,8 +61,8 @@ struct Block<'a> {
 
 /// The messages without thoughts that Anthropic did not sign: another vendor's model thought them, or a client cut
 /// them, and Anthropic refuses the whole request over one. A message that held nothing else goes too. `None` when
-/// there are no such thoughts.
-fn signed_only(messages: &[u8]) -> Option<String> {
+/// there are no such thoughts. Those that anybody signed are named.
+fn signed_only(messages: &[u8], losses: &mut Losses) -> Option<String> {
     let messages: Vec<&RawValue> = serde_json::from_slice(messages).ok()?;
     let mut changed = false;
     let mut kept = Vec::with_capacity(messages.len());
@@ -72,7 +72,8 @@ fn signed_only(messages: &[u8]) -> Option<String> {
             kept.push(raw.get().to_owned());
             continue;
         };
-        let signed: Vec<&str> = blocks.iter().map(|b| b.get()).filter(|b| !is_unsigned(b)).collect();
+        let signed = blocks.iter().map(|b| b.get()).filter(|b| !is_unsigned(b, losses));
+        let signed: Vec<&str> = signed.collect();
         if signed.len() == blocks.len() {
             kept.push(raw.get().to_owned());
             continue;
@@ -87,14 +88,26 @@ fn signed_only(messages: &[u8]) -> Option<String> {
     changed.then(|| format!("[{}]", kept.join(",")))
 }
 
-fn is_unsigned(block: &str) -> bool {
-    let block: Result<Block<'_>, _> = serde_json::from_str(block);
-    block.is_ok_and(|b| match b.kind.as_str() {
-        "thinking" => b.signature.is_none_or(|s| worthless(&s)),
-        // Only Anthropic knows what its own look like.
-        "redacted_thinking" => b.data.is_some_and(|d| d.starts_with(SEAL) && worthless(&d)),
-        _ => false,
-    })
+fn is_unsigned(block: &str, losses: &mut Losses) -> bool {
+    let Ok(block) = serde_json::from_str::<Block<'_>>(block) else { return false };
+    let (state, unsigned) = match block.kind.as_str() {
+        "thinking" => {
+            let state = block.signature.unwrap_or_default();
+            let unsigned = worthless(&state);
+            (state, unsigned)
+        }
+        "redacted_thinking" => {
+            // Only Anthropic knows what its own look like.
+            let state = block.data.unwrap_or_default();
+            let unsigned = state.starts_with(SEAL) && worthless(&state);
+            (state, unsigned)
+        }
+        _ => return false,
+    };
+    if unsigned && !state.is_empty() {
+        losses.dropped("thinking");
+    }
+    unsigned
 }
 
 #[cfg(test)]
@@ -136,7 +149,9 @@ mod tests {
                 r#"{{"model":"m","max_tokens":1,"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","content":[{thought},{text}]}}]}}"#
             ))
         };
-        for (signature, named) in [("", "dropped;thinking"), ("c2lnbmF0dXJl", "")] {
+        let sealed = Opaque::new(Vendor::Google, "g").seal(Vendor::Anthropic).into_owned();
+        // Nobody's state is lost with what nobody signed.
+        for (signature, named) in [(sealed.as_str(), "dropped;thinking"), ("", ""), ("c2lnbmF0dXJl", "")] {
             let (body, mut losses) = (body(signature), Losses::default());
             let view = MessagesView::scan(&body).unwrap();
             drop(upstream_body(&view, &body, "m", &mut losses));

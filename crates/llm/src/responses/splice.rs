@@ -72,10 +72,15 @@ fn own_items(input: &[u8], thinks: bool, losses: &mut Losses) -> Option<String> 
     let mut kept: Vec<Cow<'_, str>> = Vec::with_capacity(items.len());
     for item in items {
         let kind = kind(item);
-        if kind == "reasoning" && !is_own(item) {
-            losses.dropped("thinking");
-            changed = true;
-            continue;
+        if kind == "reasoning" {
+            let vendor = vendor(item);
+            if vendor.is_some_and(|vendor| vendor != Vendor::OpenAi) {
+                losses.dropped("thinking");
+            }
+            if vendor != Some(Vendor::OpenAi) {
+                changed = true;
+                continue;
+            }
         }
         let said = speaker(item, &kind) == Role::Assistant;
         reasoned = said && (reasoned || kind == "reasoning");
@@ -124,7 +129,8 @@ fn without(item: &RawValue, name: &str) -> Option<Box<RawValue>> {
     RawValue::from_string(format!("{{{}}}", rest.join(","))).ok()
 }
 
-fn is_own(item: &RawValue) -> bool {
+/// Whose state reasoning comes with.
+fn vendor(item: &RawValue) -> Option<Vendor> {
     #[derive(Deserialize)]
     struct Thought {
         #[serde(default)]
@@ -132,7 +138,7 @@ fn is_own(item: &RawValue) -> bool {
     }
     let thought: Option<Thought> = serde_json::from_str(item.get()).ok();
     let state = thought.and_then(|t| t.encrypted_content).filter(|text| !text.is_empty());
-    state.is_some_and(|text| Opaque::open(&text, Vendor::OpenAi).vendor == Vendor::OpenAi)
+    state.map(|text| Opaque::open(&text, Vendor::OpenAi).vendor)
 }
 
 /// `"reasoning"` as a value; as a name it is the request's own member.
@@ -242,7 +248,11 @@ mod tests {
         assert!(input[2].get("extra_content").is_none() && input[2]["name"] == "f");
         let only = format!(r#"{{"model":"m","store":false,"input":[{hi},{own}]}}"#);
         assert_eq!(spliced(&only, "m"), only);
-        for (body, named) in [(body, "dropped;thinking"), (only, "")] {
+        // Nobody's state is lost with what has none.
+        let stateless = format!(
+            r#"{{"model":"m","store":false,"input":[{hi},{{"type":"reasoning","id":"rs_0","summary":[]}}]}}"#
+        );
+        for (body, named) in [(body, "dropped;thinking"), (only, ""), (stateless, "")] {
             let (body, mut losses) = (Bytes::from(body), Losses::default());
             drop(upstream_body(&ResponsesView::scan(&body).unwrap(), &body, "m", &mut losses));
             assert_eq!(losses.header(), named);
