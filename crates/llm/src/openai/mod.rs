@@ -8,8 +8,7 @@ use weir_error::Error;
 use crate::{
     Call, Client, Decode, Encode, Provider, Target,
     canonical::{Answer, Failure, Losses, Request},
-    fields,
-    tokens,
+    fields, tokens,
 };
 
 mod answer;
@@ -33,8 +32,8 @@ pub use answer::usage_chunk;
 pub(crate) use content::audio_format;
 pub(crate) use error::error_in_stream;
 pub use error::{completion_error_frames, error_body};
-pub use request_in::decode_request;
 pub(crate) use messages_out::carries;
+pub use request_in::decode_request;
 pub(crate) use request_out::{effort, encode_request, is_object, reasons, sampling, schema_name};
 pub use restore::{carries_state, with_state, without_stream_options};
 pub use splice::upstream_body;
