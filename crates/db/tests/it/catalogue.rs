@@ -33,6 +33,10 @@ const GLOBAL_INDEXES: &[(&str, &str)] = &[
     ("chat.responses_lease", "runs of all tenants are taken over; only chat.take_responses searches it"),
     ("chat.responses_owner", "an instance runs for all tenants; only chat.renew_responses searches it"),
     ("chat.responses_expiry", "old rows of all tenants go together; only chat.prune_responses searches it"),
+    (
+        "chat.responses_ended",
+        "events of all tenants' runs go together; only chat.prune_response_events searches it",
+    ),
 ];
 
 /// Functions with their owner's rights that answer whoever may call them, and why.
