@@ -11,9 +11,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use app::ResponsesConfig;
 pub use config::{
     Config, ConfigError, Credentials, Endpoint, ProviderConfig, ProviderDialect, ProviderPlatform, Vendors,
 };
-pub use app::ResponsesConfig;
 pub use service::{Deps, Service, build};
 pub use start::SERVICE;

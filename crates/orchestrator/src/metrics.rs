@@ -261,7 +261,11 @@ impl VaultMetrics {
             ("vault_kept_total", "Turns whose opaque state was kept", &metrics.kept),
             ("vault_too_long_total", "Turns whose opaque state was too long to be kept", &metrics.too_long),
             ("vault_hits_total", "Turns that came back without their state and got it back", &metrics.hits),
-            ("vault_misses_total", "Turns that came back without state, and of which none is kept", &metrics.misses),
+            (
+                "vault_misses_total",
+                "Turns that came back without state, and of which none is kept",
+                &metrics.misses,
+            ),
         ] {
             registry.register(name, help, counter.clone());
         }
@@ -277,7 +281,11 @@ impl VaultMetrics {
     }
 
     pub(crate) fn asked(&self, found: bool) {
-        if found { self.hits.inc() } else { self.misses.inc() };
+        if found {
+            self.hits.inc()
+        } else {
+            self.misses.inc()
+        };
     }
 }
 
@@ -299,7 +307,11 @@ impl StructuredMetrics {
             ("structured_fit_total", "Answers that fit the schema asked for", &metrics.fit),
             ("structured_repaired_total", "Answers that fit after another try", &metrics.repaired),
             ("structured_invalid_total", "Answers that did not fit after another try", &metrics.invalid),
-            ("structured_unseen_total", "Streamed answers that were too long to be looked at", &metrics.unseen),
+            (
+                "structured_unseen_total",
+                "Streamed answers that were too long to be looked at",
+                &metrics.unseen,
+            ),
         ] {
             registry.register(name, help, counter.clone());
         }
@@ -323,7 +335,11 @@ impl ResponsesMetrics {
         for (name, help, counter) in [
             ("responses_stored_total", "Responses kept", &metrics.stored),
             ("responses_unstored_total", "Responses that could not be kept", &metrics.unstored),
-            ("responses_background_begun_total", "Background runs that began here", &metrics.background_begun),
+            (
+                "responses_background_begun_total",
+                "Background runs that began here",
+                &metrics.background_begun,
+            ),
             (
                 "responses_background_taken_total",
                 "Background runs that began again here after another process left them",

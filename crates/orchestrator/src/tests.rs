@@ -10,10 +10,7 @@ use tonic::Status;
 use weir_error::{Code, Error};
 use weir_events::{Bus, EventMetrics, NatsConfig};
 use weir_proto::{
-    chat::{
-        CompleteFrame, CompleteRequest, Dialect, chat_client::ChatClient,
-        complete_frame::Frame,
-    },
+    chat::{CompleteFrame, CompleteRequest, Dialect, chat_client::ChatClient, complete_frame::Frame},
     events::{AttemptClosed, Outcome, RequestFinished},
     router::{
         DecideRequest, DecideResponse,
@@ -163,7 +160,18 @@ impl House {
         let nats_config = NatsConfig { url: nats.url().into(), ..NatsConfig::default() };
         let bus = Bus::connect(&nats_config, EventMetrics::new(&metrics)).await.unwrap();
         bus.keep_streams(&tasks);
-        let service = build(&config, Deps { router, database: None, bus, kv: weir_kv::Kv::memory(), metrics, clock: Arc::new(SystemClock) }).unwrap();
+        let service = build(
+            &config,
+            Deps {
+                router,
+                database: None,
+                bus,
+                kv: weir_kv::Kv::memory(),
+                metrics,
+                clock: Arc::new(SystemClock),
+            },
+        )
+        .unwrap();
         service.spawn(&tasks);
         let ctx = RequestContext {
             principal: Principal::Key { id: KeyId::new(), user: None },

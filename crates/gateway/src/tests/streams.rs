@@ -225,8 +225,10 @@ async fn a_call_that_a_provider_may_have_worked_for_keeps_its_estimate() {
 #[tokio::test(start_paused = true)]
 async fn streams_of_a_tenant_that_is_paced_wait_between_their_events() {
     for (rate, least, most) in [(None, 0, 0), (std::num::NonZeroU32::new(1), 2, 6)] {
-        let access =
-            weir_access::Config { stream_tokens_per_second_per_tenant: rate, ..weir_access::Config::default() };
+        let access = weir_access::Config {
+            stream_tokens_per_second_per_tenant: rate,
+            ..weir_access::Config::default()
+        };
         let house = house_with(Config::default(), access, None);
         let from = tokio::time::Instant::now();
         let response = start(&house, "sim-1").await;

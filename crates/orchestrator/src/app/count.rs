@@ -48,7 +48,9 @@ impl Question {
 
     fn put(&self, body: &Bytes, model: &str) -> Option<(Cow<'static, str>, Bytes)> {
         match self {
-            Self::Messages(view) => Some((PATH.into(), anthropic::upstream_body(view, body, model, &mut Losses::default()))),
+            Self::Messages(view) => {
+                Some((PATH.into(), anthropic::upstream_body(view, body, model, &mut Losses::default())))
+            }
             Self::Gemini => {
                 Some((gemini::method(model, "countTokens").into(), gemini::count_body(body, model).ok()?))
             }

@@ -2,11 +2,11 @@
 
 mod attempt;
 mod catalog;
-mod listing;
 mod chat;
 mod count;
 mod embed;
 mod learned;
+mod listing;
 mod meter;
 mod plain;
 mod pricing;

@@ -3,8 +3,8 @@
 use tonic::{Request, Response, Status};
 use weir_error::require_scope;
 use weir_proto::chat::{
-    CompleteRequest, CountTokensRequest, CountTokensResponse, Dialect, EmbedRequest, EmbedResponse, ListModelsRequest, ListModelsResponse,
-    Model, TokenizeRequest, TokenizeResponse, chat_server,
+    CompleteRequest, CountTokensRequest, CountTokensResponse, Dialect, EmbedRequest, EmbedResponse,
+    ListModelsRequest, ListModelsResponse, Model, TokenizeRequest, TokenizeResponse, chat_server,
 };
 use weir_types::scope;
 

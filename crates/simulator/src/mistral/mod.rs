@@ -48,9 +48,7 @@ pub(crate) async fn embeddings(
         request::embeddings(&body)
     });
     let write = |asking: &Asking, tokens: u64| {
-        let vector = |(index, input): (usize, &Input)| {
-            json!({"object": "embedding", "index": index, "embedding": input.vector(asking.dimensions)})
-        };
+        let vector = |(index, input): (usize, &Input)| json!({"object": "embedding", "index": index, "embedding": input.vector(asking.dimensions)});
         let data: Vec<_> = asking.inputs.iter().enumerate().map(vector).collect();
         let usage = json!({"prompt_tokens": tokens, "completion_tokens": 0, "total_tokens": tokens});
         json!({"id": "simulated", "object": "list", "data": data, "model": asking.model, "usage": usage})
