@@ -329,8 +329,6 @@ EXCEPTIONS = (
             "simulator",
             "simulator-responses",
             "simulator-mistral",
-            "simulator-ollama",
-            "simulator-bedrock",
             "simulator-azure",
         )
     ),
@@ -341,6 +339,8 @@ EXCEPTIONS = (
             ("simulator-anthropic", "messages"),
             ("simulator-gemini", "gemini"),
             ("simulator-vertex", "gemini"),
+            ("simulator-ollama", None),
+            ("simulator-bedrock", None),
         )
         for client in ("chat", "responses", "messages", "gemini")
         for case in ("bounded schema", "repaired")

@@ -104,7 +104,12 @@ pub(super) fn counted(body: &[u8]) -> Result<&RawValue, Error> {
     let counted: Counted<'_> = object(body)?;
     let request = counted.generate_content_request.filter(|raw| raw.get() != "null").unwrap_or(whole);
     let fields: Fields<'_> = object(request.get().as_bytes())?;
-    contents(fields.contents)?;
+    let contents = contents(fields.contents)?;
+    let items: Vec<&RawValue> = serde_json::from_str(contents.get()).map_err(|_| not_json())?;
+    if let Some(at) = items.iter().position(|item| !item.get().starts_with('{')) {
+        let text = format!("Invalid value at 'contents[{at}]': expected an object.");
+        return Err(Error::new(Code::InvalidType, text).with_param(format!("contents[{at}]")));
+    }
     Ok(request)
 }
 

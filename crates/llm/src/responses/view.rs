@@ -92,6 +92,13 @@ impl ResponsesView {
         if input.is_some_and(|input| !input.get().starts_with(['"', '['])) {
             return Err(wrong("input", "a string or an array of items"));
         }
+        if let Some(items) = input.filter(|input| input.get().starts_with('[')) {
+            let items: Vec<&RawValue> =
+                serde_json::from_str(items.get()).map_err(|_| wrong("input", "an array of items"))?;
+            if let Some(at) = items.iter().position(|item| !item.get().starts_with('{')) {
+                return Err(wrong(&format!("input[{at}]"), "an object"));
+            }
+        }
         let previous_response_id = read(fields.previous_response_id, "previous_response_id", "a string")?;
         if input.is_none() && previous_response_id.is_none() {
             return Err(missing("input"));
@@ -216,6 +223,7 @@ mod tests {
             (r#"{"model":"","input":"x"}"#, Code::InvalidArgument, Some("model")),
             (r#"{"model":"m"}"#, Code::MissingParameter, Some("input")),
             (r#"{"model":"m","input":{}}"#, Code::InvalidType, Some("input")),
+            (r#"{"model":"m","input":[{},[null]]}"#, Code::InvalidType, Some("input[1]")),
             (r#"{"model":"m","input":"x","store":"yes"}"#, Code::InvalidType, Some("store")),
             (r#"{"model":"m","input":"x","include":"yes"}"#, Code::InvalidType, Some("include")),
             (
