@@ -52,12 +52,7 @@ impl GenerateView {
     pub fn scan(body: &[u8], model: &str, stream: bool) -> Result<Self, Error> {
         let fields: Fields<'_> = object(body)?;
         let contents = contents(fields.contents)?;
-        let config = fields.generation_config.filter(|raw| raw.get() != "null");
-        let config =
-            config.map(|raw| serde_json::from_str::<Config>(raw.get())).transpose().map_err(|_| {
-                let text = "Invalid value at 'generation_config'.";
-                Error::new(Code::InvalidType, text).with_param("generationConfig")
-            })?;
+        let config = fields.generation_config.filter(|raw| raw.get() != "null").map(config).transpose()?;
         let (max_output, candidates) =
             config.map_or((None, None), |config| (config.max_output_tokens, config.candidate_count));
         let candidates = candidates.unwrap_or(1);
@@ -87,6 +82,15 @@ impl GenerateView {
         out.extend_from_slice(body.get(at.end..).unwrap_or_default());
         out.freeze()
     }
+}
+
+/// What is read of an object: an array would be taken for its members in order.
+fn config(raw: &RawValue) -> Result<Config, Error> {
+    let config = raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()));
+    config.and_then(Result::ok).ok_or_else(|| {
+        let text = "Invalid value at 'generation_config'.";
+        Error::new(Code::InvalidType, text).with_param("generationConfig")
+    })
 }
 
 /// What tokens are counted of: the contents, or a whole request.
