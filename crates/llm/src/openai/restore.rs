@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::LazyLock};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use memchr::memmem::Finder;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -11,7 +11,10 @@ use super::{
     messages_out::{State, of_call, state},
     state::Extra,
 };
-use crate::canonical::{Content, Message};
+use crate::{
+    canonical::{Content, Message},
+    edits::Edits,
+};
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -41,30 +44,24 @@ pub fn with_state<'a>(
     messages.peek()?;
     let wire: Body<'_> = serde_json::from_slice(body).ok()?;
     let place = |raw: &RawValue| (raw.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize) + 1;
-    let mut edits: Vec<(usize, String)> = Vec::new();
+    let mut edits = Edits::of(body);
     for (at, message) in messages {
         let raw = wire.messages.get(at)?;
         let own: State<'_> = state(&message.parts);
-        edits.extend(members(&own).map(|text| (place(raw), text)));
+        if let Some(text) = members(&own) {
+            edits.insert(place(raw), text);
+        }
         let calls = serde_json::from_str::<Calls<'_>>(raw.get()).ok()?.tool_calls.unwrap_or_default();
         let meant = message.parts.iter().filter(|part| matches!(part.content, Content::ToolUse(_)));
         for (raw, part) in calls.into_iter().zip(meant) {
             let Some(opaque) = part.opaque.as_ref().filter(|o| of_call(&part.content, o)) else { continue };
             let called = Called { extra_content: Extra::new(opaque) };
-            edits.extend(members(&called).map(|text| (place(raw), text)));
+            if let Some(text) = members(&called) {
+                edits.insert(place(raw), text);
+            }
         }
     }
-    edits.sort_by_key(|(at, _)| *at);
-    let mut out =
-        BytesMut::with_capacity(body.len() + edits.iter().map(|(_, text)| text.len()).sum::<usize>());
-    let mut from = 0;
-    for (at, text) in edits {
-        out.extend_from_slice(body.get(from..at)?);
-        out.extend_from_slice(text.as_bytes());
-        from = at;
-    }
-    out.extend_from_slice(body.get(from..)?);
-    Some(out.freeze())
+    Some(edits.apply(body))
 }
 
 /// Members, to stand before others.

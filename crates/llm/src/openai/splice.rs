@@ -1,45 +1,26 @@
 //! The body for a provider of the same dialect: the client's bytes, but for the model's name and the request for
 //! usage.
 
-use std::ops::Range;
-
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::ChatView;
-use crate::StreamOptions;
+use crate::{StreamOptions, edits::Edits};
 
 /// `body` with the provider's name of the model, and, for a stream, asking for the usage chunk. Shares the bytes
 /// when nothing changes.
 #[must_use]
 pub fn upstream_body(view: &ChatView, body: &Bytes, provider_model: &str) -> Bytes {
-    let mut edits: Vec<(Range<usize>, String)> = Vec::with_capacity(2);
+    let mut edits = Edits::of(body);
     if provider_model != view.model {
-        edits.push((view.model_at.clone(), serde_json::Value::from(provider_model).to_string()));
+        edits.replace(view.model_at.clone(), serde_json::Value::from(provider_model).to_string());
     }
     if view.stream && !view.include_usage {
-        edits.push(match &view.stream_options_at {
-            None => {
-                let start = view.members_at..view.members_at;
-                (start, r#""stream_options":{"include_usage":true},"#.to_owned())
-            }
-            Some(at) => (at.clone(), with_usage(body.get(at.clone()).unwrap_or_default())),
-        });
+        let at = view.stream_options_at.clone();
+        let options = at.as_ref().and_then(|at| body.get(at.clone())).unwrap_or_default();
+        edits.set("stream_options", at, with_usage(options));
     }
-    if edits.is_empty() {
-        return body.clone();
-    }
-    edits.sort_by_key(|(at, _)| at.start);
-    let grown: usize = edits.iter().map(|(_, text)| text.len()).sum();
-    let mut out = BytesMut::with_capacity(body.len() + grown);
-    let mut from = 0;
-    for (at, text) in edits {
-        out.extend_from_slice(body.get(from..at.start).unwrap_or_default());
-        out.extend_from_slice(text.as_bytes());
-        from = at.end;
-    }
-    out.extend_from_slice(body.get(from..).unwrap_or_default());
-    out.freeze()
+    edits.apply_to(body)
 }
 
 impl ChatView {

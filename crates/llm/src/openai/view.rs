@@ -31,8 +31,6 @@ pub struct ChatView {
     pub messages_bytes: usize,
     pub(super) model_at: Range<usize>,
     pub(super) stream_options_at: Option<Range<usize>>,
-    /// Just after the opening brace.
-    pub(super) members_at: usize,
 }
 
 macro_rules! fields {
@@ -118,7 +116,6 @@ impl ChatView {
             messages_bytes: messages.get().len(),
             model_at,
             stream_options_at: fields.stream_options.map(|raw| place(body, raw)),
-            members_at: text.find('{').map_or(0, |at| at + 1),
         })
     }
 }
