@@ -3,6 +3,13 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use serde_json::value::RawValue;
+
+/// Where a value stands in the body it was borrowed from.
+pub(crate) fn place(body: &[u8], raw: &RawValue) -> Range<usize> {
+    let start = (raw.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
+    start..start + raw.get().len()
+}
 
 /// Changes to one object, which don't overlap.
 #[derive(Debug)]

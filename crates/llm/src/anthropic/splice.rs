@@ -80,7 +80,7 @@ fn signed_only(messages: &[u8], losses: &mut Losses) -> Option<String> {
         }
         changed = true;
         if !signed.is_empty() {
-            let at = super::view::place(raw.get().as_bytes(), message.content);
+            let at = crate::edits::place(raw.get().as_bytes(), message.content);
             let (before, after) = (raw.get().get(..at.start)?, raw.get().get(at.end..)?);
             kept.push(format!("{before}[{}]{after}", signed.join(",")));
         }

@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_error::{Code, Error};
 
+use crate::edits::place;
+
 const MAX_MODEL: usize = 256;
 const ROLES: [&str; 3] = ["user", "assistant", "system"];
 
@@ -146,12 +148,6 @@ fn wrong(at: &str, expected: &str) -> Error {
 fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') { serde_json::from_str(raw.get()).ok() } else { Some(inner.into()) }
-}
-
-/// Where a value stands in the body it was borrowed from.
-pub(super) fn place(body: &[u8], raw: &RawValue) -> Range<usize> {
-    let start = (raw.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
-    start..start + raw.get().len()
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_error::{Code, Error};
 
+use crate::edits::place;
+
 const MAX_MODEL: usize = 256;
 const MAX_CANDIDATES: u64 = 128;
 
@@ -160,12 +162,6 @@ pub(super) fn resource(model: &str) -> String {
     } else {
         format!("models/{model}")
     }
-}
-
-/// Where a value stands in the body it was borrowed from.
-fn place(body: &[u8], raw: &RawValue) -> Range<usize> {
-    let start = (raw.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
-    start..start + raw.get().len()
 }
 
 #[cfg(test)]

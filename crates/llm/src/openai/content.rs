@@ -57,7 +57,7 @@ fn image(from: &mut Members<'_>) -> Result<Media, Error> {
 }
 
 /// A `data:` URL holds what it names.
-fn by_url(url: String) -> Source {
+pub(crate) fn by_url(url: String) -> Source {
     let data = url.strip_prefix("data:").and_then(|rest| rest.split_once(','));
     match data.and_then(|(head, data)| Some((head.strip_suffix(";base64")?, data))) {
         Some((media_type, data)) => Source::Data { media_type: media_type.to_owned(), data: data.to_owned() },

@@ -29,7 +29,7 @@ mod whole;
 
 pub use crate::Usage;
 pub use answer::usage_chunk;
-pub(crate) use content::audio_format;
+pub(crate) use content::{audio_format, by_url};
 pub(crate) use error::error_in_stream;
 pub use error::{completion_error_frames, error_body};
 pub(crate) use messages_out::carries;

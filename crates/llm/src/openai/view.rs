@@ -9,6 +9,8 @@ use serde::{
 use serde_json::value::RawValue;
 use weir_error::{Code, Error};
 
+use crate::edits::place;
+
 const MAX_MODEL: usize = 256;
 const MAX_N: u64 = 128;
 const MAX_TOOLS: usize = 128;
@@ -168,12 +170,6 @@ fn optional<'a, T>(
     read: impl FnOnce(&'a RawValue, &str) -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
     raw.filter(|raw| !is_null(raw)).map(|raw| read(raw, param)).transpose()
-}
-
-/// Where a value stands in the body it was borrowed from.
-fn place(body: &[u8], raw: &RawValue) -> Range<usize> {
-    let start = (raw.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
-    start..start + raw.get().len()
 }
 
 /// What a JSON value is, for people.

@@ -9,6 +9,7 @@ use weir_error::Error;
 use crate::{
     canonical::{Content, Losses, Media, Opaque, Part, Source, Vendor},
     members::{Members, wrong},
+    openai::by_url,
 };
 
 /// What an item, a part or a tool is; empty when it doesn't say.
@@ -100,14 +101,5 @@ fn media_type(name: Option<&str>) -> &'static str {
         "json" => "application/json",
         "html" => "text/html",
         _ => "application/pdf",
-    }
-}
-
-/// A `data:` URL holds what it names.
-fn by_url(url: String) -> Source {
-    let data = url.strip_prefix("data:").and_then(|rest| rest.split_once(','));
-    match data.and_then(|(head, data)| Some((head.strip_suffix(";base64")?, data))) {
-        Some((media_type, data)) => Source::Data { media_type: media_type.to_owned(), data: data.to_owned() },
-        None => Source::Url(url),
     }
 }

@@ -120,7 +120,7 @@ fn failed_object(response: &RawValue, failed: &Failed<'_>) -> Option<String> {
     let members = [("status", ended.status, r#""failed""#.to_owned()), ("error", ended.error, said)];
     let mut edits = Edits::of(text.as_bytes());
     for (name, at, value) in members {
-        edits.set(name, at.map(|raw| super::view::place(text.as_bytes(), raw)), value);
+        edits.set(name, at.map(|raw| crate::edits::place(text.as_bytes(), raw)), value);
     }
     String::from_utf8(edits.apply(text.as_bytes()).to_vec()).ok()
 }

@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_error::{Code, Error};
 
+use crate::edits::place;
+
 use super::{ENCRYPTED, LOGPROBS};
 
 const MAX_MODEL: usize = 256;
@@ -182,12 +184,6 @@ fn not_json(error: &serde_json::Error) -> Error {
     }
     let (line, column) = (error.line(), error.column());
     Error::new(Code::InvalidJson, format!("The body is not valid JSON at line {line}, column {column}."))
-}
-
-/// Where a value stands in the body it was borrowed from.
-pub(super) fn place(body: &[u8], raw: &RawValue) -> Range<usize> {
-    let start = (raw.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
-    start..start + raw.get().len()
 }
 
 #[cfg(test)]
