@@ -376,6 +376,38 @@ async fn a_client_that_leaves_is_metered_for_what_it_got() {
 }
 
 #[tokio::test]
+async fn what_a_runtime_that_ends_leaves_open_is_metered() {
+    let house = House::new(&[("one", provider(endless).await)], Transport::absent("router")).await;
+    let ending = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    // So long that its tokens are counted on a thread of their own, which this runtime will not have.
+    let text = "word ".repeat(50_000);
+    let body = format!(r#"{{"model":"m","stream":true,"messages":[{{"role":"user","content":"{text}"}}]}}"#);
+    let message = CompleteRequest {
+        dialect: Dialect::OpenaiChat.into(),
+        model: "m".to_owned(),
+        stream: true,
+        body: body.into(),
+        ..CompleteRequest::default()
+    };
+    let (mut chat, request) = (house.chat.clone(), weir_rpc::request(&house.ctx, message));
+    let (began, begun) = tokio::sync::oneshot::channel();
+    ending.spawn(async move {
+        let mut frames = chat.complete(request).await.unwrap().into_inner();
+        for _ in 0..2 {
+            frames.message().await.unwrap().unwrap();
+        }
+        began.send(()).unwrap();
+        std::future::pending::<()>().await;
+        drop(frames);
+    });
+    begun.await.unwrap();
+    ending.shutdown_background();
+    let (_, request) = house.metered().await;
+    assert_eq!((request.outcome(), tokens(&request).1, request.status), (Outcome::Cancelled, 1, 499));
+    assert!(tokens(&request).0 > 40_000, "the prompt had reached the provider");
+}
+
+#[tokio::test]
 async fn the_next_provider_is_tried_before_the_first_byte() {
     let busy = || (StatusCode::SERVICE_UNAVAILABLE, "busy").into_response();
     let providers = [("a", provider(busy).await), ("b", provider(plain).await)];

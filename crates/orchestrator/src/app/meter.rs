@@ -92,6 +92,8 @@ pub(crate) struct Metered {
     before: Tokens,
     /// Where the request stands in its caller's trace.
     trace: Option<TraceContext>,
+    /// Whether a thread of its own counts this, or would have, had the runtime not ended.
+    handed_over: bool,
 }
 
 impl Meter {
@@ -132,6 +134,7 @@ impl Meter {
             stands: None,
             before: Tokens::default(),
             trace: ctx.trace,
+            handed_over: false,
         })
     }
 }
@@ -463,14 +466,16 @@ impl Drop for Metered {
         if self.current.is_none() {
             return;
         }
-        let quick =
-            tokens::is_quick(self.prompt.len()) || self.tap.as_ref().is_some_and(|t| t.usage().is_some());
+        // A runtime that ends drops what it is handed, which must not be handed over again.
+        let here = self.handed_over
+            || tokens::is_quick(self.prompt.len())
+            || self.tap.as_ref().is_some_and(|t| t.usage().is_some());
         let runtime = tokio::runtime::Handle::try_current();
-        let (false, Ok(runtime)) = (quick, runtime) else {
+        let (false, Ok(runtime)) = (here, runtime) else {
             let ending = self.cancelled();
             return drop(self.close(ending));
         };
-        let mut moved = Self {
+        let moved = Self {
             meter: self.meter.clone(),
             request_id: std::mem::take(&mut self.request_id),
             caller: std::mem::take(&mut self.caller),
@@ -478,12 +483,10 @@ impl Drop for Metered {
             prompt: std::mem::take(&mut self.prompt),
             tap: self.tap.take(),
             current: self.current.take(),
+            handed_over: true,
             ..*self
         };
-        drop(runtime.spawn_blocking(move || {
-            let ending = moved.cancelled();
-            drop(moved.close(ending));
-        }));
+        drop(runtime.spawn_blocking(move || drop(moved)));
     }
 }
 
