@@ -57,7 +57,7 @@ impl Default for Config {
             compress_from: ByteSize::kib(8),
             body_timeout: Duration::from_secs(60),
             chat_timeout: Duration::from_secs(600),
-            stream_timeout: Duration::from_secs(3_600),
+            stream_timeout: Duration::from_secs(14_400),
             call_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(10),
             models_for: Duration::from_secs(5),

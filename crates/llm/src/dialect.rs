@@ -142,6 +142,17 @@ impl View {
         }
     }
 
+    /// The client asks the model to think.
+    #[must_use]
+    pub fn thinks(&self) -> bool {
+        match self {
+            Self::OpenAi(view) => view.thinks,
+            Self::Responses(view) => view.thinks,
+            Self::Anthropic(view) => view.thinks,
+            Self::Gemini(view) => view.thinks,
+        }
+    }
+
     /// The client asked for the usage chunk, in the dialect that has one.
     #[must_use]
     pub fn include_usage(&self) -> bool {

@@ -28,6 +28,7 @@ pub mod responses;
 pub mod schema;
 pub mod sse;
 mod tap;
+mod thinking;
 #[cfg(test)]
 mod tests;
 pub mod tokens;

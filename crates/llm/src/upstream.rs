@@ -1,5 +1,7 @@
 //! The client for one provider's origin: pooled connections, and a time limit on every wait.
 //!
+//! Each silence has a limit of its own, and so has the whole: see [`UpstreamConfig`]. What ends at one says so by its error.
+//!
 //! HTTP/1.1 with keep-alive: one shared HTTP/2 connection would queue beyond the provider's stream limit, and a
 //! silently dropped one would hold every request to that provider.
 
@@ -20,7 +22,7 @@ use hyper_util::{
     client::legacy::{Client, Error as ClientError, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tower::Service;
 use weir_types::Deadline;
 
@@ -33,6 +35,8 @@ const POOL_IDLE: Duration = Duration::from_secs(60);
 const POOL_MAX_IDLE: usize = 1_024;
 /// A peer that vanished is noticed by the kernel.
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Most of what is left until a deadline that is kept for telling whoever waits.
+const TELLING: Duration = Duration::from_secs(1);
 /// Answers of `get` are lists, not media.
 const MAX_LIST: usize = 16 * 1024 * 1024;
 
@@ -47,10 +51,15 @@ pub struct UpstreamConfig {
     pub headers: HeaderMap,
     /// TLS included.
     pub connect_timeout: Duration,
-    /// From the request to the answer's head.
+    /// From the request to the first byte of the answer's body.
     pub first_byte_timeout: Duration,
     /// Between two pieces of an answer.
     pub idle_timeout: Duration,
+    /// Instead of these two, where it is longer, for a model that thinks; instead of the first one, for an answer that
+    /// comes once it is whole.
+    pub thinking_timeout: Duration,
+    /// From the request to the answer's end, however it flows.
+    pub total_timeout: Duration,
     /// Longest answer that is taken in one piece, in bytes.
     pub max_answer: usize,
 }
@@ -62,10 +71,29 @@ impl Default for UpstreamConfig {
             auth: Auth::None,
             headers: HeaderMap::new(),
             connect_timeout: Duration::from_secs(5),
-            first_byte_timeout: Duration::from_secs(600),
-            idle_timeout: Duration::from_secs(600),
+            first_byte_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_secs(120),
+            thinking_timeout: Duration::from_secs(600),
+            total_timeout: Duration::from_secs(14_400),
             max_answer: 64 * 1024 * 1024,
         }
+    }
+}
+
+/// What is known of an answer before it comes, as far as waiting for it goes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wait {
+    /// Its model may think, and is silent meanwhile.
+    pub thinks: bool,
+    /// It is no stream: nothing of it comes before all of it is made.
+    pub whole: bool,
+    /// When nobody waits for it any more.
+    pub deadline: Option<Deadline>,
+}
+
+impl From<Option<Deadline>> for Wait {
+    fn from(deadline: Option<Deadline>) -> Self {
+        Self { deadline, ..Self::default() }
     }
 }
 
@@ -77,12 +105,16 @@ pub enum UpstreamError {
     Auth(#[source] AuthError),
     #[error("could not connect to the provider")]
     Connect(#[source] ClientError),
+    #[error("could not connect to the provider in time")]
+    ConnectTimeout(#[source] ClientError),
     #[error("the provider closed the connection before its answer")]
     Refused(#[source] ClientError),
     #[error("the provider did not answer in time")]
     FirstByteTimeout,
     #[error("the provider fell silent in the middle of its answer")]
     IdleTimeout,
+    #[error("the provider's answer took longer than it may")]
+    TotalTimeout,
     #[error("the provider's answer broke off")]
     Cut(#[source] hyper::Error),
     #[error("the provider's answer is longer than {limit} bytes")]
@@ -93,12 +125,15 @@ impl UpstreamError {
     /// Whether the provider may have received the request.
     #[must_use]
     pub fn reached(&self) -> bool {
-        !matches!(self, Self::Config(_) | Self::Auth(_) | Self::Connect(_))
+        !matches!(self, Self::Config(_) | Self::Auth(_) | Self::Connect(_) | Self::ConnectTimeout(_))
     }
 
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::FirstByteTimeout | Self::IdleTimeout)
+        matches!(
+            self,
+            Self::ConnectTimeout(_) | Self::FirstByteTimeout | Self::IdleTimeout | Self::TotalTimeout
+        )
     }
 }
 
@@ -172,18 +207,19 @@ impl Upstream {
         Ok(Self(Arc::new(Inner { client, base, config })))
     }
 
-    /// `POST base + path`, until the answer's head is there.
+    /// `POST base + path`, until the answer has begun: with its head where a model may think after it, else with the
+    /// first of its body.
     ///
     /// # Errors
-    /// Any but `Cut`, `IdleTimeout` and `TooLarge`: an answer with an error status is an answer.
+    /// Any but `IdleTimeout`, `TotalTimeout` and `TooLarge`: an answer with an error status is an answer.
     pub async fn send(
         &self,
         path: &str,
         headers: HeaderMap,
         body: Bytes,
-        deadline: Option<Deadline>,
+        wait: impl Into<Wait>,
     ) -> Result<Answer, UpstreamError> {
-        self.exchange(Method::POST, path, headers, body, deadline).await
+        self.exchange(Method::POST, path, headers, body, wait.into()).await
     }
 
     /// `GET base + path`, whole.
@@ -191,19 +227,20 @@ impl Upstream {
     /// # Errors
     /// Any.
     pub async fn get(&self, path: &str) -> Result<Whole, UpstreamError> {
-        let answer = self.exchange(Method::GET, path, HeaderMap::new(), Bytes::new(), None).await?;
+        let answer =
+            self.exchange(Method::GET, path, HeaderMap::new(), Bytes::new(), Wait::default()).await?;
         let mut body = answer.body;
         body.max = body.max.min(MAX_LIST);
         Ok(Whole { status: answer.status, body: body.collect().await? })
     }
 
-    async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         method: Method,
         path: &str,
         headers: HeaderMap,
         body: Bytes,
-        deadline: Option<Deadline>,
+        wait: Wait,
     ) -> Result<Answer, UpstreamError> {
         let inner = &*self.0;
         let uri: Uri = format!("{}{path}", inner.base)
@@ -218,20 +255,60 @@ impl Upstream {
             request.headers_mut().entry(name).or_insert_with(|| value.clone());
         }
         let (mut parts, sent) = request.into_parts();
-        config.auth.apply(&mut parts, &body).await.map_err(UpstreamError::Auth)?;
+        let limits = Limits::of(config, wait);
+        let applied = timeout_at(limits.first_byte, config.auth.apply(&mut parts, &body)).await;
+        applied.unwrap_or(Err(AuthError::Late)).map_err(UpstreamError::Auth)?;
         let request = Request::from_parts(parts, sent);
-        let wait =
-            deadline.map_or(config.first_byte_timeout, |d| d.remaining().min(config.first_byte_timeout));
-        let response = match timeout(wait, inner.client.request(request)).await {
+        let response = match timeout_at(limits.first_byte, inner.client.request(request)).await {
             Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is_connect() && ran_out(&error) => {
+                return Err(UpstreamError::ConnectTimeout(error));
+            }
             Ok(Err(error)) if error.is_connect() => return Err(UpstreamError::Connect(error)),
             Ok(Err(error)) => return Err(UpstreamError::Refused(error)),
             Err(_) => return Err(UpstreamError::FirstByteTimeout),
         };
         let (parts, incoming) = response.into_parts();
-        let body = AnswerBody { unread: None, incoming, idle: config.idle_timeout, max: config.max_answer };
+        let Limits { idle, end, .. } = limits;
+        let mut body = AnswerBody { unread: None, incoming, idle, end, max: config.max_answer };
+        if !wait.thinks && parts.status.is_success() {
+            body.begin(limits.first_byte).await?;
+        }
         Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
+}
+
+/// Until when, or how long, one answer is waited for.
+struct Limits {
+    first_byte: Instant,
+    idle: Duration,
+    end: Instant,
+}
+
+impl Limits {
+    fn of(config: &UpstreamConfig, Wait { thinks, whole, deadline }: Wait) -> Self {
+        let now = Instant::now();
+        let long = |usual: Duration, long: bool| {
+            if long { usual.max(config.thinking_timeout) } else { usual }
+        };
+        // Whoever gave us until then stops listening then: what is to be told is told before.
+        let left = deadline.map(|deadline| deadline.remaining());
+        let left = left.map_or(config.total_timeout, |left| {
+            config.total_timeout.min(left.saturating_sub(TELLING.min(left / 10)))
+        });
+        let end = now + left;
+        let first_byte = now + long(config.first_byte_timeout, thinks || whole);
+        Self { first_byte: first_byte.min(end), idle: long(config.idle_timeout, thinks), end }
+    }
+}
+
+/// Whether it was the time that ended it.
+fn ran_out(error: &ClientError) -> bool {
+    let first = error as &(dyn std::error::Error + 'static);
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    causes.any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+    })
 }
 
 /// The rest of an answer.
@@ -241,6 +318,8 @@ pub struct AnswerBody {
     /// Read before its time.
     unread: Option<Bytes>,
     idle: Duration,
+    /// When the whole of it has to be there.
+    end: Instant,
     max: usize,
 }
 
@@ -255,20 +334,37 @@ impl AnswerBody {
         Ok(whole)
     }
 
+    /// Waits for the first piece, which stays unread.
+    async fn begin(&mut self, by: Instant) -> Result<(), UpstreamError> {
+        self.unread = match timeout_at(by, self.piece()).await {
+            Ok(first) => first.transpose()?,
+            Err(_) => return Err(UpstreamError::FirstByteTimeout),
+        };
+        Ok(())
+    }
+
     /// The next piece; `None` at the end.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, UpstreamError>> {
         if let Some(unread) = self.unread.take() {
             return Some(Ok(unread));
         }
+        let silent = Instant::now() + self.idle;
+        match timeout_at(silent.min(self.end), self.piece()).await {
+            Ok(piece) => piece,
+            Err(_) if silent < self.end => Some(Err(UpstreamError::IdleTimeout)),
+            Err(_) => Some(Err(UpstreamError::TotalTimeout)),
+        }
+    }
+
+    async fn piece(&mut self) -> Option<Result<Bytes, UpstreamError>> {
         loop {
-            match timeout(self.idle, self.incoming.frame()).await {
-                Ok(Some(Ok(frame))) => match frame.into_data() {
+            match self.incoming.frame().await {
+                Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => return Some(Ok(data)),
                     Err(_trailers) => {}
                 },
-                Ok(Some(Err(error))) => return Some(Err(UpstreamError::Cut(error))),
-                Ok(None) => return None,
-                Err(_) => return Some(Err(UpstreamError::IdleTimeout)),
+                Some(Err(error)) => return Some(Err(UpstreamError::Cut(error))),
+                None => return None,
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The orchestrator's configuration.
 
 mod provider;
+mod timeouts;
 mod vendors;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -11,6 +12,7 @@ use weir_events::Durability;
 
 use crate::ResponsesConfig;
 pub use provider::{Credentials, Endpoint, ProviderConfig, ProviderDialect, ProviderPlatform};
+pub(crate) use timeouts::Timeouts;
 pub use vendors::Vendors;
 
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +33,8 @@ pub struct Config {
     /// `LITELLM_URL`: adds the provider `litellm`.
     pub litellm_url: Option<String>,
     pub litellm_master_key: Option<SecretString>,
+    /// `LITELLM_TIMEOUT`: longest wait for its first byte, in seconds.
+    pub litellm_timeout_s: Option<u64>,
     /// What other vendors' own variables say.
     pub vendors: Vendors,
     /// How long a provider's list of models is used, in seconds.
@@ -41,10 +45,15 @@ pub struct Config {
     pub fallback_model: Option<String>,
     /// Longest wait for a connection to a provider, in milliseconds.
     pub connect_timeout_ms: u64,
-    /// Longest wait for a provider's first byte, in seconds.
+    /// Longest wait for a provider's first byte, in seconds. This and the others may be a provider's own, too.
     pub first_byte_timeout_s: u64,
     /// Longest silence in the middle of an answer, in seconds (`STREAM_TIMEOUT`).
     pub idle_timeout_s: u64,
+    /// Instead of these two, where it is longer, for models that think and requests that ask for it; instead of the
+    /// first one, for answers in one piece.
+    pub thinking_timeout_s: u64,
+    /// Longest time that an attempt takes in all, in seconds, its answer's flow included.
+    pub total_timeout_s: u64,
     /// The spool's folder; one instance owns it.
     pub spool_dir: PathBuf,
     /// When an answer may end: `process`, `disk` or `cluster`.
@@ -75,14 +84,17 @@ impl Default for Config {
             llama_api_endpoint: None,
             litellm_url: None,
             litellm_master_key: None,
+            litellm_timeout_s: None,
             vendors: Vendors::default(),
             models_ttl_s: 3_600,
             decide_timeout_ms: 20,
             fallback_model: None,
             connect_timeout_ms: 5_000,
-            // Models that think long are silent for minutes; the request's own deadline bounds the whole.
-            first_byte_timeout_s: 600,
-            idle_timeout_s: 600,
+            first_byte_timeout_s: 120,
+            idle_timeout_s: 120,
+            thinking_timeout_s: 600,
+            // More than the longest answers of the slowest models take: 128,000 tokens at 10 a second.
+            total_timeout_s: 14_400,
             spool_dir: PathBuf::from("spool"),
             durability: Durability::Process,
             responses: ResponsesConfig::default(),
@@ -105,6 +117,8 @@ pub enum ConfigError {
     Credentials { name: String, says: &'static str },
     #[error("orchestrator.providers.{name}: a name has 1 to 64 of [a-z0-9_-]")]
     Name { name: String },
+    #[error("{key}: must be between 1 and {most}")]
+    Timeout { key: String, most: u64 },
     #[error("orchestrator.providers.{name}: also named by an environment variable of its own")]
     Twice { name: String },
 }
@@ -121,7 +135,11 @@ impl Config {
                 return Err(ConfigError::Twice { name: name.to_owned() });
             }
         }
-        all.into_iter().map(|(name, provider)| provider::endpoint(name, provider, &self.vendors)).collect()
+        let endpoint = |(name, provider): (String, ProviderConfig)| {
+            let timeouts = Timeouts::of(self, &name, &provider)?;
+            provider::endpoint(name, provider, &self.vendors, timeouts)
+        };
+        all.into_iter().map(endpoint).collect()
     }
 
     pub(crate) fn models_ttl(&self) -> Duration {

@@ -69,9 +69,11 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
             base_url: endpoint.base_url.clone(),
             auth,
             headers,
-            connect_timeout: Duration::from_millis(config.connect_timeout_ms),
-            first_byte_timeout: Duration::from_secs(config.first_byte_timeout_s),
-            idle_timeout: Duration::from_secs(config.idle_timeout_s),
+            connect_timeout: endpoint.timeouts.connect,
+            first_byte_timeout: endpoint.timeouts.first_byte,
+            idle_timeout: endpoint.timeouts.idle,
+            thinking_timeout: endpoint.timeouts.thinking,
+            total_timeout: endpoint.timeouts.total,
             ..UpstreamConfig::default()
         })
         .map_err(Error::internal)?;

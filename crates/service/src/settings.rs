@@ -38,6 +38,7 @@ pub const ALIASES: &[(&str, &str)] = &[
     ("GOOGLE_GEMINI_BASE_URL", "orchestrator.vendors.gemini_base_url"),
     ("GOOGLE_GENAI_USE_VERTEXAI", "orchestrator.vendors.use_vertexai"),
     ("LITELLM_MASTER_KEY", "orchestrator.litellm_master_key"),
+    ("LITELLM_TIMEOUT", "orchestrator.litellm_timeout_s"),
     ("LITELLM_URL", "orchestrator.litellm_url"),
     ("LLAMA_API_ENDPOINT", "orchestrator.llama_api_endpoint"),
     ("LOG_LEVEL", "log.level"),

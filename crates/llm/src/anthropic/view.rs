@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_error::{Code, Error};
 
-use crate::edits::place;
+use crate::{edits::place, thinking::asks_to_think};
 
 const MAX_MODEL: usize = 256;
 const ROLES: [&str; 3] = ["user", "assistant", "system"];
@@ -18,6 +18,8 @@ pub struct MessagesView {
     pub stream: bool,
     /// 0 where it is not asked for, as when tokens are only counted.
     pub max_tokens: u64,
+    /// It asks the model to think.
+    pub thinks: bool,
     /// Bytes of the messages, as they stand in the body.
     pub messages_bytes: usize,
     pub(super) model_at: Range<usize>,
@@ -34,6 +36,8 @@ struct Fields<'a> {
     stream: Option<&'a RawValue>,
     #[serde(borrow, default)]
     max_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    thinking: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +97,7 @@ impl MessagesView {
             model: name.into_owned(),
             stream,
             max_tokens,
+            thinks: fields.thinking.is_some_and(asks_to_think),
             messages_bytes: messages.get().len(),
             model_at: place(body, model),
             messages_at: place(body, messages),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_error::{Code, Error};
 
-use crate::edits::place;
+use crate::{edits::place, thinking::asks_to_think};
 
 const MAX_MODEL: usize = 256;
 const MAX_CANDIDATES: u64 = 128;
@@ -22,6 +22,8 @@ pub struct GenerateView {
     pub max_output: Option<u64>,
     /// Answers asked for.
     pub candidates: u64,
+    /// It asks the model to think.
+    pub thinks: bool,
     /// Bytes of the contents, as they stand in the body.
     pub contents_bytes: usize,
     /// The model, where the body names it again.
@@ -41,11 +43,13 @@ struct Fields<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Config {
+struct Config<'a> {
     #[serde(default, alias = "max_output_tokens")]
     max_output_tokens: Option<u64>,
     #[serde(default, alias = "candidate_count")]
     candidate_count: Option<u64>,
+    #[serde(borrow, default, alias = "thinking_config")]
+    thinking_config: Option<&'a RawValue>,
 }
 
 impl GenerateView {
@@ -55,6 +59,7 @@ impl GenerateView {
         let fields: Fields<'_> = object(body)?;
         let contents = contents(fields.contents)?;
         let config = fields.generation_config.filter(|raw| raw.get() != "null").map(config).transpose()?;
+        let thinks = config.as_ref().and_then(|config| config.thinking_config).is_some_and(asks_to_think);
         let (max_output, candidates) =
             config.map_or((None, None), |config| (config.max_output_tokens, config.candidate_count));
         let candidates = candidates.unwrap_or(1);
@@ -67,6 +72,7 @@ impl GenerateView {
             stream,
             max_output,
             candidates,
+            thinks,
             contents_bytes: contents.get().len(),
             model_at: fields.model.filter(|raw| raw.get() != "null").map(|raw| place(body, raw)),
         })
@@ -87,7 +93,7 @@ impl GenerateView {
 }
 
 /// What is read of an object: an array would be taken for its members in order.
-fn config(raw: &RawValue) -> Result<Config, Error> {
+fn config(raw: &RawValue) -> Result<Config<'_>, Error> {
     let config = raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()));
     config.and_then(Result::ok).ok_or_else(|| {
         let text = "Invalid value at 'generation_config'.";

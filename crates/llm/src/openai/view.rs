@@ -9,7 +9,7 @@ use serde::{
 use serde_json::value::RawValue;
 use weir_error::{Code, Error};
 
-use crate::edits::place;
+use crate::{edits::place, thinking::asks_to_think};
 
 const MAX_MODEL: usize = 256;
 const MAX_N: u64 = 128;
@@ -29,6 +29,8 @@ pub struct ChatView {
     pub max_output: Option<u64>,
     /// Answers asked for.
     pub n: u64,
+    /// It asks the model to think.
+    pub thinks: bool,
     /// Bytes of the messages, as they stand in the body.
     pub messages_bytes: usize,
     pub(super) model_at: Range<usize>,
@@ -67,6 +69,9 @@ fields!(
     response_format,
     metadata,
     logit_bias,
+    reasoning_effort,
+    reasoning,
+    thinking,
 );
 
 fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
@@ -115,6 +120,10 @@ impl ChatView {
             include_usage,
             max_output: max_completion.or(max_tokens),
             n: optional(fields.n, "n", |r, p| whole(r, p, 1, MAX_N))?.unwrap_or(1),
+            thinks: [fields.reasoning_effort, fields.reasoning, fields.thinking]
+                .into_iter()
+                .flatten()
+                .any(asks_to_think),
             messages_bytes: messages.get().len(),
             model_at,
             stream_options_at: fields.stream_options.map(|raw| place(body, raw)),

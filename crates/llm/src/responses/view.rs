@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_error::{Code, Error};
 
-use crate::edits::place;
+use crate::{edits::place, thinking::asks_to_think};
 
 use super::{ENCRYPTED, LOGPROBS};
 
@@ -24,6 +24,8 @@ pub struct ResponsesView {
     pub previous_response_id: Option<String>,
     pub include: Vec<String>,
     pub max_output: Option<u64>,
+    /// It asks the model to think.
+    pub thinks: bool,
     /// Bytes of the input and the instructions, as they stand in the body.
     pub input_bytes: usize,
     /// It has instructions besides its input.
@@ -118,6 +120,7 @@ impl ResponsesView {
             input_bytes: [input, fields.instructions].into_iter().flatten().map(|raw| raw.get().len()).sum(),
             instructed: fields.instructions.is_some_and(|raw| raw.get().len() > 2 && !is_null(raw)),
             reasoning: fields.reasoning.is_some_and(|raw| raw.get().len() > 4),
+            thinks: fields.reasoning.is_some_and(asks_to_think),
             model_at,
             input_at: at(input),
             store_at: at(fields.store),

@@ -12,11 +12,13 @@ use weir_error::{Code, Error};
 use weir_llm::{
     Dialect, Target, View, adapted,
     canonical::{self, Message},
-    gemini, openai, responses,
+    gemini, models, openai, responses,
     schema::Check,
     turn::Before,
+    upstream::Wait,
 };
 use weir_proto::chat::CompleteRequest;
+use weir_types::RequestContext;
 
 pub(crate) const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 /// Headers of the client that reach a provider of its dialect.
@@ -200,6 +202,16 @@ impl Asked {
     async fn found(&mut self, vault: &Vault, owner: Option<&Owner>) -> Vec<(usize, Message)> {
         let (Some(owner), Ok((meaning, _))) = (owner, self.meaning()) else { return Vec::new() };
         restored_all(meaning, &vault.find(owner, &meaning.messages).await)
+    }
+
+    /// How long its answer is waited for.
+    pub(crate) fn wait(&self, ctx: &RequestContext, model: &str) -> Wait {
+        let thinks = || models::facts(model).and_then(|facts| facts.thinks);
+        Wait {
+            thinks: self.view.thinks() || thinks().is_some_and(|thinks| thinks != models::Thinks::None),
+            whole: !self.request.stream,
+            deadline: ctx.deadline,
+        }
     }
 
     /// Headers for this provider.

@@ -12,7 +12,7 @@ use weir_llm::{
     canonical::{Losses, Part},
     openai, platform,
     turn::{self, Before},
-    upstream::{Answer, UpstreamError},
+    upstream::{Answer, UpstreamError, Wait},
 };
 use weir_proto::{
     chat::{CompleteFrame, CompleteRequest, Dialect as WireDialect, Head},
@@ -216,7 +216,7 @@ impl Chat {
             candidate: candidate.clone(),
             catalog: self.catalog.clone(),
             headers: asked.headers_for(candidate.provider.dialect),
-            deadline: ctx.deadline,
+            wait: Wait { whole: true, ..asked.wait(ctx, &candidate.model) },
             metrics: self.structured.clone(),
         });
         Served { candidate, warnings: losses.header(), structure }
@@ -279,7 +279,8 @@ async fn send_once(
         headers.insert(TRACEPARENT, trace);
     }
     let path = provider.chat_path(spoken, &candidate.model, asked.request.stream);
-    let sent = provider.upstream.send(&path, headers, body, ctx.deadline).await;
+    let wait = asked.wait(ctx, &candidate.model);
+    let sent = provider.upstream.send(&path, headers, body, wait).await;
     if let Ok(answer) = &sent {
         metered.reached(answer.status.as_u16());
     }
@@ -384,12 +385,17 @@ pub(super) fn unanswered(error: &UpstreamError) -> Ending {
 }
 
 pub(crate) fn upstream_error(error: UpstreamError) -> Error {
-    let error_for_client = if error.is_timeout() {
-        Error::new(Code::UpstreamTimeout, "the model provider did not answer in time")
-    } else {
-        Error::new(Code::UpstreamFailed, "the model provider could not be reached or broke off")
+    let (code, text) = match &error {
+        UpstreamError::IdleTimeout => {
+            (Code::UpstreamTimeout, "the model provider fell silent in the middle of its answer")
+        }
+        UpstreamError::TotalTimeout => {
+            (Code::UpstreamTimeout, "the model provider's answer took longer than it may")
+        }
+        error if error.is_timeout() => (Code::UpstreamTimeout, "the model provider did not answer in time"),
+        _ => (Code::UpstreamFailed, "the model provider could not be reached or broke off"),
     };
-    error_for_client.with_source(error)
+    Error::new(code, text).with_source(error)
 }
 
 pub(crate) fn head(answer: &Answer, relaying: &Relaying) -> Head {

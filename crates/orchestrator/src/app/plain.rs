@@ -36,8 +36,10 @@ pub(crate) async fn relay(
         Err(error) => {
             let (tokens, source) = metered.tokens().await;
             let outcome = if answer.status.is_success() { Outcome::Cut } else { Outcome::Failed };
-            metered.finish(Ending { outcome, provider_status: status, status: 502, tokens, source }).await;
-            return Err(upstream_error(error));
+            let error = upstream_error(error);
+            let told = error.code().http().as_u16();
+            metered.finish(Ending { outcome, provider_status: status, status: told, tokens, source }).await;
+            return Err(error);
         }
     };
     let mut ending = if answer.status.is_success() {

@@ -7,9 +7,9 @@ use weir_llm::{
     Target,
     canonical::{self, Content, Finish, Message, Part, Role},
     schema::{Check, Invalid},
+    upstream::Wait,
 };
 use weir_proto::events::Outcome;
-use weir_types::Deadline;
 
 use super::{
     catalog::{Candidate, Catalog},
@@ -28,7 +28,8 @@ pub(crate) struct Structure {
     pub(crate) candidate: Candidate,
     pub(crate) catalog: Catalog,
     pub(crate) headers: HeaderMap,
-    pub(crate) deadline: Option<Deadline>,
+    /// For an answer in one piece.
+    pub(crate) wait: Wait,
     pub(crate) metrics: StructuredMetrics,
 }
 
@@ -98,7 +99,7 @@ impl Structure {
         // Refused only where usage can't be recorded: the request was closed with what it has then.
         metered.open_again(&provider.name, &self.candidate.model, ending).ok()?;
         let path = provider.chat_path(provider.dialect, &self.candidate.model, false);
-        let sent = provider.upstream.send(&path, self.headers.clone(), body, self.deadline).await;
+        let sent = provider.upstream.send(&path, self.headers.clone(), body, self.wait).await;
         let answer = match sent {
             Ok(answer) => answer,
             Err(error) => {

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use weir_llm::{Dialect, auth::AwsCredentials, platform::Platform};
 
-use super::{ConfigError, Vendors};
+use super::{ConfigError, Timeouts, Vendors};
 
 /// The dialect a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -93,6 +93,12 @@ pub struct ProviderConfig {
     pub only_named: bool,
     /// The `vendor` of the prices that hold for it; else known by its address, else its own name.
     pub prices: Option<String>,
+    /// These five instead of everybody's.
+    pub connect_timeout_ms: Option<u64>,
+    pub first_byte_timeout_s: Option<u64>,
+    pub idle_timeout_s: Option<u64>,
+    pub thinking_timeout_s: Option<u64>,
+    pub total_timeout_s: Option<u64>,
 }
 
 /// What a provider is shown.
@@ -125,6 +131,7 @@ pub struct Endpoint {
     pub only_named: bool,
     /// The vendor whose prices hold for it.
     pub prices: String,
+    pub timeouts: Timeouts,
 }
 
 impl Endpoint {
@@ -141,6 +148,7 @@ pub(super) fn endpoint(
     name: String,
     provider: ProviderConfig,
     vendors: &Vendors,
+    timeouts: Timeouts,
 ) -> Result<Endpoint, ConfigError> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
     if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) {
@@ -161,7 +169,7 @@ pub(super) fn endpoint(
     let (dialect, only_named) = (provider.dialect, provider.only_named);
     let models = if only_named { Vec::new() } else { provider.models };
     let responses = responses && dialect == ProviderDialect::OpenAi;
-    Ok(Endpoint { name, base_url, credentials, dialect, responses, platform, models, only_named, prices })
+    Ok(Endpoint { name, base_url, credentials, dialect, responses, platform, models, only_named, prices, timeouts })
 }
 
 /// Whose prices hold where an address is a vendor's own. Others, clouds too, have prices of their own, under their own

@@ -70,7 +70,9 @@ impl Config {
             found.push(("anthropic", ProviderConfig { dialect: ProviderDialect::Anthropic, ..provider }));
         }
         if let Some(url) = &self.litellm_url {
-            found.push(("litellm", at(with_v1(url), &self.litellm_master_key)));
+            let litellm = at(with_v1(url), &self.litellm_master_key);
+            let first_byte_timeout_s = self.litellm_timeout_s;
+            found.push(("litellm", ProviderConfig { first_byte_timeout_s, ..litellm }));
         }
         if let Some(url) = &vendors.azure_openai_endpoint {
             let url = url.trim_end_matches('/');

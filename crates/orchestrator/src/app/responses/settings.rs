@@ -41,7 +41,7 @@ impl Default for ResponsesConfig {
             max_conversation_bytes: 10 << 20,
             max_background: 256,
             max_background_per_tenant: 64,
-            background_timeout_s: 3_600,
+            background_timeout_s: 14_400,
             max_event_bytes: 64 << 20,
             event_retention_s: 3_600,
             lease_ms: 15_000,
