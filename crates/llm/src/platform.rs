@@ -65,10 +65,13 @@ impl Platform {
                 };
                 with_query(&format!("{place}{path}"), &format!("api-version={}", segment(version))).into()
             }
-            Self::Vertex { project: None, .. } => format!("/publishers/google{path}").into(),
-            Self::Vertex { project: Some(project), location } => {
-                let (project, location) = (segment(project), segment(location));
-                format!("/projects/{project}/locations/{location}/publishers/google{path}").into()
+            Self::Vertex { project, location } => {
+                let place = project.as_ref().map(|project| {
+                    format!("/projects/{}/locations/{}", segment(project), segment(location))
+                });
+                // Google's own models, unless the path says whose.
+                let publisher = if path.starts_with("/publishers/") { "" } else { "/publishers/google" };
+                format!("{}{publisher}{path}", place.unwrap_or_default()).into()
             }
         }
     }
@@ -126,6 +129,11 @@ mod tests {
                 vertex(Some("p-1")),
                 generate,
                 "/projects/p-1/locations/global/publishers/google/models/gemini-2.5-pro:streamGenerateContent?alt=sse",
+            ),
+            (
+                vertex(Some("p-1")),
+                "/publishers/anthropic/models/m:rawPredict",
+                "/projects/p-1/locations/global/publishers/anthropic/models/m:rawPredict",
             ),
             (
                 vertex(None),

@@ -1,5 +1,6 @@
 //! The orchestrator's configuration.
 
+mod credentials;
 mod provider;
 mod timeouts;
 mod vendors;
@@ -11,7 +12,8 @@ use serde::Deserialize;
 use weir_events::Durability;
 
 use crate::ResponsesConfig;
-pub use provider::{Credentials, Endpoint, ProviderConfig, ProviderDialect, ProviderPlatform};
+pub use credentials::{AwsFrom, Credentials, CredentialsFrom, TokensFrom};
+pub use provider::{Endpoint, ProviderConfig, ProviderDialect, ProviderPlatform};
 pub(crate) use timeouts::Timeouts;
 pub use vendors::Vendors;
 

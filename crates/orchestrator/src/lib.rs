@@ -13,7 +13,8 @@ mod tests;
 
 pub use app::ResponsesConfig;
 pub use config::{
-    Config, ConfigError, Credentials, Endpoint, ProviderConfig, ProviderDialect, ProviderPlatform, Vendors,
+    AwsFrom, Config, ConfigError, Credentials, CredentialsFrom, Endpoint, ProviderConfig, ProviderDialect,
+    ProviderPlatform, TokensFrom, Vendors,
 };
 pub use service::{Deps, Service, build};
 pub use start::SERVICE;

@@ -9,7 +9,7 @@ use weir_error::Error;
 use weir_events::{Bus, Spool, SpoolConfig};
 use weir_kv::Kv;
 use weir_llm::{
-    auth::{Auth, AwsSigner, GoogleTokens, ServiceAccount},
+    auth::{Auth, AuthError, AwsSigner, AwsSource, TokenSource, Tokens},
     platform::Platform,
     prices::Prices,
     upstream::{Upstream, UpstreamConfig},
@@ -26,7 +26,7 @@ use weir_types::Clock;
 use crate::{
     Config,
     app::{self, Catalog, Chat, Embedder, Hub, Meter, Pricing, Responses, Shared, Vault, recover},
-    config::{Credentials, Endpoint, ProviderDialect},
+    config::{AwsFrom, Credentials, Endpoint, ProviderDialect, TokensFrom},
     grpc::Handler,
     metrics::{Metrics, ResponsesMetrics, StructuredMetrics, VaultMetrics},
     store,
@@ -55,6 +55,8 @@ pub struct Service {
     responses: Responses,
     bus: Bus,
     models_ttl: Duration,
+    /// Credentials to be replaced before their end.
+    ending: Arc<[Auth]>,
 }
 
 /// Takes the spool's folder over and closes what an earlier process left open in it.
@@ -62,9 +64,10 @@ pub struct Service {
 /// # Errors
 /// A wrong provider, or a spool that can't be opened or belongs to a living process.
 pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
-    let mut endpoints = Vec::new();
+    let (mut endpoints, mut ending) = (Vec::new(), Vec::new());
     for endpoint in config.endpoints().map_err(Error::internal)? {
         let (auth, headers) = credentials(&endpoint, &deps.clock)?;
+        ending.extend(auth.ends().then(|| auth.clone()));
         let upstream = Upstream::new(UpstreamConfig {
             base_url: endpoint.base_url.clone(),
             auth,
@@ -117,7 +120,14 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
         metrics: ResponsesMetrics::new(&deps.metrics),
     });
     let embedder = Embedder::new(chat.clone(), config.embed_batch_ms);
-    Ok(Service { chat, embedder, responses, bus: deps.bus, models_ttl: config.models_ttl() })
+    Ok(Service {
+        chat,
+        embedder,
+        responses,
+        bus: deps.bus,
+        models_ttl: config.models_ttl(),
+        ending: ending.into(),
+    })
 }
 
 /// The prices that come with Weir, and the operator's.
@@ -134,7 +144,8 @@ fn prices(config: &Config) -> Result<Prices, Error> {
 /// How a provider's dialect and platform carry what it is shown: a bearer token, or a header of their own.
 fn credentials(endpoint: &Endpoint, clock: &Arc<dyn Clock>) -> Result<(Auth, HeaderMap), Error> {
     let mut headers = HeaderMap::new();
-    if endpoint.dialect == ProviderDialect::Anthropic {
+    let vertex = matches!(endpoint.platform, Platform::Vertex { .. });
+    if endpoint.dialect == ProviderDialect::Anthropic && !vertex {
         headers.insert(app::ANTHROPIC_VERSION, HeaderValue::from_static(weir_llm::anthropic::VERSION));
     }
     let auth = match &endpoint.credentials {
@@ -146,15 +157,44 @@ fn credentials(endpoint: &Endpoint, clock: &Arc<dyn Clock>) -> Result<(Auth, Hea
             (ProviderDialect::Anthropic, _) => Auth::header("x-api-key", key),
             _ => Auth::bearer(key),
         },
-        Credentials::Aws { credentials, region } => {
-            let signer = AwsSigner::bedrock(credentials.clone(), region.clone(), clock.clone());
-            Ok(Auth::Aws(Arc::new(signer)))
+        Credentials::Aws { from, region } => {
+            signer(from, region, clock.clone()).map(|signer| Auth::Aws(Arc::new(signer)))
         }
-        Credentials::ServiceAccount(key) => ServiceAccount::read(key)
-            .and_then(|account| GoogleTokens::new(account, clock.clone()))
-            .map(|tokens| Auth::Google(Arc::new(tokens))),
+        Credentials::Tokens(from) => {
+            tokens(from).map(|source| Auth::Tokens(Arc::new(Tokens::new(source, clock.clone()))))
+        }
     };
-    Ok((auth.map_err(Error::internal)?, headers))
+    let auth = auth.map_err(|error| {
+        let text = format!("orchestrator.providers.{}: {error}", endpoint.name);
+        Error::internal(std::io::Error::other(text))
+    })?;
+    Ok((auth, headers))
+}
+
+fn signer(from: &AwsFrom, region: &str, clock: Arc<dyn Clock>) -> Result<AwsSigner, AuthError> {
+    let source = match from {
+        AwsFrom::Keys(keys) => return Ok(AwsSigner::bedrock(keys.clone(), region.to_owned(), clock)),
+        AwsFrom::Container { uri, token } => AwsSource::container(uri, token.clone()),
+        AwsFrom::WebIdentity { role_arn, session, token_file, url } => AwsSource::web_identity(
+            role_arn.clone(),
+            session.clone(),
+            token_file.clone(),
+            region,
+            url.as_deref(),
+        ),
+        AwsFrom::Instance { url } => AwsSource::instance(url.as_deref()),
+    };
+    Ok(AwsSigner::bedrock_by(source?, region.to_owned(), clock))
+}
+
+fn tokens(from: &TokensFrom) -> Result<TokenSource, AuthError> {
+    match from {
+        TokensFrom::Google(json) => TokenSource::google(json),
+        TokensFrom::GoogleInstance { url } => TokenSource::google_instance(url.as_deref()),
+        TokensFrom::Entra { tenant_id, client_id, token_file, authority } => {
+            TokenSource::entra(tenant_id, client_id.clone(), token_file.clone(), authority.as_deref())
+        }
+    }
 }
 
 impl Service {
@@ -168,8 +208,17 @@ impl Service {
         routes.add_service(ResponsesServer::new(handler).max_encoding_message_size(usize::MAX))
     }
 
-    /// Follows the providers' lists of models, and publishes the spool.
+    /// Keeps credentials and the providers' lists of models fresh, and publishes the spool.
     pub fn spawn(&self, tasks: &Tasks) {
+        for auth in self.ending.iter().cloned() {
+            let shutdown = tasks.shutdown();
+            tasks.spawn("orchestrator.credentials", OnFailure::Log, async move {
+                tokio::select! {
+                    () = auth.keep() => {}
+                    () = shutdown.cancelled() => {}
+                }
+            });
+        }
         let catalog = &self.chat.catalog;
         for provider in catalog.to_follow() {
             let follow = catalog.clone().follow(provider, self.models_ttl, tasks.shutdown());

@@ -22,6 +22,7 @@ mod request_out;
 mod splice;
 mod state;
 mod tap;
+mod vertex;
 mod view;
 
 pub(crate) use answer::object;
@@ -30,6 +31,7 @@ pub use open::OpenBlocks;
 pub(crate) use request_out::{JSON_ONLY, calls_without_thoughts};
 pub use splice::upstream_body;
 pub use tap::StreamTap;
+pub use vertex::{VERTEX_COUNT, VERTEX_VERSION, vertex_body, vertex_path};
 pub use view::MessagesView;
 
 /// The event that ends every stream.

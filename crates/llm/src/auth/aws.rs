@@ -10,7 +10,7 @@ use ring::{digest, hmac};
 use secrecy::{ExposeSecret as _, SecretString};
 use weir_types::Clock;
 
-use super::{AuthError, describe, hex};
+use super::{AuthError, AwsSource, describe, hex, kept::Kept};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
@@ -27,10 +27,16 @@ pub struct AwsCredentials {
     pub session_token: Option<SecretString>,
 }
 
+#[derive(Debug)]
+enum Keys {
+    Fixed(AwsCredentials),
+    Kept(Kept<AwsSource>),
+}
+
 /// Signs calls of one service in one region.
 #[derive(Debug)]
 pub struct Signer {
-    credentials: AwsCredentials,
+    keys: Keys,
     region: String,
     service: &'static str,
     clock: Arc<dyn Clock>,
@@ -40,10 +46,33 @@ impl Signer {
     /// For Bedrock, whose signatures are of the service `bedrock` wherever it is called.
     #[must_use]
     pub fn bedrock(credentials: AwsCredentials, region: String, clock: Arc<dyn Clock>) -> Self {
-        Self { credentials, region, service: "bedrock", clock }
+        Self { keys: Keys::Fixed(credentials), region, service: "bedrock", clock }
     }
 
-    pub(super) fn sign(&self, request: &mut request::Parts, body: &[u8]) -> Result<(), AuthError> {
+    /// The same, with credentials that end.
+    #[must_use]
+    pub fn bedrock_by(source: AwsSource, region: String, clock: Arc<dyn Clock>) -> Self {
+        let keys = Keys::Kept(Kept::new(source, clock.clone()));
+        Self { keys, region, service: "bedrock", clock }
+    }
+
+    pub(super) fn kept(&self) -> Option<&Kept<AwsSource>> {
+        if let Keys::Kept(kept) = &self.keys { Some(kept) } else { None }
+    }
+
+    pub(super) async fn sign(&self, request: &mut request::Parts, body: &[u8]) -> Result<(), AuthError> {
+        match &self.keys {
+            Keys::Fixed(credentials) => self.sign_by(credentials, request, body),
+            Keys::Kept(kept) => self.sign_by(&kept.current().await?, request, body),
+        }
+    }
+
+    fn sign_by(
+        &self,
+        credentials: &AwsCredentials,
+        request: &mut request::Parts,
+        body: &[u8],
+    ) -> Result<(), AuthError> {
         let at = timestamp(self.clock.now_ms().div_euclid(1_000));
         let authority = request.uri.authority().ok_or(AuthError::Sign)?;
         let default = if request.uri.scheme_str() == Some("http") { 80 } else { 443 };
@@ -54,7 +83,7 @@ impl Signer {
         let headers = &mut request.headers;
         headers.insert(header::HOST, HeaderValue::from_str(&host)?);
         headers.insert(DATE, HeaderValue::from_str(&at)?);
-        if let Some(token) = &self.credentials.session_token {
+        if let Some(token) = &credentials.session_token {
             let mut token = HeaderValue::from_str(token.expose_secret())?;
             token.set_sensitive(true);
             headers.insert(TOKEN, token);
@@ -67,10 +96,10 @@ impl Signer {
         let canonical = canonical(method, path, query, &request.headers, &signed, body)?;
         let scope =
             format!("{}/{}/{}/aws4_request", at.get(..8).unwrap_or_default(), self.region, self.service);
-        let signature = signature(&self.credentials.secret_access_key, &at, &scope, &canonical);
+        let signature = signature(&credentials.secret_access_key, &at, &scope, &canonical);
         let authorization = format!(
             "{ALGORITHM} Credential={}/{scope}, SignedHeaders={}, Signature={signature}",
-            self.credentials.access_key_id,
+            credentials.access_key_id,
             signed.join(";"),
         );
         let mut authorization = HeaderValue::from_str(&authorization)?;
@@ -194,11 +223,11 @@ mod tests {
 
     fn signer(session: Option<&str>, service: &'static str) -> Signer {
         Signer {
-            credentials: AwsCredentials {
+            keys: Keys::Fixed(AwsCredentials {
                 access_key_id: "AKIDEXAMPLE".to_owned(),
                 secret_access_key: SECRET.into(),
                 session_token: session.map(Into::into),
-            },
+            }),
             region: "us-east-1".to_owned(),
             service,
             clock: Arc::new(ManualClock::at(WHEN_MS)),
@@ -213,8 +242,8 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    #[test]
-    fn signatures_are_those_of_aws_s_suite() {
+    #[tokio::test]
+    async fn signatures_are_those_of_aws_s_suite() {
         let form = Some("application/x-www-form-urlencoded");
         for (method, target, kind, session, body, expected) in [
             ("GET", "/", None, None, "", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
@@ -245,7 +274,7 @@ mod tests {
             ),
         ] {
             let mut parts = parts(method, &format!("https://example.amazonaws.com{target}"), kind);
-            signer(session, "service").sign(&mut parts, body.as_bytes()).unwrap();
+            signer(session, "service").sign(&mut parts, body.as_bytes()).await.unwrap();
             let authorization = parts.headers[header::AUTHORIZATION].to_str().unwrap();
             assert!(
                 authorization.ends_with(&format!("Signature={expected}")),
@@ -257,11 +286,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_was_signed_can_t_be_changed() {
+    #[tokio::test]
+    async fn what_was_signed_can_t_be_changed() {
         let url = "http://127.0.0.1:8099/model/anthropic.claude-v1%3A0/converse";
         let mut parts = parts("POST", url, Some("application/json"));
-        signer(Some(SESSION), "bedrock").sign(&mut parts, b"{}").unwrap();
+        signer(Some(SESSION), "bedrock").sign(&mut parts, b"{}").await.unwrap();
         assert_eq!(parts.headers[header::HOST], "127.0.0.1:8099");
         let secret = SECRET.into();
         assert!(Claims::verify(&parts, b"{}", &secret).is_some());

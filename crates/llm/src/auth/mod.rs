@@ -1,15 +1,24 @@
 //! How Weir shows providers who it is. Secrets are in no `Debug` and no log.
 
 mod aws;
+mod aws_sources;
+mod entra;
+mod fetch;
 mod google;
+mod google_sources;
+mod kept;
+#[cfg(test)]
+mod tests;
+mod tokens;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use http::{HeaderName, HeaderValue, Method, header, request};
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use aws::{AwsCredentials, Claims as AwsClaims, Signer as AwsSigner};
-pub use google::{GoogleTokens, ServiceAccount};
+pub use aws_sources::{AwsSource, ContainerToken};
+pub use tokens::{TokenSource, Tokens};
 
 /// What a provider is shown.
 #[derive(Debug, Clone, Default)]
@@ -20,22 +29,60 @@ pub enum Auth {
     Header(HeaderName, HeaderValue),
     /// AWS's signature of the call.
     Aws(Arc<AwsSigner>),
-    /// A token that Google gives for an hour.
-    Google(Arc<GoogleTokens>),
+    /// A bearer token that a cloud gives for some time.
+    Tokens(Arc<Tokens>),
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     #[error("the key has bytes that no header may have")]
     Header(#[from] http::header::InvalidHeaderValue),
-    #[error("the service account's key can't be used: {0}")]
-    Key(&'static str),
+    #[error("{0}")]
+    Setup(&'static str),
     #[error("could not sign")]
     Sign,
-    #[error("could not get a token")]
-    Fetch(#[source] Box<crate::upstream::UpstreamError>),
-    #[error("asked for a token, {host} answered {status}{}", reason(.said))]
+    #[error("the file {} can't be read", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("asked for credentials, {host} could not be reached, or did not answer")]
+    Fetch {
+        host: String,
+        #[source]
+        source: Box<crate::upstream::UpstreamError>,
+    },
+    #[error("asked for credentials, {host} answered {status}{}", reason(.said))]
     Refused { host: String, status: u16, said: String },
+    #[error("{0}")]
+    Answer(&'static str),
+    #[error(
+        "the instance's metadata gave no token in time: to reach containers, the instance needs a hop limit of 2 \
+         (HttpPutResponseHopLimit)"
+    )]
+    Hops,
+    #[error("credentials did not come in time")]
+    Late,
+    /// One failure, told to all who waited.
+    #[error(transparent)]
+    Failed(Arc<AuthError>),
+}
+
+impl AuthError {
+    /// What is wrong, for clients: nothing of who asks whom.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Header(_) | Self::Setup(_) | Self::Sign => "they can't be used",
+            Self::File { .. } => "the file of their token can't be read",
+            Self::Fetch { .. } | Self::Hops => "who gives them could not be reached",
+            Self::Late => "who gives them did not answer in time",
+            Self::Refused { .. } => "who gives them refused to",
+            Self::Answer(_) => "who gives them gave none",
+            Self::Failed(error) => error.kind(),
+        }
+    }
 }
 
 fn reason(said: &str) -> String {
@@ -72,12 +119,35 @@ impl Auth {
             Self::Header(name, value) => {
                 request.headers.insert(name, value.clone());
             }
-            Self::Aws(signer) => signer.sign(request, body)?,
-            Self::Google(tokens) => {
-                request.headers.insert(header::AUTHORIZATION, tokens.current().await?);
+            Self::Aws(signer) => signer.sign(request, body).await?,
+            Self::Tokens(tokens) => {
+                request.headers.insert(header::AUTHORIZATION, tokens.0.current().await?);
             }
         }
         Ok(())
+    }
+
+    /// Whether it is to be kept fresh.
+    #[must_use]
+    pub fn ends(&self) -> bool {
+        match self {
+            Self::None | Self::Header(..) => false,
+            Self::Aws(signer) => signer.kept().is_some(),
+            Self::Tokens(_) => true,
+        }
+    }
+
+    /// Replaces what ends ahead of its end, for as long as it is polled. Of one that doesn't end it is over at once.
+    pub async fn keep(&self) {
+        match self {
+            Self::None | Self::Header(..) => {}
+            Self::Aws(signer) => {
+                if let Some(kept) = signer.kept() {
+                    kept.keep().await;
+                }
+            }
+            Self::Tokens(tokens) => tokens.0.keep().await,
+        }
     }
 }
 

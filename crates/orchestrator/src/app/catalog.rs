@@ -8,9 +8,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::HeaderMap;
 use serde::Deserialize;
 use weir_llm::{
-    Dialect,
+    Dialect, anthropic,
     embeddings::{self, Embed},
     models,
     platform::Platform,
@@ -18,7 +20,7 @@ use weir_llm::{
 };
 use weir_runtime::{Shutdown, retry::Backoff};
 
-use super::{learned::Learned, listing::discover};
+use super::{ANTHROPIC_VERSION, learned::Learned, listing::discover};
 use crate::config::Endpoint;
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -60,7 +62,31 @@ impl Provider {
 
     /// Where chat is asked for, in a dialect that it speaks.
     pub(crate) fn chat_path(&self, spoken: Dialect, model: &str, stream: bool) -> Cow<'static, str> {
+        if self.is_claude_on_vertex(spoken) {
+            return self.path(anthropic::vertex_path(model, stream).into(), model);
+        }
         self.path(spoken.provider().path(model, stream), model)
+    }
+
+    /// A body in a dialect that it speaks, as its platform takes it, and what goes with it.
+    pub(crate) fn on_platform(&self, spoken: Dialect, headers: &mut HeaderMap, body: Bytes) -> Bytes {
+        if !self.is_claude_on_vertex(spoken) {
+            return body;
+        }
+        // Vertex has a version of its own, in the body.
+        headers.remove(ANTHROPIC_VERSION);
+        anthropic::vertex_body(&body)
+    }
+
+    /// Where tokens of Messages are counted.
+    pub(crate) fn count_path(&self) -> Cow<'_, str> {
+        let vertex = self.is_claude_on_vertex(Dialect::Anthropic);
+        let path = if vertex { anthropic::VERTEX_COUNT } else { "/messages/count_tokens" };
+        self.path(path.into(), "")
+    }
+
+    fn is_claude_on_vertex(&self, spoken: Dialect) -> bool {
+        spoken == Dialect::Anthropic && matches!(self.platform, Platform::Vertex { .. })
     }
 
     /// How it is asked for embeddings, if it is. Vertex has them under a method of its own, which is not spoken here.

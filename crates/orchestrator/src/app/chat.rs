@@ -1,6 +1,6 @@
 //! One chat request: who serves it, the attempts, the answer.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error as _, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
@@ -191,10 +191,10 @@ impl Chat {
                 }
                 Err(error) => {
                     let ending = unanswered(&error);
-                    tracing::warn!(provider, error = %error, "attempt failed");
+                    tracing::warn!(provider, error = %reasons(&error), "attempt failed");
                     if last {
                         metered.finish(ending).await;
-                        return Err(upstream_error(error));
+                        return Err(upstream_error_of(provider, error));
                     }
                     failed = Some(ending);
                 }
@@ -279,6 +279,7 @@ async fn send_once(
         headers.insert(TRACEPARENT, trace);
     }
     let path = provider.chat_path(spoken, &candidate.model, asked.request.stream);
+    let body = provider.on_platform(spoken, &mut headers, body);
     let wait = asked.wait(ctx, &candidate.model);
     let sent = provider.upstream.send(&path, headers, body, wait).await;
     if let Ok(answer) = &sent {
@@ -382,6 +383,27 @@ pub(super) fn unanswered(error: &UpstreamError) -> Ending {
     // A request that may have arrived is an attempt like others; one that can't have is none.
     let outcome = if error.reached() { Outcome::Cut } else { Outcome::Failed };
     Ending { outcome, provider_status: 0, status, tokens: Tokens::default(), source: TokenSource::Counted }
+}
+
+/// An error and what led to it.
+fn reasons(error: &UpstreamError) -> String {
+    let (mut text, mut next) = (error.to_string(), error.source());
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
+}
+
+/// Of a provider that was asked, or was to be.
+pub(crate) fn upstream_error_of(provider: &str, error: UpstreamError) -> Error {
+    match &error {
+        UpstreamError::Auth(wrong) => {
+            let text = format!("there are no credentials for the model provider `{provider}`: {}", wrong.kind());
+            Error::new(Code::UpstreamFailed, text).with_source(error)
+        }
+        _ => upstream_error(error),
+    }
 }
 
 pub(crate) fn upstream_error(error: UpstreamError) -> Error {

@@ -18,8 +18,6 @@ use weir_types::{RequestContext, scope};
 
 use super::{attempt::forward, catalog::Candidate, chat::Chat};
 
-const PATH: &str = "/messages/count_tokens";
-
 #[derive(Deserialize)]
 struct Counted {
     /// Google calls them so.
@@ -46,13 +44,16 @@ impl Question {
         })
     }
 
-    fn put(&self, body: &Bytes, model: &str) -> Option<(Cow<'static, str>, Bytes)> {
+    fn put<'a>(&self, body: &Bytes, candidate: &'a Candidate) -> Option<(Cow<'a, str>, Bytes)> {
+        let Candidate { provider, model, .. } = candidate;
         match self {
             Self::Messages(view) => {
-                Some((PATH.into(), anthropic::upstream_body(view, body, model, &mut Losses::default())))
+                let body = anthropic::upstream_body(view, body, model, &mut Losses::default());
+                Some((provider.count_path(), body))
             }
             Self::Gemini => {
-                Some((gemini::method(model, "countTokens").into(), gemini::count_body(body, model).ok()?))
+                let path = provider.path(gemini::method(model, "countTokens").into(), model);
+                Some((path, gemini::count_body(body, model).ok()?))
             }
         }
     }
@@ -97,8 +98,7 @@ async fn ask(
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     forward(&request.headers, &mut headers);
-    let (path, body) = question.put(&request.body, &candidate.model)?;
-    let path = candidate.provider.path(path, &candidate.model);
+    let (path, body) = question.put(&request.body, candidate)?;
     let sent = candidate.provider.upstream.send(&path, headers, body, ctx.deadline).await;
     let Answer { status, body, .. } = sent.ok()?;
     let body = body.collect().await.ok()?;

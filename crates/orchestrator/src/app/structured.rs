@@ -99,7 +99,9 @@ impl Structure {
         // Refused only where usage can't be recorded: the request was closed with what it has then.
         metered.open_again(&provider.name, &self.candidate.model, ending).ok()?;
         let path = provider.chat_path(provider.dialect, &self.candidate.model, false);
-        let sent = provider.upstream.send(&path, self.headers.clone(), body, self.wait).await;
+        let mut headers = self.headers.clone();
+        let body = provider.on_platform(provider.dialect, &mut headers, body);
+        let sent = provider.upstream.send(&path, headers, body, self.wait).await;
         let answer = match sent {
             Ok(answer) => answer,
             Err(error) => {

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 use serde::Deserialize;
-use weir_llm::{Dialect, auth::AwsCredentials, platform::Platform};
+use weir_llm::{Dialect, platform::Platform};
 
-use super::{ConfigError, Timeouts, Vendors};
+use super::{
+    ConfigError, Credentials, CredentialsFrom, Timeouts, Vendors,
+    credentials::{find, region},
+};
 
 /// The dialect a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -73,6 +76,18 @@ pub struct ProviderConfig {
     pub secret_access_key: Option<SecretString>,
     /// Of AWS's credentials that don't last.
     pub session_token: Option<SecretString>,
+    /// Where credentials come from: `auto`, `static`, `container`, `web_identity` or `instance`.
+    pub credentials: CredentialsFrom,
+    /// AWS's role for a Kubernetes token (`AWS_ROLE_ARN`).
+    pub role_arn: Option<String>,
+    /// The file of the token that credentials are given for: read anew each time. Left out: the vendor's variable.
+    pub token_file: Option<PathBuf>,
+    /// Where credentials are asked for, instead of the address that the vendor's variables or documents name: the
+    /// container's endpoint, STS, the machine's metadata, Entra's authority.
+    pub credentials_url: Option<String>,
+    /// Entra's, for a Kubernetes token (`AZURE_TENANT_ID`, `AZURE_CLIENT_ID`).
+    pub tenant_id: Option<String>,
+    pub client_id: Option<String>,
     pub dialect: ProviderDialect,
     /// Of the dialect `openai`: it serves Responses, too. OpenAI itself does unless this says otherwise.
     pub responses: Option<bool>,
@@ -99,22 +114,6 @@ pub struct ProviderConfig {
     pub idle_timeout_s: Option<u64>,
     pub thinking_timeout_s: Option<u64>,
     pub total_timeout_s: Option<u64>,
-}
-
-/// What a provider is shown.
-#[derive(Debug, Clone, Default)]
-pub enum Credentials {
-    #[default]
-    None,
-    /// As the dialect and the platform carry keys.
-    Key(SecretString),
-    Bearer(SecretString),
-    Aws {
-        credentials: AwsCredentials,
-        region: String,
-    },
-    /// Google's JSON key.
-    ServiceAccount(SecretString),
 }
 
 /// A provider as it will be called.
@@ -155,7 +154,7 @@ pub(super) fn endpoint(
         return Err(ConfigError::Name { name });
     }
     let platform = platform(&name, &provider, vendors)?;
-    let credentials = credentials(&name, &provider, vendors)?;
+    let credentials = find(&name, &provider, vendors)?;
     let given = provider.base_url.trim_end_matches('/');
     let by_default = || default_url(&provider, &platform, vendors);
     let url = if given.is_empty() { by_default() } else { Some(given.to_owned()) };
@@ -195,7 +194,7 @@ fn platform(name: &str, provider: &ProviderConfig, vendors: &Vendors) -> Result<
             Ok(Platform::Azure { api_version: provider.api_version.clone() })
         }
         ProviderPlatform::Azure => Err(wrong("azure serves the dialects openai and responses")),
-        ProviderPlatform::Vertex if speaks(&[ProviderDialect::Gemini]) => {
+        ProviderPlatform::Vertex if speaks(&[ProviderDialect::Gemini, ProviderDialect::Anthropic]) => {
             let account = provider.api_key.is_none();
             let project =
                 provider.project.clone().or(vendors.google_cloud_project.clone().filter(|_| account));
@@ -204,7 +203,7 @@ fn platform(name: &str, provider: &ProviderConfig, vendors: &Vendors) -> Result<
             }
             Ok(Platform::Vertex { project, location: location(provider, vendors) })
         }
-        ProviderPlatform::Vertex => Err(wrong("vertex serves the dialect gemini")),
+        ProviderPlatform::Vertex => Err(wrong("vertex serves the dialects gemini and anthropic")),
     }
 }
 
@@ -213,64 +212,16 @@ fn location(provider: &ProviderConfig, vendors: &Vendors) -> String {
     location.unwrap_or_else(|| "global".to_owned())
 }
 
-fn credentials(name: &str, provider: &ProviderConfig, vendors: &Vendors) -> Result<Credentials, ConfigError> {
-    let wrong = |says: &'static str| ConfigError::Credentials { name: name.to_owned(), says };
-    if let Some(token) = &provider.access_token {
-        return Ok(Credentials::Bearer(token.clone()));
-    }
-    if let Some(key) = &provider.api_key {
-        return Ok(Credentials::Key(key.clone()));
-    }
-    match (provider.dialect, provider.platform) {
-        (ProviderDialect::Bedrock, _) => {
-            let own = provider.access_key_id.is_some() || provider.secret_access_key.is_some();
-            let (id, secret, token) = if own {
-                (&provider.access_key_id, &provider.secret_access_key, &provider.session_token)
-            } else {
-                (&vendors.aws_access_key_id, &vendors.aws_secret_access_key, &vendors.aws_session_token)
-            };
-            match (id, secret, region(provider, vendors)) {
-                (None, None, _) => Ok(Credentials::None),
-                (Some(id), Some(secret), Some(region)) => {
-                    let credentials = AwsCredentials {
-                        access_key_id: id.clone(),
-                        secret_access_key: secret.clone(),
-                        session_token: token.clone(),
-                    };
-                    Ok(Credentials::Aws { credentials, region })
-                }
-                (Some(_), Some(_), None) => Err(wrong("calls to AWS are signed for a region: name it")),
-                _ => Err(wrong("access_key_id and secret_access_key go together")),
-            }
-        }
-        (ProviderDialect::Gemini, platform) => {
-            let shared = vendors.google_application_credentials.as_ref();
-            let file = provider
-                .service_account_file
-                .as_ref()
-                .or_else(|| shared.filter(|_| platform == ProviderPlatform::Vertex));
-            match (&provider.service_account, file) {
-                (Some(key), _) => Ok(Credentials::ServiceAccount(key.clone())),
-                (None, Some(file)) => match std::fs::read_to_string(file) {
-                    Ok(key) => Ok(Credentials::ServiceAccount(key.into())),
-                    Err(_) => Err(wrong("the service account's file can't be read")),
-                },
-                (None, None) => Ok(Credentials::None),
-            }
-        }
-        _ => Ok(Credentials::None),
-    }
-}
-
-fn region(provider: &ProviderConfig, vendors: &Vendors) -> Option<String> {
-    provider.region.clone().or_else(|| vendors.aws_region.clone())
-}
-
 /// Where the vendor itself serves it.
 fn default_url(provider: &ProviderConfig, platform: &Platform, vendors: &Vendors) -> Option<String> {
     match (provider.dialect, platform) {
         (_, Platform::Vertex { location, .. }) if location == "global" => {
             Some("https://aiplatform.googleapis.com/v1".to_owned())
+        }
+        // Several regions at once:
+        // https://cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/use-claude#regions
+        (_, Platform::Vertex { location, .. }) if matches!(location.as_str(), "us" | "eu") => {
+            Some(format!("https://aiplatform.{location}.rep.googleapis.com/v1"))
         }
         (_, Platform::Vertex { location, .. }) => {
             Some(format!("https://{location}-aiplatform.googleapis.com/v1"))

@@ -19,6 +19,14 @@ pub struct Vendors {
     pub azure_openai_api_key: Option<SecretString>,
     /// `AZURE_OPENAI_AD_TOKEN`: a token of Entra's, instead of a key.
     pub azure_openai_ad_token: Option<SecretString>,
+    /// `AZURE_TENANT_ID`, as those that follow for providers on Azure that name none: AKS sets them in pods.
+    pub azure_tenant_id: Option<String>,
+    /// `AZURE_CLIENT_ID`
+    pub azure_client_id: Option<String>,
+    /// `AZURE_FEDERATED_TOKEN_FILE`
+    pub azure_federated_token_file: Option<PathBuf>,
+    /// `AZURE_AUTHORITY_HOST`
+    pub azure_authority_host: Option<String>,
     /// `OPENAI_API_VERSION`
     pub azure_openai_api_version: Option<String>,
     /// `GEMINI_API_KEY` or `GOOGLE_API_KEY`: adds the provider `gemini`.
@@ -31,7 +39,8 @@ pub struct Vendors {
     pub google_cloud_project: Option<String>,
     /// `GOOGLE_CLOUD_LOCATION`, likewise.
     pub google_cloud_location: Option<String>,
-    /// `GOOGLE_APPLICATION_CREDENTIALS`, likewise: the file of a service account's key.
+    /// `GOOGLE_APPLICATION_CREDENTIALS`, likewise: the file of a service account's key, or of an
+    /// external account.
     pub google_application_credentials: Option<PathBuf>,
     /// `MISTRAL_API_KEY`: adds the provider `mistral`.
     pub mistral_api_key: Option<SecretString>,
@@ -45,6 +54,22 @@ pub struct Vendors {
     pub aws_secret_access_key: Option<SecretString>,
     /// `AWS_SESSION_TOKEN`, likewise.
     pub aws_session_token: Option<SecretString>,
+    /// `AWS_ROLE_ARN`, likewise, as those that follow: EKS sets them in pods.
+    pub aws_role_arn: Option<String>,
+    /// `AWS_ROLE_SESSION_NAME`
+    pub aws_role_session_name: Option<String>,
+    /// `AWS_WEB_IDENTITY_TOKEN_FILE`
+    pub aws_web_identity_token_file: Option<PathBuf>,
+    /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`
+    pub aws_container_credentials_relative_uri: Option<String>,
+    /// `AWS_CONTAINER_CREDENTIALS_FULL_URI`
+    pub aws_container_credentials_full_uri: Option<String>,
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`
+    pub aws_container_authorization_token_file: Option<PathBuf>,
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN`
+    pub aws_container_authorization_token: Option<SecretString>,
+    /// `AWS_EC2_METADATA_DISABLED`: the machine is asked only where a provider says so.
+    pub aws_ec2_metadata_disabled: bool,
     /// `OLLAMA_HOST`: adds the provider `ollama`.
     pub ollama_host: Option<String>,
     /// `OLLAMA_API_KEY`

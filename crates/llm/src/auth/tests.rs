@@ -1,0 +1,1 @@
+//! The sources against fakes of who gives credentials: real HTTP on loopback.
