@@ -15,6 +15,7 @@ from test_network import CALLS, POSTGRESQL, REDIS
 
 BASE, PROD, MONITORING = "docker-compose.yml", "docker-compose.prod.yml", "docker-compose.monitoring.yml"
 KEYS = "/var/lib/weir/keys"
+DIALECTS = ("openai", "responses", "anthropic", "gemini", "mistral", "ollama", "bedrock")
 COMBINATIONS = ((BASE,), (BASE, PROD), (BASE, MONITORING), (BASE, PROD, MONITORING))
 PASSWORDS = {
     name: "x" * 8
@@ -35,7 +36,7 @@ def load(files, environment=None):
 
     with tempfile.TemporaryDirectory() as folder:
         for name in files:
-            text = re.sub(r"(?<!\$)\$\{(\w+)(?::[-?][^}]*)?\}", value, (ROOT / name).read_text())
+            text = re.sub(r"(?<!\$)\$\{(\w+)(?::?[-?][^}]*)?\}", value, (ROOT / name).read_text())
             pathlib.Path(folder, name).write_text(text)
         done = run(COMPOSE, "-format", "json", "-no-path-resolution", *files, cwd=folder)
     if done.returncode:
@@ -69,6 +70,24 @@ class Compose(unittest.TestCase):
             self.assertIn(f"required variable {name} is missing", str(caught.exception))
         text = json.dumps(self.models[(BASE, PROD)])
         self.assertNotRegex(text, r":weir@|simulator")
+
+    def test_the_simulator_speaks_every_dialect_until_it_is_turned_off(self):
+        def files(environment, combination=(BASE,)):
+            named = load(combination, environment)["services"]["orchestrator"].get("env_file") or ()
+            self.assertFalse([f for f in named if f["required"]])
+            return [ROOT / f["path"] for f in named if (ROOT / f["path"]).exists()]
+
+        self.assertEqual((files({"WEIR_SIMULATOR": ""}), files(PASSWORDS, (BASE, PROD))), ([], []))
+        (file,) = files({})
+        lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
+        key = re.compile(r"WEIR_ORCHESTRATOR__PROVIDERS__(SIMULATOR[A-Z-]*)__([A-Z_]+)=(\S+)")
+        told = [key.fullmatch(line).groups() for line in lines]
+        self.assertEqual({value for _, what, value in told if what == "DIALECT"}, set(DIALECTS))
+        urls = [value for _, what, value in told if what == "BASE_URL"]
+        self.assertEqual(len(urls), 9)
+        port = self.models[(BASE,)]["services"]["simulator"]["command"][-1]
+        for url in urls:
+            self.assertTrue(url.startswith(f"http://simulator:{port}"), url)
 
     def test_paths_exist(self):
         for files, model in self.models.items():

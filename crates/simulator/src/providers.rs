@@ -59,3 +59,20 @@ pub fn providers(origin: &str) -> Vec<(String, String)> {
     }
     settings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::providers;
+
+    #[test]
+    fn the_containers_get_the_same() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/simulator.env");
+        let text = std::fs::read_to_string(file).unwrap();
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let told: Vec<_> = lines.map(|line| line.split_once('=').unwrap()).collect();
+        let wanted = providers("http://simulator:8099");
+        let name = |key: &str| format!("WEIR_{}", key.to_uppercase().replace('.', "__"));
+        let wanted: Vec<_> = wanted.iter().map(|(key, value)| (name(key), value.as_str())).collect();
+        assert_eq!(told, wanted.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>());
+    }
+}
