@@ -5,7 +5,9 @@ use weir_error::{Code, Error};
 
 use crate::{
     Call, Dialect, Usage,
-    canonical::{Collector, Delta, Event, Failure, Finish, Logprob, Opaque, Part, PartStart},
+    canonical::{
+        CITATIONS, Collector, Delta, Event, Failure, Finish, Logprob, Losses, Opaque, Part, PartStart,
+    },
     wire::{Decode, Encode},
 };
 
@@ -21,6 +23,7 @@ pub struct Translator {
     collector: Option<Collector>,
     hold: Option<Hold>,
     overflown: bool,
+    losses: Losses,
 }
 
 /// Text of a choice that is whole: what was asked for, if it is what was asked for.
@@ -152,7 +155,15 @@ impl Translator {
     #[must_use]
     pub fn new(provider: Dialect, client: Dialect, call: &Call) -> Self {
         let (from, into) = (provider.provider().decoder(), client.client().encoder(call));
-        Self { from, into, steps: Vec::new(), collector: None, hold: None, overflown: false }
+        Self {
+            from,
+            into,
+            steps: Vec::new(),
+            collector: None,
+            hold: None,
+            overflown: false,
+            losses: Losses::default(),
+        }
     }
 
     /// Keeps what was said, up to so many bytes.
@@ -187,6 +198,10 @@ impl Translator {
             if let Some(collector) = &mut self.collector {
                 collector.take(step);
             }
+            // No encoder has a place for it.
+            if let Event::PartStart { part: PartStart::Foreign { kind, .. }, .. } = step {
+                self.losses.unsaid(kind);
+            }
             if !self.hold.as_mut().is_some_and(|hold| hold.keep(step)) {
                 self.into.encode(step, out);
             } else if let Some(hold) = self.hold.take_if(|hold| hold.bytes > MOST_HELD) {
@@ -213,6 +228,16 @@ impl Translator {
     #[must_use]
     pub fn ended(&self) -> bool {
         self.from.ended()
+    }
+
+    /// What the client was not told of the answer.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        let mut losses = self.losses.clone();
+        if self.from.cites() {
+            losses.unsaid(CITATIONS);
+        }
+        losses
     }
 
     /// What was said, by choices.

@@ -53,6 +53,9 @@ pub trait Client: Sync {
     /// The event that ends a stream; empty in dialects that have none.
     fn terminal(&self) -> Bytes;
 
+    /// What the last object of a stream that tells how it went has in it, and no text in it can have.
+    fn tells(&self) -> &'static [u8];
+
     /// What keeps a silent stream open, between two events.
     fn keep_alive(&self) -> Bytes {
         Bytes::from_static(b": keep-alive\n\n")
@@ -113,6 +116,11 @@ pub trait Provider: Sync {
 pub trait Decode: Send + Sync + fmt::Debug {
     /// The steps of one whole event of the stream.
     fn decode(&mut self, event: &[u8], out: &mut Vec<Event>);
+
+    /// The answer says where it has what it says from.
+    fn cites(&self) -> bool {
+        false
+    }
 
     /// Nothing comes after the last event: the stream is whole, though its body may go on.
     fn ended(&self) -> bool {

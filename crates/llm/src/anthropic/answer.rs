@@ -343,7 +343,7 @@ fn block<'a>(part: &'a Part, losses: &mut Losses) -> Option<OutBlock<'a>> {
             Some(OutBlock::ToolUse { id: ids::plain(id), name, input: object(arguments) })
         }
         other => {
-            losses.unsaid(other);
+            losses.unsaid(other.kind());
             None
         }
     }

@@ -57,6 +57,8 @@ enum Said {
     Signature { signature: String },
     #[serde(rename = "input_json_delta")]
     InputJson { partial_json: String },
+    #[serde(rename = "citations_delta")]
+    Citations {},
 }
 
 #[derive(Deserialize)]
@@ -71,6 +73,7 @@ struct Stopped {
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     usage: Counted,
+    cites: bool,
 }
 
 impl Decode for Decoder {
@@ -97,7 +100,8 @@ impl Decode for Decoder {
             }
             "content_block_delta" => {
                 let said = step.delta.and_then(|delta| serde_json::from_str(delta.get()).ok());
-                out.extend(said.map(|said| Event::PartDelta { index, delta: delta(said) }));
+                self.cites |= matches!(said, Some(Said::Citations {}));
+                out.extend(said.and_then(delta).map(|delta| Event::PartDelta { index, delta }));
             }
             "content_block_stop" => out.push(Event::PartStop { index }),
             "message_delta" => {
@@ -113,6 +117,10 @@ impl Decode for Decoder {
             "error" => out.push(Event::Error(decode_error(0, &data))),
             _ => {}
         }
+    }
+
+    fn cites(&self) -> bool {
+        self.cites
     }
 }
 
@@ -144,13 +152,14 @@ fn says_something(json: &str) -> bool {
     json.strip_prefix('{').is_some_and(|rest| rest.trim_start() != "}")
 }
 
-fn delta(said: Said) -> Delta {
-    match said {
+fn delta(said: Said) -> Option<Delta> {
+    Some(match said {
         Said::Text { text } => Delta::Text(text),
         Said::Thinking { thinking } => Delta::Thinking(thinking),
         Said::Signature { signature } => Delta::Opaque(Opaque::new(Vendor::Anthropic, signature)),
         Said::InputJson { partial_json } => Delta::Arguments(partial_json),
-    }
+        Said::Citations {} => return None,
+    })
 }
 
 #[derive(Serialize)]

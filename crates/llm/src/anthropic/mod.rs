@@ -58,6 +58,10 @@ impl Client for Messages {
         Box::new(events::Encoder::new(&call.model))
     }
 
+    fn tells(&self) -> &'static [u8] {
+        b"\"type\":\"message_delta\""
+    }
+
     fn encode_error(&self, failure: Failure, request_id: Option<&str>) -> (u16, Bytes) {
         error::encode_error(&failure, request_id)
     }

@@ -1,6 +1,6 @@
 //! Streams of AWS's messages, read as the steps they mean.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::{
@@ -47,6 +47,7 @@ struct Said {
     text: Option<String>,
     tool_use: Option<Input>,
     reasoning_content: Option<Thought>,
+    citation: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +80,7 @@ pub(super) struct Decoder {
     begun: usize,
     finished: bool,
     ended: bool,
+    cites: bool,
 }
 
 impl Decode for Decoder {
@@ -110,6 +112,7 @@ impl Decode for Decoder {
             }
             "contentBlockDelta" => {
                 if let Some(said) = step.delta {
+                    self.cites |= said.citation.is_some();
                     self.delta(block, said, out);
                 }
             }
@@ -135,6 +138,10 @@ impl Decode for Decoder {
             }
             _ => {}
         }
+    }
+
+    fn cites(&self) -> bool {
+        self.cites
     }
 
     fn ended(&self) -> bool {

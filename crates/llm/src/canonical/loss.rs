@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::Content;
 use crate::Client;
 
 /// Longer lists are cut: a header has its bounds.
@@ -29,9 +28,9 @@ impl Losses {
         self.note("emulated", field);
     }
 
-    /// Part of an answer that its client's dialect has no place for.
-    pub(crate) fn unsaid(&mut self, content: &Content) {
-        self.dropped(&format!("answer.{}", content.kind()));
+    /// Part of an answer, by its kind, that its client's dialect has no place for.
+    pub(crate) fn unsaid(&mut self, kind: &str) {
+        self.dropped(&format!("answer.{kind}"));
     }
 
     fn note(&mut self, how: &'static str, field: &str) {

@@ -21,6 +21,9 @@ pub use loss::Losses;
 pub(crate) use opaque::SEAL;
 pub use opaque::{Opaque, Vendor};
 
+/// The kind of what says where an answer has what it says from.
+pub(crate) const CITATIONS: &str = "citations";
+
 /// JSON as it was written.
 pub type Raw = Box<RawValue>;
 
@@ -140,7 +143,7 @@ impl Part {
 
     /// Where an answer has what it says from: only its vendor's clients are told, others that they aren't.
     pub(crate) fn citations() -> Self {
-        Content::Foreign { kind: "citations".to_owned(), value: Raw::default() }.into()
+        Content::Foreign { kind: CITATIONS.to_owned(), value: Raw::default() }.into()
     }
 
     #[must_use]

@@ -443,7 +443,7 @@ fn out_part<'a>(part: &'a Part, losses: &mut Losses) -> Option<Out<'a>> {
             Out::blob(media_type, data)
         }
         other => {
-            losses.unsaid(other);
+            losses.unsaid(other.kind());
             return None;
         }
     };

@@ -46,6 +46,7 @@ pub(super) struct Decoder {
     blocked: bool,
     /// It cost more than its tokens.
     charged: bool,
+    cites: bool,
 }
 
 impl Decode for Decoder {
@@ -79,6 +80,10 @@ impl Decode for Decoder {
     }
 
     /// A prompt that is blocked is not answered, however many answers were asked for.
+    fn cites(&self) -> bool {
+        self.cites
+    }
+
     fn ended(&self) -> bool {
         self.blocked
     }
@@ -110,6 +115,7 @@ impl Decoder {
 
     fn candidate(&mut self, candidate: Candidate<'_>, out: &mut Vec<Event>) {
         let choice = candidate.index;
+        self.cites |= candidate.charged();
         if self.candidates.entry(choice).or_default().finished {
             return;
         }

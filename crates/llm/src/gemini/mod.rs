@@ -68,6 +68,10 @@ impl Client for Generate {
         Box::new(events::Encoder::new(&call.model, call.id.as_deref()))
     }
 
+    fn tells(&self) -> &'static [u8] {
+        b"\"usageMetadata\":{"
+    }
+
     fn encode_error(&self, failure: Failure, _: Option<&str>) -> (u16, Bytes) {
         // 529 is a status that only Anthropic has.
         let failure = Failure { status: if failure.status == 529 { 503 } else { failure.status }, ..failure };

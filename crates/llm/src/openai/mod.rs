@@ -61,6 +61,10 @@ impl Client for Chat {
         Box::new(events::Encoder::new(call.include_usage, &call.model, call.now_s))
     }
 
+    fn tells(&self) -> &'static [u8] {
+        b"\"usage\":{"
+    }
+
     fn encode_error(&self, failure: Failure, _: Option<&str>) -> (u16, Bytes) {
         error::encode_error(&failure)
     }

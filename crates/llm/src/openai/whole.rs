@@ -296,10 +296,10 @@ fn out_message<'a>(parts: &'a [Part], losses: &mut Losses) -> OutMessage<'a> {
                 Source::Data { media_type, data } => {
                     message.images.push(OutImage::new(format!("data:{media_type};base64,{data}").into()));
                 }
-                _ => losses.unsaid(&part.content),
+                _ => losses.unsaid(part.content.kind()),
             },
             // Server tools' doings have no place here.
-            other => losses.unsaid(other),
+            other => losses.unsaid(other.kind()),
         }
     }
     if message.content.is_none() && message.tool_calls.is_empty() && message.refusal.is_none() {

@@ -7,7 +7,6 @@
 mod date;
 mod load;
 mod rate;
-mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +15,6 @@ use std::{collections::HashMap, sync::Arc};
 pub(crate) use date::{day_ms, without as undated};
 pub use load::PriceError;
 pub use rate::usd;
-pub use tell::tell;
 
 use serde::Deserialize;
 

@@ -97,6 +97,7 @@ pub(super) struct Decoder {
     told: Vec<u64>,
     calls: bool,
     refused: bool,
+    cites: bool,
 }
 
 impl Decode for Decoder {
@@ -115,6 +116,7 @@ impl Decode for Decoder {
             "response.created" | "response.in_progress" => self.start(step.response, out),
             "response.output_item.added" => self.item_added(&step, out),
             "response.content_part.added" => self.part_added(&step, out),
+            "response.output_text.annotation.added" => self.cites = true,
             "response.output_text.delta" => self.said(&step, Kind::Text, false, out),
             "response.refusal.delta" => self.said(&step, Kind::Refusal, false, out),
             "response.function_call_arguments.delta" => self.said(&step, Kind::Call, false, out),
@@ -129,6 +131,10 @@ impl Decode for Decoder {
             terminal if event::is_terminal(terminal) => self.end(step.response, out),
             _ => {}
         }
+    }
+
+    fn cites(&self) -> bool {
+        self.cites
     }
 
     fn ended(&self) -> bool {

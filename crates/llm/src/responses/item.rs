@@ -201,7 +201,7 @@ pub(super) fn output(
             }
             // Server tools' doings have no place here.
             other => {
-                losses.unsaid(other);
+                losses.unsaid(other.kind());
                 continue;
             }
         };

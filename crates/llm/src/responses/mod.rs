@@ -65,6 +65,10 @@ impl Client for Responses {
         Box::new(encode::Encoder::new(call))
     }
 
+    fn tells(&self) -> &'static [u8] {
+        b"\"type\":\"response."
+    }
+
     fn encode_error(&self, failure: Failure, request_id: Option<&str>) -> (u16, Bytes) {
         openai::Chat.encode_error(failure, request_id)
     }

@@ -379,3 +379,34 @@ fn what_is_held_back_is_one_piece_within_bounds() {
         .sum();
     assert_eq!(said, 100);
 }
+
+#[test]
+fn what_a_stream_s_client_is_not_told_is_named() {
+    let sse = |events: &[&str]| events.iter().map(|e| format!("data: {e}\n\n")).collect::<Vec<_>>();
+    let search =
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"server_tool_use","id":"s"}}"#;
+    let cited = r#"{"type":"content_block_delta","index":1,"delta":{"type":"citations_delta","citation":{"url":"u"}}}"#;
+    let image = r#"{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"AA=="}}]},"groundingMetadata":{"webSearchQueries":["q"]}}]}"#;
+    let annotated = r#"{"choices":[{"index":0,"delta":{"annotations":[{"type":"url_citation"}]}}]}"#;
+    let noted = r#"{"type":"response.output_text.annotation.added","annotation":{}}"#;
+    let plain = r#"{"choices":[{"index":0,"delta":{"content":"hi","annotations":[]}}]}"#;
+    for (from, events, named) in [
+        (
+            Dialect::Anthropic,
+            sse(&[search, cited]),
+            "dropped;answer.citations, dropped;answer.server_tool_use",
+        ),
+        (Dialect::Gemini, sse(&[image]), "dropped;answer.citations, dropped;answer.image"),
+        (Dialect::OpenAi, sse(&[annotated, annotated]), "dropped;answer.citations"),
+        (Dialect::Responses, sse(&[noted]), "dropped;answer.citations"),
+        (Dialect::OpenAi, sse(&[plain]), ""),
+    ] {
+        for client in [Dialect::OpenAi, Dialect::Responses, Dialect::Anthropic, Dialect::Gemini] {
+            let mut translator = Translator::new(from, client, &Call::default());
+            for event in &events {
+                translator.event(event.as_bytes(), &mut BytesMut::new()).unwrap();
+            }
+            assert_eq!(translator.losses().header(), named, "{from:?} to {client:?}");
+        }
+    }
+}

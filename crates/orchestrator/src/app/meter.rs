@@ -13,7 +13,7 @@ use http::HeaderValue;
 use uuid::Uuid;
 use weir_error::{Error, require_tenant};
 use weir_events::{Commit, Event, Spool};
-use weir_llm::{Dialect, Tap, prices, tokens};
+use weir_llm::{Dialect, Tap, Told, tokens};
 use weir_proto::events::{AttemptClosed, Caller, OpenAttempt, Outcome, RequestFinished, TokenSource, Tokens};
 use weir_telemetry::{Span, SpanKind};
 use weir_types::{AttemptId, Clock, RequestContext, TraceContext};
@@ -338,8 +338,8 @@ impl Metered {
         let OpenAttempt { provider, model, opened_at_ms, .. } = &attempt.open;
         let cost = self.meter.pricing.of(provider, model, *opened_at_ms, &usage);
         match cost.and_then(|cost| self.spent?.checked_add(cost.nano_usd)) {
-            Some(total) => prices::tell(events, total, provider, model),
             None => events.clone(),
+            cost_nano_usd => Told { cost_nano_usd, provider, model, warnings: "" }.into_usage(events),
         }
     }
 

@@ -7,10 +7,9 @@ use futures_util::{Stream, stream};
 use tonic::Status;
 use weir_error::{Code, Error};
 use weir_llm::{
-    Dialect, Follower, FrameKind, Listener, Tap, Translator,
+    Dialect, Follower, FrameKind, Listener, Tap, Told, Translator,
     framing::Splitter,
     openai::{self, usage_chunk},
-    prices,
     upstream::{Answer, AnswerBody, UpstreamError},
 };
 use weir_proto::{
@@ -49,6 +48,8 @@ struct Relay {
     include_usage: bool,
     /// Provider and model.
     served: (String, String),
+    /// A text is not what was asked for, and went on all the same.
+    off_schema: bool,
     /// An event with data: where a usage chunk of our own takes its id from.
     sample: Option<Bytes>,
     /// It carries a piece of the answer: a platform's own events before those have no id.
@@ -97,6 +98,7 @@ pub(crate) fn relay(
         follower: translator.is_none().then(|| Follower::new(client)),
         translator,
         served: (relaying.provider.name.clone(), relaying.call.model.clone()),
+        off_schema: false,
         sample: None,
         sampled: false,
         listener: (carries || items || signed).then(|| Listener::new(provider, LISTENED)),
@@ -244,12 +246,13 @@ impl Relay {
         let cost = metered.finish(ending).await;
         let usage = llm_usage(tokens);
         if let Some(sample) = self.sample.take().filter(|_| !told && !failed) {
-            self.push(self.tell(usage_chunk(&sample, usage), cost));
+            let chunk = usage_chunk(&sample, usage);
+            self.push(if cost.is_some() { self.told(cost, "").into_usage(&chunk) } else { chunk });
         }
         let end = self.translator.as_mut().map(|translator| translator.end(usage));
+        // What is not written here passes as it is.
         let terminal = match end {
-            Some(end) if self.client == Dialect::OpenAi => self.tell(end, cost),
-            Some(end) => end,
+            Some(end) => self.told(cost, &self.lost()).into_end(&end, self.client),
             None => terminal,
         };
         self.push_end(terminal, tokens, cost);
@@ -283,6 +286,7 @@ impl Relay {
             if held.whole && !said.is_empty() {
                 let checked = structure.settle(said, *ending, metered).await;
                 *ending = checked.ending;
+                self.off_schema |= !checked.fits;
                 text = checked.text;
             }
             translator.release(held, text, &mut out);
@@ -333,12 +337,17 @@ impl Relay {
         self.push_end(end, tokens, cost);
     }
 
-    /// The chunk with the usage, and in it what the request cost, if that is known.
-    fn tell(&self, events: Bytes, cost: Option<u64>) -> Bytes {
-        match cost {
-            Some(cost) => prices::tell(&events, cost, &self.served.0, &self.served.1),
-            None => events,
-        }
+    fn told<'a>(&'a self, cost_nano_usd: Option<u64>, warnings: &'a str) -> Told<'a> {
+        Told { cost_nano_usd, provider: &self.served.0, model: &self.served.1, warnings }
+    }
+
+    /// What was lost on either way. The header named that of the request, if the answer did not begin without it.
+    fn lost(&self) -> String {
+        let client = self.client.client();
+        let answer = self.translator.as_ref().map(|translator| translator.losses().told(client).header());
+        let off = self.off_schema.then(|| format!("invalid;{}", client.field("response_format")));
+        let all = [Some(self.relaying.warnings.clone()), off, answer];
+        all.into_iter().flatten().filter(|named| !named.is_empty()).collect::<Vec<_>>().join(", ")
     }
 
     fn push(&mut self, bytes: Bytes) {

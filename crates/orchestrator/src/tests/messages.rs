@@ -126,3 +126,22 @@ async fn tokens_are_counted_by_who_can() {
     let counted = chat.count_tokens(weir_rpc::request(&house.ctx, asked)).await.unwrap().into_inner();
     assert!(counted.input_tokens > 0 && counted.provider.is_empty(), "{counted:?}");
 }
+
+#[tokio::test]
+async fn a_translated_stream_tells_at_its_end_what_was_lost() {
+    const SEARCH: &str = r#"data: {"type":"content_block_start","index":7,"content_block":{"type":"server_tool_use","id":"s","name":"web_search","input":{}}}"#;
+    let searched = || {
+        let search = format!("event: content_block_start\n{SEARCH}");
+        events(&[START, &search, BLOCK, PIECE, BLOCK_END, STOP, END])
+    };
+    let house = House::new(&[("claude", provider(searched).await)], Transport::absent("router")).await;
+    let lost = r#"{"provider":"claude","model":"m","warnings":"altered;max_tokens, dropped;answer.server_tool_use"}"#;
+    let (_, _, asked, _) = house.answer("m", true, true).await;
+    assert!(asked.ends_with(&format!(",\"weir\":{lost}}}\n\ndata: [DONE]\n\n")), "{asked}");
+    let (_, _, unasked, _) = house.answer("m", true, false).await;
+    assert!(unasked.ends_with(&format!("\n\n: weir {lost}\n\ndata: [DONE]\n\n")), "{unasked}");
+    // Its own clients see it all, and nothing more.
+    let frames = house.ask_anthropic(true, CompleteRequest::default()).await.unwrap();
+    let text = text_of(&frames);
+    assert!(text.contains(SEARCH) && !text.contains("weir"), "{text}");
+}

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::{
@@ -71,6 +71,8 @@ struct Said<'a> {
     extra_content: Option<WireExtra>,
     #[serde(borrow, default, deserialize_with = "lenient::list")]
     tool_calls: Vec<WireCall<'a>>,
+    #[serde(default, deserialize_with = "lenient::list")]
+    annotations: Vec<IgnoredAny>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +108,7 @@ pub(in crate::openai) struct Decoder {
     /// Parts begun, over all choices.
     parts: usize,
     sides: Vec<Side>,
+    cites: bool,
 }
 
 /// One choice.
@@ -154,10 +157,15 @@ impl Decode for Decoder {
                     self.sides.len() - 1
                 }
             };
+            self.cites |= choice.delta.as_ref().is_some_and(|said| !said.annotations.is_empty());
             let Some(side) = self.sides.get_mut(at) else { continue };
             side.take(choice, &mut self.parts, out);
         }
         out.extend(chunk.usage.and_then(WireUsage::believable).map(Event::Usage));
+    }
+
+    fn cites(&self) -> bool {
+        self.cites
     }
 }
 
