@@ -43,6 +43,22 @@ const PAIRS: [(Client, &str); 8] = [
     (Client::Gemini, "simulator-bedrock"),
 ];
 
+/// Those of these that are passed on as they come.
+const NATIVE: [(Client, &str); 4] = [
+    (Client::Chat, "simulator"),
+    (Client::Responses, "simulator-responses"),
+    (Client::Messages, "simulator-anthropic"),
+    (Client::Gemini, "simulator-gemini"),
+];
+
+const THINKERS: [&str; 5] = [
+    "simulator/gpt-5-mini",
+    "simulator-responses/gpt-5-mini",
+    "simulator-anthropic/sim-think",
+    "simulator-gemini/sim-think",
+    "simulator-bedrock/anthropic.claude-sonnet-4-5-20250929-v1:0",
+];
+
 /// The whole stream as text.
 async fn ask(http: &Http, client: Client, provider: &str, wish: &Value) -> (String, String) {
     let model = format!("{provider}/sim-large");
@@ -67,6 +83,9 @@ async fn every(
             let (pair, text) = ask(&http, client, provider, &wish).await;
             let seen = Seen::of(&text, &pair);
             seen.is_sound(client, end, &format!("{pair}\n{text}"));
+            if wish["hang"] == true {
+                assert!(seen.timed_out(client), "{pair}\n{text}");
+            }
             seen
         });
     }
@@ -121,6 +140,58 @@ async fn silence_beyond_the_idle_timeout_is_an_error_event() {
 }
 
 #[tokio::test]
+async fn a_model_that_thinks_may_be_silent_for_longer() {
+    let settings = [("orchestrator.idle_timeout_s", "1"), ("gateway.keep_alive", "200ms")];
+    let mut stand = Stand::start_with(Postgres::shared().await.unwrap(), &settings).await.unwrap();
+    let http = tenant(&stand).await;
+    let mut asking = JoinSet::new();
+    let wish = json!({"tokens": 8, "pause_after": 3, "pause_ms": 2_500});
+    for (client, model) in CLIENTS.into_iter().flat_map(|client| THINKERS.map(|model| (client, model))) {
+        let (http, wish) = (http.clone(), wish.clone());
+        asking.spawn(async move {
+            let answer = http.post(&client.path(model), &client.thinking(model, &wish)).await.unwrap();
+            let text = String::from_utf8(answer.body.to_vec()).unwrap();
+            let seen = Seen::of(&text, model);
+            seen.is_sound(client, End::Whole, &format!("{client:?} of {model}: {text}"));
+            assert!(seen.kept > 1, "{client:?} of {model}: {} keep-alives", seen.kept);
+        });
+    }
+    asking.join_all().await;
+    stand.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_provider_that_never_answers_is_a_timeout_in_every_dialect() {
+    let settings = [("orchestrator.first_byte_timeout_s", "1"), ("orchestrator.thinking_timeout_s", "1")];
+    let mut stand = Stand::start_with(Postgres::shared().await.unwrap(), &settings).await.unwrap();
+    let http = tenant(&stand).await;
+    let wish = json!({"hang": true});
+    for (client, provider) in PAIRS {
+        let model = format!("{provider}/sim-large");
+        let (path, body) = client.whole(&model, &wish);
+        for (path, body) in [(path, body), (client.path(&model), client.body(&model, &wish))] {
+            let answer = http.post(&path, &body).await.unwrap();
+            let says = format!("{client:?} of {provider}: {answer:?}");
+            assert!(answer.status == 504 && client.is_timeout(&answer.json()), "{says}");
+        }
+    }
+    stand.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_translated_stream_tells_its_cost_at_its_end() {
+    let http = tenant(Stand::shared()).await;
+    for (client, provider) in PAIRS {
+        let (pair, text) = ask(&http, client, provider, &json!({"tokens": 6})).await;
+        let told = Seen::of(&text, &pair).told();
+        // A stream that is passed on as it came is its provider's own; chat's usage chunk is the exception.
+        let tells = client == Client::Chat || NATIVE.iter().all(|pair| *pair != (client, provider));
+        assert_eq!(told["cost_usd"].is_string(), tells, "{pair}: {text}");
+        assert_eq!(told["provider"] == provider, tells, "{pair}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn keep_alives_stand_between_events() {
     let settings = [("gateway.keep_alive", "150ms")];
     let mut stand = Stand::start_with(Postgres::shared().await.unwrap(), &settings).await.unwrap();
@@ -139,7 +210,7 @@ async fn half_a_minute_of_silence_is_bridged_by_default() {
     let http = tenant(Stand::shared()).await;
     let wish = json!({"tokens": 6, "pause_after": 2, "pause_ms": 30_000});
     for seen in every(&http, PAIRS, wish, End::Whole).await {
-        assert!((1..=3).contains(&seen.kept), "{} keep-alives", seen.kept);
+        assert!(seen.kept >= 1, "{} keep-alives", seen.kept);
     }
 }
 

@@ -56,6 +56,46 @@ impl Client {
     }
 }
 
+impl Client {
+    /// The same question, asked of a model that is to think about it.
+    pub(super) fn thinking(self, model: &str, wish: &Value) -> Value {
+        let mut body = self.body(model, wish);
+        let (member, value) = match self {
+            Self::Chat => ("reasoning_effort", json!("low")),
+            Self::Responses => ("reasoning", json!({"effort": "low"})),
+            Self::Messages => ("thinking", json!({"type": "enabled", "budget_tokens": 1_024})),
+            Self::Gemini => ("generationConfig", json!({"thinkingConfig": {"thinkingBudget": 1_024}})),
+        };
+        body[member] = value;
+        body
+    }
+
+    /// The same question, to be answered in one piece.
+    pub(super) fn whole(self, model: &str, wish: &Value) -> (String, Value) {
+        let path = self.path(model).replace(":streamGenerateContent?alt=sse", ":generateContent");
+        let mut body = self.body(model, wish);
+        if let Some(members) = body.as_object_mut() {
+            members.retain(|name, _| !name.starts_with("stream"));
+        }
+        (path, body)
+    }
+
+    /// Whether an error says, in its dialect's words, that it took too long.
+    pub(super) fn is_timeout(self, error: &Value) -> bool {
+        match self {
+            Self::Chat => error["error"]["code"] == "upstream_timeout",
+            // It has few words of its own.
+            Self::Responses => {
+                error["error"]["code"] == "upstream_timeout"
+                    || error["response"]["error"]["code"] == "server_error"
+                        && error["response"]["error"]["message"].as_str().unwrap().contains("fell silent")
+            }
+            Self::Messages => error["error"]["type"] == "timeout_error",
+            Self::Gemini => error["error"]["status"] == "DEADLINE_EXCEEDED",
+        }
+    }
+}
+
 /// A stream without its keep-alives.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -111,6 +151,17 @@ impl Seen {
 
     pub(super) fn is_longer_than(&self, events: u64) -> bool {
         self.events.len() as u64 > events
+    }
+
+    /// Whether it ended with an error that says that it took too long.
+    pub(super) fn timed_out(&self, client: Client) -> bool {
+        self.events.iter().rev().take(2).any(|(_, json)| client.is_timeout(json))
+    }
+
+    /// What it tells at its end besides its dialect's own.
+    pub(super) fn told(&self) -> Value {
+        let told = self.events.iter().rev().find_map(|(_, json)| json.get("weir"));
+        told.cloned().unwrap_or_default()
     }
 
     fn count(&self, is: impl Fn(&str, &Value) -> bool) -> usize {
