@@ -88,6 +88,26 @@ describe("responses", () => {
   });
 });
 
+describe("compaction", () => {
+  const native = "simulator-responses/gpt-4o-mini";
+  const said = [
+    { role: "user", content: "Look up the code." },
+    { type: "function_call", call_id: "call_0", name: "look_up", arguments: "{}" },
+    { type: "function_call_output", call_id: "call_0", output: "The code is zebra seven." },
+  ];
+
+  forEach([native, MODEL, CLAUDE])("a conversation goes on from it", async (model) => {
+    const { data, response } = await client().responses.compact({ model, input: said }).withResponse();
+    assert.equal(response.headers.get("x-weir-warnings"), model === native ? null : "emulated;compact");
+    assert.equal(data.object, "response.compaction");
+    assert.deepEqual(data.output.map((item) => item.type), ["message", "compaction"]);
+    assert.doesNotMatch(JSON.stringify(data), /zebra/);
+    const input = [...data.output, { role: "user", content: "Recall what was said." }];
+    const following = await client().responses.create({ model, input });
+    assert.match(following.output_text, /zebra seven/);
+  });
+});
+
 describe("chat, parsed", () => {
   both("answers", async (model) => {
     const messages = [{ role: "user", content: "A place." }];
@@ -116,5 +136,18 @@ describe("embeddings", () => {
     assert.deepEqual(several.data.map((item) => item.embedding.length), [256, 256]);
     const floats = await client().embeddings.create({ model, input: "one", dimensions: 256, encoding_format: "float" });
     floats.data[0].embedding.forEach((x, n) => assert.ok(Math.abs(x - several.data[0].embedding[n]) < 1e-6));
+  });
+
+  test("a model without a provider", async () => {
+    const own = { model: "weir-hash-1", input: ["a river in spring", "rivers in the spring", "tax forms"] };
+    const answer = await client().embeddings.create(own);
+    const [text, near, far] = answer.data.map((item) => item.embedding);
+    const dot = (a, b) => a.reduce((sum, x, n) => sum + x * b[n], 0);
+    assert.equal(text.length, 384);
+    assert.ok(Math.abs(dot(text, text) - 1) < 1e-5);
+    assert.ok(dot(text, near) > dot(text, far) + 0.3);
+    const floats = await client().embeddings.create({ ...own, input: "tax forms", encoding_format: "float" });
+    floats.data[0].embedding.forEach((x, n) => assert.ok(Math.abs(x - far[n]) < 1e-6));
+    await assert.rejects(client().embeddings.create({ ...own, dimensions: 4 }), OpenAI.BadRequestError);
   });
 });

@@ -257,6 +257,101 @@ class Embeddings(Asking):
         with self.assertRaises(openai.BadRequestError):
             self.client.embeddings.create(model=self.model, input="")
 
+    def test_a_model_without_a_provider(self):
+        make = lambda **more: self.client.embeddings.create(model="weir-hash-1", **more)
+        answer = make(input=["How do I reset my password?", "I forgot my password: reset it", "Opening hours"])
+        self.assertEqual((answer.model, len(answer.data)), ("weir-hash-1", 3))
+        text, near, far = (item.embedding for item in answer.data)
+        self.assertEqual(len(text), 384)
+        dot = lambda a, b: sum(x * y for x, y in zip(a, b))
+        self.assertAlmostEqual(dot(text, text), 1, places=5)
+        self.assertGreater(dot(text, near), dot(text, far) + 0.2)
+        floats = make(input="Opening hours", encoding_format="float").data[0].embedding
+        self.assertEqual([round(x, 6) for x in floats], [round(x, 6) for x in far])
+        self.assertEqual(len(make(input="x", dimensions=4096).data[0].embedding), 4096)
+        self.assertEqual(make(input=[[15339, 1917]]).data[0].embedding, make(input="hello world").data[0].embedding)
+        for wrong in ({"input": ""}, {"input": "x", "dimensions": 4}, {"input": [[4_000_000_000]]}):
+            with self.subTest(wrong), self.assertRaises(openai.BadRequestError):
+                make(**wrong)
+        self.assertEqual(self.client.models.retrieve("weir-hash-1").owned_by, "weir")
+
+    def test_what_is_lost_is_named_or_refused(self):
+        asked = {"model": "weir-hash-1", "input": "a text", "user": "me"}
+        raw = self.client.embeddings.with_raw_response.create(**asked)
+        self.assertEqual(raw.headers["x-weir-warnings"], "dropped;user")
+        with self.assertRaises(openai.BadRequestError):
+            self.client.embeddings.create(**asked, extra_headers={"x-weir-strict": "true"})
+
+
+# Of a provider that compacts itself.
+NATIVE = "simulator-responses/gpt-4o-mini"
+
+
+class Compaction(Asking):
+    """Long conversations: what was said becomes one item."""
+
+    said = [
+        {"role": "user", "content": "Look up the code."},
+        {"type": "function_call", "call_id": "call_0", "name": "look_up", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "call_0", "output": "The code is zebra seven."},
+    ]
+    recall = {"role": "user", "content": "Recall what was said."}
+
+    def compacted(self, model, **more):
+        raw = self.client.responses.with_raw_response.compact(model=model, **more)
+        self.assertNotIn("zebra", raw.http_response.text)
+        return raw.parse(), raw.headers.get("x-weir-warnings", "")
+
+    @for_each(NATIVE, GPT, CLAUDE, "simulator-gemini/gemini-2.5-flash")
+    def test_a_conversation_goes_on_from_what_was_compacted(self, model):
+        made, warnings = self.compacted(model, input=self.said, instructions="Be brief.", prompt_cache_key="k")
+        self.assertEqual(warnings, "" if model == NATIVE else "emulated;compact")
+        self.assertEqual(made.object, "response.compaction")
+        self.assertEqual([item.type for item in made.output], ["message", "compaction"])
+        self.assertEqual(made.output[0].content[0].text, "Look up the code.")
+        self.assertGreater(made.usage.output_tokens, 0)
+        following = self.client.responses.create(model=model, input=[*made.output, self.recall])
+        self.assertIn("zebra seven", following.output_text)
+        # And from there, kept by us.
+        on = self.client.responses.create(model=model, input=[self.recall], previous_response_id=following.id)
+        self.assertIn("zebra seven", on.output_text)
+        again, _ = self.compacted(model, previous_response_id=on.id)
+        self.assertEqual([item.type for item in again.output], ["message"] * 3 + ["compaction"])
+
+    def test_any_model_goes_on_from_our_own(self):
+        made, _ = self.compacted(GPT, input=self.said)
+        for model in (NATIVE, CLAUDE, "simulator-mistral/mistral-large-latest"):
+            with self.subTest(model):
+                following = self.client.responses.create(model=model, input=[*made.output, self.recall])
+                self.assertIn("zebra seven", following.output_text)
+
+    def test_a_vendors_own_goes_to_its_vendor_alone(self):
+        made, _ = self.compacted(NATIVE, input=self.said)
+        ask = {"model": CLAUDE, "input": [*made.output, self.recall]}
+        raw = self.client.responses.with_raw_response.create(**ask)
+        self.assertIn("dropped;input.compaction", raw.headers["x-weir-warnings"])
+        self.assertNotIn("zebra", raw.parse().output_text)
+        with self.assertRaises(openai.BadRequestError):
+            self.client.responses.create(**ask, extra_headers={"x-weir-strict": "true"})
+
+    def test_refusals(self):
+        made, _ = self.compacted(GPT, input=self.said)
+        item = {"type": "compaction", "encrypted_content": made.output[-1].encrypted_content[:-8] + "AAAAAAAA"}
+        for call in (self.client.responses.create, self.client.responses.compact):
+            with self.assertRaises(openai.BadRequestError) as refused:
+                call(model=GPT, input=[item, self.recall])
+            self.assertEqual(refused.exception.param, "input[0].encrypted_content")
+        for wrong, param in [({"input": 3}, "input"), ({"previous_response_id": "resp_0"}, "previous_response_id")]:
+            with self.assertRaises(openai.BadRequestError) as refused:
+                self.client.responses.compact(model=GPT, **wrong)
+            self.assertEqual(refused.exception.param, param)
+        with self.assertRaises(openai.BadRequestError) as refused:
+            self.client.responses.create(model=GPT, input="x", conversation="conv_0")
+        self.assertEqual(refused.exception.param, "conversation")
+        with self.assertRaises(openai.BadRequestError) as refused:
+            self.client.responses.compact(model=GPT, input="x", extra_headers={"x-weir-strict": "true"})
+        self.assertIn("emulated;compact", str(refused.exception))
+
 
 class Parsed(Asking):
     """Chat completions with the client's own schemas."""

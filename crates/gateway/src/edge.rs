@@ -132,6 +132,7 @@ impl House {
             Endpoint::GeminiModels => gemini::list(self, asked).await,
             Endpoint::GeminiModel => gemini::get(self, asked, id).await,
             Endpoint::InputTokens => chat::count_input(self, asked, body).await,
+            Endpoint::Compact => chat::compact(self, asked, body).await,
             Endpoint::Response => responses::one(self, asked, id).await,
             Endpoint::CancelResponse => responses::cancel(self, asked, id).await,
             Endpoint::InputItems => responses::input_items(self, asked, id).await,

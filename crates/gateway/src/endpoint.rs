@@ -40,6 +40,8 @@ pub(crate) enum Endpoint {
     CancelResponse,
     InputItems,
     InputTokens,
+    /// A conversation made shorter.
+    Compact,
     Models,
     Model,
     /// A method of a model, in Google's dialect.
@@ -83,6 +85,7 @@ impl Endpoint {
             | Self::Responses
             | Self::CancelResponse
             | Self::InputTokens
+            | Self::Compact
             | Self::Gemini(_) => POST,
             Self::Response => &[Method::GET, Method::HEAD, Method::DELETE],
             Self::Models
@@ -108,6 +111,7 @@ impl Endpoint {
             Self::ChatCompletions
                 | Self::Messages
                 | Self::Responses
+                | Self::Compact
                 | Self::Gemini(Verb::Generate | Verb::Stream)
         );
         chat.then_some("chat_completed")
@@ -123,6 +127,7 @@ impl Endpoint {
             | Self::CancelResponse
             | Self::InputItems
             | Self::InputTokens
+            | Self::Compact
             | Self::Embeddings => Dialect::OpenAi,
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
             Self::Gemini(_) | Self::GeminiModels | Self::GeminiModel => Dialect::Gemini,
@@ -150,7 +155,7 @@ const TABLE: &[(&str, Endpoint)] = &[
     ("/v1/messages/count_tokens", Endpoint::CountTokens),
     ("/v1/responses", Endpoint::Responses),
     ("/v1/responses/input_tokens", Endpoint::InputTokens),
-    ("/v1/responses/compact", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/responses/compact", Endpoint::Compact),
     ("/v1/responses/{id}", Endpoint::Response),
     ("/v1/responses/{id}/cancel", Endpoint::CancelResponse),
     ("/v1/responses/{id}/input_items", Endpoint::InputItems),
@@ -272,7 +277,7 @@ mod tests {
             assert_eq!(at("/responses/resp_1"), Some((Endpoint::Response, "resp_1".into())));
             assert_eq!(at("/responses/resp_1/cancel"), Some((Endpoint::CancelResponse, "resp_1".into())));
             assert_eq!(at("/responses/input_tokens").map(|f| f.0), Some(Endpoint::InputTokens));
-            assert_eq!(at("/responses/compact").map(|f| f.0), Some(Endpoint::Absent(Dialect::OpenAi)));
+            assert_eq!(at("/responses/compact").map(|f| f.0), Some(Endpoint::Compact));
             assert_eq!(at("/responses/a/b").map(|f| f.0), Some(Endpoint::Absent(Dialect::OpenAi)));
             assert_eq!(at("/chat/ws"), Some((Endpoint::ChatSocket, String::new())));
             assert_eq!(at("/messages"), Some((Endpoint::Messages, String::new())));

@@ -24,6 +24,7 @@ pub(crate) fn responses(field: &str) -> &str {
         "messages.content.image_url.url" => "input.content.image_url",
         "messages.content.image.file_id" | "messages.content.file.file_id" => "input.content.file_id",
         "messages.content.document" => "input.content.input_file",
+        "messages.content.compaction" => "input.compaction",
         field => field,
     }
 }

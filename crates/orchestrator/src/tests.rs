@@ -25,6 +25,7 @@ use weir_types::{KeyId, Principal, RequestContext, SystemClock, TenantId, scope}
 
 use crate::{Config, Deps, ProviderConfig, ProviderDialect, build};
 
+mod compact;
 mod costs;
 mod embeddings;
 mod fidelity;

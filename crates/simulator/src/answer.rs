@@ -143,7 +143,10 @@ fn choice(request: &Request<'_>, faults: &Faults, seed: u64, most: u64) -> Choic
     let (content, cut, stopped) = match (own_text, &request.format) {
         (Some(own), _) => said(split(own), request, most),
         (None, _) if refused => said(split(REFUSAL), request, most),
-        (None, Format::Text) => text(request, &mut rng, faults.tokens, most),
+        (None, Format::Text) => match request.conversation.recital().filter(|_| faults.tokens.is_none()) {
+            Some(recital) => said(split(&recital), request, most),
+            None => text(request, &mut rng, faults.tokens, most),
+        },
         (None, Format::Json) if off_schema(request, faults) => json("no object, this", most),
         (None, Format::Json) => json(&json_answer(request, &mut rng), most),
         (None, Format::Schema(schema)) if off_schema(request, faults) => {

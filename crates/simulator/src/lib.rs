@@ -113,6 +113,7 @@ impl Simulator {
             .route("/v1/chat/completions", post(openai::chat).fallback(error::method_not_allowed))
             .route("/v1/responses", post(responses::create).fallback(error::method_not_allowed))
             .route("/v1/responses/input_tokens", post(responses::input_tokens))
+            .route("/v1/responses/compact", post(responses::compact))
             .route(
                 "/v1/responses/{*id}",
                 get(responses::stored).delete(responses::stored).post(responses::stored),
@@ -141,6 +142,7 @@ impl Simulator {
             .route("/openai/deployments/{deployment}/embeddings", post(azure::embeddings))
             .route("/openai/v1/chat/completions", post(openai::chat))
             .route("/openai/v1/responses", post(responses::create))
+            .route("/openai/v1/responses/compact", post(responses::compact))
             .route("/openai/v1/embeddings", post(embed::embeddings))
             .route(
                 "/v1/projects/{project}/locations/{location}/publishers/google/models/{*target}",

@@ -122,6 +122,66 @@ async fn a_conversation_goes_on_after_a_restart() {
     stand.stop().await.unwrap();
 }
 
+/// By a provider that can, and by asking for a summary: the facts are still known, whoever is asked next.
+#[tokio::test]
+async fn a_conversation_is_compacted_and_gone_on_with() {
+    let mut stand = stand().await;
+    let tenant = stand.tenant().await.unwrap();
+    let called = json!([{"role": "user", "content": "Look up the code"},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "the code is zebra seven"}]);
+    let recall = json!({"role": "user", "content": "Recall what was said"});
+    let models = ["simulator-responses/gpt-4o-mini", "gpt-4o-mini", "claude-haiku-4-5"];
+    let mut compacted = Vec::new();
+    for (model, warned) in models.into_iter().zip(["", "emulated;compact", "emulated;compact"]) {
+        let client = stand.gateway().with_key(&tenant.key);
+        let body = json!({"model": model, "input": called});
+        let answer = client.post("/v1/responses/compact", &body).await.unwrap();
+        assert_eq!((answer.status, answer.header("x-weir-warnings")), (200, warned), "{answer:?}");
+        assert!(!answer.header("x-weir-cost-usd").is_empty() && !answer.header("x-weir-provider").is_empty());
+        let made = answer.json();
+        assert_eq!(made["object"], "response.compaction");
+        assert!(!made.to_string().contains("zebra") && made["output"].as_array().unwrap().len() == 2);
+        let mut input = made["output"].as_array().unwrap().clone();
+        input.push(recall.clone());
+        compacted.push((model, input));
+    }
+    // Every instance opens it, also one that begins later.
+    stand.restart().await.unwrap();
+    let client = stand.gateway().with_key(&tenant.key);
+    for (model, input) in &compacted {
+        let answer = made(&client, &json!({"model": model, "input": input})).await;
+        assert!(text(&answer).contains("zebra seven"), "{model}: {answer}");
+        let stream =
+            json!({"model": model, "input": "More", "previous_response_id": id(&answer), "stream": true});
+        assert_whole(&read(client.stream("/v1/responses", &stream).await.unwrap()).await, 0);
+    }
+    let ours = &compacted[1].1;
+    for model in models {
+        let answer = made(&client, &json!({"model": model, "input": ours})).await;
+        assert!(text(&answer).contains("zebra seven"), "{model}: {answer}");
+    }
+    // Nobody else's.
+    let stranger = stand.tenant().await.unwrap();
+    let body = json!({"model": "gpt-4o-mini", "input": ours});
+    for path in ["/v1/responses", "/v1/responses/compact", "/v1/responses/input_tokens"] {
+        let refused = stand.gateway().with_key(&stranger.key).post(path, &body).await.unwrap();
+        assert_eq!(
+            (refused.status, &refused.json()["error"]["param"]),
+            (400, &json!("input[1].encrypted_content"))
+        );
+    }
+    let usage = "the usage was counted";
+    until(usage, PATIENCE, async || {
+        let usage = client.get("/v1/users/me/usage").await?.json();
+        ensure!(usage["totals"]["requests"] == 12, "{usage}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    stand.stop().await.unwrap();
+}
+
 /// Each provider checks the state that comes back to it.
 #[tokio::test]
 async fn reasoning_is_kept_for_the_next_turn_and_shown_to_those_who_ask() {

@@ -17,7 +17,7 @@ use weir_rpc::Transport;
 use weir_telemetry::StreamGuard;
 use weir_types::{RequestContext, scope};
 
-use super::{Frames, Held, answer, open};
+use super::{Frames, Held, Rpc, answer, open};
 use crate::{House, asked::Asked, edge::Answer, reply};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
@@ -68,7 +68,8 @@ pub(super) async fn background(
 ) -> Answer {
     let looks_on = message.stream;
     let max = house.config.max_answer.as_usize();
-    let (head, mut frames) = match open(house, &ctx, CompleteRequest { stream: false, ..message }).await {
+    let message = CompleteRequest { stream: false, ..message };
+    let (head, mut frames) = match open(house, &ctx, message, Rpc::Complete).await {
         Ok(opened) => opened,
         Err(error) => return Err(held.failed(error)),
     };

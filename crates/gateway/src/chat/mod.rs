@@ -46,6 +46,11 @@ pub(crate) async fn complete(house: &House, asked: &Asked, body: Body, dialect: 
     complete_named(house, asked, body, dialect, "", false).await
 }
 
+/// `POST /v1/responses/compact`: a call to a model like any other, whose answer is a shorter conversation.
+pub(crate) async fn compact(house: &House, asked: &Asked, body: Body) -> Answer {
+    call(house, asked, body, Dialect::Responses, ("", false), Rpc::Compact).await
+}
+
 /// In a dialect whose path says the model, and whether to stream.
 pub(crate) async fn complete_named(
     house: &House,
@@ -55,6 +60,24 @@ pub(crate) async fn complete_named(
     model: &str,
     stream: bool,
 ) -> Answer {
+    call(house, asked, body, dialect, (model, stream), Rpc::Complete).await
+}
+
+/// What the orchestrator is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rpc {
+    Complete,
+    Compact,
+}
+
+async fn call(
+    house: &House,
+    asked: &Asked,
+    body: Body,
+    dialect: Dialect,
+    (model, stream): (&str, bool),
+    rpc: Rpc,
+) -> Answer {
     asked.check_json_head(house.config.max_body.as_usize())?;
     let grant = house.tenant_grant(asked).await?;
     let mut ctx = asked.context(&grant, house.config.chat_timeout);
@@ -63,6 +86,9 @@ pub(crate) async fn complete_named(
     // Taken only now: a body that comes slowly keeps nobody else waiting.
     let slot = house.access.enter()?;
     let view = View::scan_for(dialect, &body, model, stream)?;
+    if rpc == Rpc::Compact {
+        once(&view)?;
+    }
     let stream = view.stream();
     let timeout = if stream { house.config.stream_timeout } else { house.config.chat_timeout };
     ctx.deadline = Some(Deadline::after(timeout));
@@ -81,7 +107,7 @@ pub(crate) async fn complete_named(
         let output = estimate.saturating_sub(prompt);
         return Box::pin(attach::background(house, ctx, held, message, output)).await;
     }
-    let opening = open(house, &ctx, message);
+    let opening = open(house, &ctx, message, rpc);
     let mut response = if stream {
         stream::answer(house, held, opening, asked.request_id.clone(), dialect).await?
     } else {
@@ -96,6 +122,21 @@ pub(crate) async fn complete_named(
         anthropic_headers(house, &grant, &mut response);
     }
     Ok(response)
+}
+
+/// # Errors
+/// It is to be streamed, or made without its client.
+fn once(view: &View) -> Result<(), Error> {
+    let View::Responses(view) = view else { return Ok(()) };
+    let wrong =
+        [("stream", view.stream), ("background", view.background)].into_iter().find(|(_, asked)| *asked);
+    match wrong {
+        Some((name, _)) => {
+            let text = format!("Unsupported parameter: '{name}': a compaction is answered in one piece.");
+            Err(Error::invalid(name, text))
+        }
+        None => Ok(()),
+    }
 }
 
 fn anthropic_headers(house: &House, grant: &Grant, response: &mut Response<Body>) {
@@ -113,8 +154,6 @@ impl Held {
 
 /// Headers that go on to providers of the same dialect.
 const FORWARDED: [&str; 2] = ["anthropic-beta", "anthropic-version"];
-/// The client would rather be refused than have its request translated with losses.
-const STRICT: &str = "x-weir-strict";
 
 fn message(view: View, body: Bytes, asked: &Asked) -> CompleteRequest {
     CompleteRequest {
@@ -122,7 +161,7 @@ fn message(view: View, body: Bytes, asked: &Asked) -> CompleteRequest {
         stream: view.stream(),
         include_usage: view.include_usage(),
         headers: if view.dialect() == Dialect::Anthropic { forwarded(asked) } else { HashMap::new() },
-        strict: asked.header(STRICT).is_some_and(|v| v.eq_ignore_ascii_case("true")),
+        strict: asked.is_strict(),
         model: view.into_model(),
         body,
     }
@@ -144,12 +183,16 @@ fn wire_dialect(dialect: Dialect) -> WireDialect {
 }
 
 /// Asks the orchestrator; resolves at the head of its answer.
-fn open(house: &House, ctx: &RequestContext, message: CompleteRequest) -> Opening {
+fn open(house: &House, ctx: &RequestContext, message: CompleteRequest, rpc: Rpc) -> Opening {
     let mut client = ChatClient::new(house.orchestrator.clone())
         .max_decoding_message_size(house.config.max_answer.as_usize());
     let request = weir_rpc::request(ctx, message);
     Box::pin(async move {
-        let mut frames = client.complete(request).await?.into_inner();
+        let answer = match rpc {
+            Rpc::Complete => client.complete(request).await,
+            Rpc::Compact => client.compact(request).await,
+        };
+        let mut frames = answer?.into_inner();
         match frames.message().await?.and_then(|first| first.frame) {
             Some(Frame::Head(head)) => Ok((head, frames)),
             _ => Err(Error::internal(std::io::Error::other("an answer without a head"))),

@@ -240,6 +240,13 @@ impl chat::chat_server::Chat for Fakes {
         self.frames(&model, streamed).map(Response::new)
     }
 
+    async fn compact(&self, request: Request<chat::CompleteRequest>) -> Result<Response<Frames>, Status> {
+        let request = self.note("compact", request)?;
+        let model = request.model.clone();
+        self.0.chats.lock().push(request);
+        self.frames(&model, false).map(Response::new)
+    }
+
     async fn count_tokens(
         &self,
         request: Request<chat::CountTokensRequest>,

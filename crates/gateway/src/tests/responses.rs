@@ -17,8 +17,34 @@ async fn responses_are_made_like_any_chat() {
     assert_eq!(serde_json::from_slice::<Value>(&sent.body).unwrap(), asked);
     let (status, error) = post("/v1/responses", &json!({"input": "Hi"})).key(&house.key).json(&house).await;
     assert_eq!((status, &error["error"]["param"]), (StatusCode::BAD_REQUEST, &json!("model")));
-    let (status, error) = post("/v1/responses/compact", &asked).key(&house.key).json(&house).await;
-    assert_eq!((status, &error["error"]["code"]), (StatusCode::NOT_IMPLEMENTED, &json!("not_implemented")));
+}
+
+#[tokio::test]
+async fn conversations_are_made_shorter_in_one_piece() {
+    let house = house();
+    let asked = json!({"model": "sim-1", "input": "Hi", "previous_response_id": "resp_1"});
+    for path in ["/v1/responses/compact", "/openai/responses/compact", "/api/v1/responses/compact"] {
+        let response = post(path, &asked).key(&house.key).header("x-weir-strict", "true").send(&house).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert!(header(&response, "x-weir-provider").is_some());
+    }
+    assert_eq!((house.fakes.called("compact"), house.fakes.called("complete")), (3, 0));
+    let sent = house.fakes.0.chats.lock().last().cloned().unwrap();
+    assert_eq!((sent.dialect(), sent.stream, sent.strict), (Dialect::OpenaiResponses, false, true));
+    assert_eq!(serde_json::from_slice::<Value>(&sent.body).unwrap(), asked);
+    for (body, param) in [
+        (json!({"input": "Hi"}), "model"),
+        (json!({"model": "m"}), "input"),
+        (json!({"model": "m", "input": 3}), "input"),
+        (json!({"model": "m", "input": "Hi", "stream": true}), "stream"),
+        (json!({"model": "m", "input": "Hi", "background": true}), "background"),
+    ] {
+        let (status, error) = post("/v1/responses/compact", &body).key(&house.key).json(&house).await;
+        assert_eq!((status, &error["error"]["param"]), (StatusCode::BAD_REQUEST, &json!(param)), "{body}");
+    }
+    let unkeyed = post("/v1/responses/compact", &asked).send(&house).await;
+    assert_eq!(unkeyed.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(house.fakes.called("compact"), 3);
 }
 
 #[tokio::test]

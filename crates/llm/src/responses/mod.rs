@@ -39,9 +39,12 @@ mod view;
 pub use follow::OpenResponse;
 pub use object::queued;
 pub use restore::{asks_for_state, carries_state, with_state};
-pub use splice::upstream_body;
+pub use splice::{compact_body, upstream_body};
 pub use tap::StreamTap;
 pub use view::ResponsesView;
+
+/// Where a conversation is made shorter.
+pub const COMPACT: &str = "/responses/compact";
 
 /// What `include` names so that reasoning comes with the state that goes back.
 const ENCRYPTED: &str = "reasoning.encrypted_content";

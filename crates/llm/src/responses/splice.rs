@@ -51,12 +51,29 @@ pub fn upstream_body(view: &ResponsesView, body: &Bytes, provider_model: &str, l
         include.push(ENCRYPTED.to_owned());
         edits.set("include", view.include_at.clone(), serde_json::Value::from(include).to_string());
     }
+    own_input(view, body, thinks, &mut edits, losses);
+    edits.apply_to(body)
+}
+
+/// The same for `/responses/compact`, which knows nothing of what is kept: all stays but the model's name, and reasoning
+/// that can't be sent again.
+#[must_use]
+pub fn compact_body(view: &ResponsesView, body: &Bytes, provider_model: &str, losses: &mut Losses) -> Bytes {
+    let mut edits = Edits::of(body);
+    if provider_model != view.model {
+        let name = serde_json::Value::from(provider_model).to_string();
+        edits.set("model", Some(view.model_at.clone()), name);
+    }
+    own_input(view, body, view.reasoning || reasons(provider_model), &mut edits, losses);
+    edits.apply_to(body)
+}
+
+fn own_input(view: &ResponsesView, body: &Bytes, thinks: bool, edits: &mut Edits, losses: &mut Losses) {
     if let Some(at) = &view.input_at
         && let Some(input) = body.get(at.clone()).and_then(|input| own_items(input, thinks, losses))
     {
         edits.set("input", Some(at.clone()), input);
     }
-    edits.apply_to(body)
 }
 
 /// The input without what only others understand; `None` when there is none of it.
@@ -257,6 +274,31 @@ mod tests {
             drop(upstream_body(&ResponsesView::scan(&body).unwrap(), &body, "m", &mut losses));
             assert_eq!(losses.header(), named);
         }
+    }
+
+    #[test]
+    fn a_compaction_is_asked_for_in_the_client_s_own_bytes() {
+        let compacted = r#"{"type":"compaction","id":"cmp_1", "encrypted_content":"gAAA=="}"#;
+        let thought = r#"{"type":"reasoning","summary":[],"encrypted_content":"weir1.anthropic..cz09"}"#;
+        let rest = r#" "prompt_cache_key" : "k", "store" : true, "tools":[{"type":"function"}]"#;
+        let asked = |input: &str, model: &str| {
+            let body = Bytes::from(format!(r#"{{"model":"{model}","input":[{input}],{rest}}}"#));
+            let view = ResponsesView::scan(&body).unwrap();
+            let mut losses = Losses::default();
+            let out = compact_body(&view, &body, "gpt-5", &mut losses);
+            (String::from_utf8(out.to_vec()).unwrap(), losses.header())
+        };
+        let passed = format!(r#"{{"model":"gpt-5","input":[{compacted}],{rest}}}"#);
+        assert_eq!(asked(compacted, "m"), (passed.clone(), String::new()));
+        assert_eq!(
+            asked(&format!("{compacted},{thought}"), "gpt-5"),
+            (passed, "dropped;thinking".to_owned())
+        );
+        // As it does in what is no compaction of it.
+        let create = format!(
+            r#"{{"model":"gpt-4o","store":false,"context_management":[{{"type":"compaction","compact_threshold":1000}}],"input":[{compacted}]}}"#
+        );
+        assert_eq!(spliced(&create, "gpt-4o"), create);
     }
 
     #[test]

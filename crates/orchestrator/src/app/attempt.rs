@@ -1,6 +1,6 @@
 //! What one attempt sends: the client's own bytes where the provider speaks its dialect, else their translation.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use super::{
     catalog::{Candidate, Catalog, Model},
@@ -28,6 +28,8 @@ const FORWARDED: [&str; 2] = ["anthropic-beta", "anthropic-version"];
 pub(crate) struct Asked {
     pub(crate) request: CompleteRequest,
     pub(crate) view: View,
+    /// The conversation is to become shorter, in the one dialect that has a path for it.
+    compacts: bool,
     meaning: Option<(canonical::Request, canonical::Losses)>,
 }
 
@@ -54,7 +56,21 @@ pub(super) fn target<'a>(candidate: &'a Candidate, model: Option<&Model>) -> Tar
 impl Asked {
     pub(crate) fn new(request: CompleteRequest, dialect: Dialect) -> Result<Self, Error> {
         let view = View::scan_for(dialect, &request.body, &request.model, request.stream)?;
-        Ok(Self { request, view, meaning: None })
+        Ok(Self { request, view, compacts: false, meaning: None })
+    }
+
+    /// For `/responses/compact`, of providers that serve it.
+    pub(crate) fn compacting(request: CompleteRequest) -> Result<Self, Error> {
+        Ok(Self { compacts: true, ..Self::new(request, Dialect::Responses)? })
+    }
+
+    /// Where it is asked.
+    pub(crate) fn path(&self, candidate: &Candidate) -> Cow<'static, str> {
+        let provider = &candidate.provider;
+        if self.compacts {
+            return provider.path(responses::COMPACT.into(), &candidate.model);
+        }
+        provider.chat_path(provider.spoken(self.view.dialect()), &candidate.model, self.request.stream)
     }
 
     /// # Errors
@@ -71,7 +87,7 @@ impl Asked {
         let client = self.view.dialect().client();
         let mut losses = canonical::Losses::default();
         if spoken == self.view.dialect() {
-            let body = self.view.upstream_body(&self.request.body, &candidate.model, &mut losses);
+            let body = self.own_body(&candidate.model, &mut losses);
             let mut body = self.same_dialect(body, candidate, state).await;
             if candidate.successor {
                 body = self.succeeded(&body, candidate, catalog);
@@ -101,6 +117,16 @@ impl Asked {
         let losses = self.redirected(candidate, losses.told(client))?;
         self.allowed(&losses)?;
         Ok(Outgoing { body, losses, checked })
+    }
+
+    /// The client's own bytes, for a model of a provider of its dialect.
+    fn own_body(&self, model: &str, losses: &mut canonical::Losses) -> Bytes {
+        match &self.view {
+            View::Responses(view) if self.compacts => {
+                responses::compact_body(view, &self.request.body, model, losses)
+            }
+            view => view.upstream_body(&self.request.body, model, losses),
+        }
     }
 
     /// Whether the client bears it that this is lost.

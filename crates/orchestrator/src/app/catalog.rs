@@ -47,6 +47,8 @@ pub(crate) struct Quirks {
     pub(crate) no_stream_options: Learned,
     /// Their answers carry opaque state under the names that others brought up.
     pub(crate) carries_state: Learned,
+    /// They are asked for Responses, and can't compact.
+    pub(crate) no_compact: Learned,
 }
 
 impl Provider {

@@ -61,13 +61,25 @@ impl Chat {
     ) -> Result<Frames, Error> {
         require_scope(ctx, scope::CHAT_WRITE)?;
         let dialect = dialect(request.dialect())?;
-        let mut asked = Asked::new(request, dialect)?;
-        let request = &asked.request;
-        let candidates = self.resolve(ctx, &request.model).await?;
-        let metered = self.meter.request(ctx, &request.model, request.stream)?;
+        let asked = Asked::new(request, dialect)?;
+        let candidates = self.resolve(ctx, &asked.request.model).await?;
+        let metered = self.meter.request(ctx, &asked.request.model, asked.request.stream)?;
+        self.answer(ctx, asked, candidates, metered, None).await
+    }
+
+    /// What the first of these answers that answers at all. `failed`: how the attempt before them ended.
+    pub(super) async fn answer(
+        &self,
+        ctx: &RequestContext,
+        mut asked: Asked,
+        candidates: Vec<Candidate>,
+        metered: Metered,
+        failed: Option<Ending>,
+    ) -> Result<Frames, Error> {
+        let dialect = asked.view.dialect();
         let owner = Owner::of(ctx);
         let (answer, metered, served) =
-            self.attempt(ctx, &mut asked, owner.as_ref(), candidates, metered).await?;
+            self.attempt(ctx, &mut asked, owner.as_ref(), candidates, (metered, failed)).await?;
         let keeper = owner.map(|owner| Keeper {
             vault: self.vault.clone(),
             before: asked.conversation(&owner).map(Box::new),
@@ -160,10 +172,9 @@ impl Chat {
         asked: &mut Asked,
         owner: Option<&Owner>,
         candidates: Vec<Candidate>,
-        mut metered: Metered,
+        (mut metered, mut failed): (Metered, Option<Ending>),
     ) -> Result<(Answer, Metered, Served), Error> {
         let mut left = candidates.into_iter().peekable();
-        let mut failed = None;
         while let Some(candidate) = left.next() {
             let last = left.peek().is_none();
             let outgoing = match asked.body_for(&candidate, &self.catalog, (&self.vault, owner)).await {
@@ -259,7 +270,7 @@ async fn send(
     Ok(again)
 }
 
-async fn send_once(
+pub(super) async fn send_once(
     ctx: &RequestContext,
     asked: &Asked,
     candidate: &Candidate,
@@ -278,7 +289,7 @@ async fn send_once(
     if let Some(trace) = metered.traceparent() {
         headers.insert(TRACEPARENT, trace);
     }
-    let path = provider.chat_path(spoken, &candidate.model, asked.request.stream);
+    let path = asked.path(candidate);
     let body = provider.on_platform(spoken, &mut headers, body);
     let wait = asked.wait(ctx, &candidate.model);
     let sent = provider.upstream.send(&path, headers, body, wait).await;

@@ -3,6 +3,8 @@
 mod attempt;
 mod catalog;
 mod chat;
+mod cipher;
+mod compact;
 mod count;
 mod embed;
 mod learned;
@@ -20,6 +22,7 @@ mod vault;
 pub(crate) use attempt::ANTHROPIC_VERSION;
 pub(crate) use catalog::Catalog;
 pub(crate) use chat::{Chat, Frames};
+pub(crate) use compact::Compacted;
 pub(crate) use embed::Embedder;
 pub(crate) use meter::{Ending, Meter};
 pub(crate) use pricing::Pricing;

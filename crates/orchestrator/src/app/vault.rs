@@ -9,11 +9,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use quick_cache::{Weighter, sync::Cache};
-use ring::{
-    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    hmac,
-    rand::{SecureRandom as _, SystemRandom},
-};
+use ring::{hmac, rand::SystemRandom};
 use weir_kv::{Key, Kv};
 use weir_llm::{
     canonical::{Message, Part, Request, Role, Vendor},
@@ -21,6 +17,7 @@ use weir_llm::{
 };
 use weir_types::{Clock, KeyId, RequestContext, TenantId, UserId};
 
+use super::cipher::{self, SecretKey};
 use crate::metrics::VaultMetrics;
 
 const AREA: &str = "turn";
@@ -126,7 +123,8 @@ impl Vault {
         let entry = Entry { state: Some(state.clone().into()), until_ms };
         inner.near.insert((tenant, of), entry);
         let (key, seal) = secrets(tenant, &of);
-        if let Some(sealed) = inner.seal(&seal, state) {
+        // The same turn may be kept twice, with other state.
+        if let Some(sealed) = cipher::seal(&inner.random, &seal, &[], state) {
             inner.kv.set(&Key::tenant(tenant, AREA, key), sealed, inner.ttl).await;
         }
         inner.metrics.kept();
@@ -198,7 +196,8 @@ impl Inner {
         }
         let (key, seal) = secrets(tenant, &of);
         let sealed = self.kv.get(&Key::tenant(tenant, AREA, key)).await;
-        let state: Option<Bytes> = sealed.and_then(|sealed| open(&seal, &sealed)).map(Into::into);
+        let state: Option<Bytes> =
+            sealed.and_then(|sealed| cipher::open(&seal, &[], &sealed)).map(Into::into);
         // Kept meanwhile, perhaps, by another of the turn's requests.
         let meanwhile = || self.near.get(&(tenant, of)).and_then(|entry| entry.state);
         if let Some(state) = state.is_none().then(meanwhile).flatten() {
@@ -209,27 +208,10 @@ impl Inner {
         self.near.insert((tenant, of), Entry { state: state.clone(), until_ms: now_ms + MISS_MS });
         state
     }
-
-    /// A nonce, and what it seals. The same turn may be kept twice, with other state.
-    fn seal(&self, key: &[u8; 32], mut state: Vec<u8>) -> Option<Vec<u8>> {
-        let mut nonce = [0; NONCE_LEN];
-        self.random.fill(&mut nonce).ok()?;
-        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).ok()?);
-        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut state).ok()?;
-        Some([&nonce[..], &state].concat())
-    }
-}
-
-fn open(key: &[u8; 32], sealed: &[u8]) -> Option<Vec<u8>> {
-    let (nonce, state) = sealed.split_first_chunk::<NONCE_LEN>()?;
-    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).ok()?);
-    let mut state = state.to_vec();
-    let open = key.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::empty(), &mut state).ok()?;
-    Some(open.to_vec())
 }
 
 /// The name that a turn's state has, and the key that it is under.
-fn secrets(tenant: TenantId, of: &Fingerprint) -> (String, [u8; 32]) {
+fn secrets(tenant: TenantId, of: &Fingerprint) -> (String, SecretKey) {
     let secret = hmac::Key::new(hmac::HMAC_SHA256, of);
     let derive = |what: &str| hmac::sign(&secret, format!("weir turn {what} {tenant}").as_bytes());
     let name: String = derive("name").as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -326,7 +308,7 @@ mod tests {
         let (name, key) = secrets(tenant, &of);
         let sealed = kv.get(&Key::tenant(tenant, AREA, name)).await.unwrap();
         assert!(!sealed.windows(6).any(|w| w == b"secret" || w == b"signat"));
-        assert!(open(&key, &sealed).is_some());
-        assert!(open(&secrets(TenantId::new(), &of).1, &sealed).is_none());
+        assert!(cipher::open(&key, &[], &sealed).is_some());
+        assert!(cipher::open(&secrets(TenantId::new(), &of).1, &[], &sealed).is_none());
     }
 }

@@ -28,7 +28,14 @@ pub(crate) struct Conversation {
     pub(crate) ends: Vec<(u64, usize)>,
     /// A wish somebody said in words.
     pub(crate) wish: Option<String>,
+    /// What users said and tools told before the question.
+    pub(crate) before: Vec<String>,
 }
+
+/// Words of a question that asks for all that was said before.
+const RECITE: &str = "what was said";
+/// The most of it that is said again, in bytes.
+const MOST_RECITED: usize = 16 * 1024;
 
 #[derive(Deserialize)]
 struct Message<'a> {
@@ -143,7 +150,7 @@ impl Conversation {
         if role != "tool" {
             open.none_waiting()?;
             open.expected = false;
-            self.results.clear();
+            self.before.append(&mut self.results);
         }
         self.users_turn = role == "user";
         self.answered |= role == "assistant";
@@ -183,9 +190,33 @@ impl Conversation {
     pub(crate) fn asked(&mut self, question: String) {
         let question = self.without_wish(question);
         self.digest("user", &question);
-        self.question = question;
-        self.results.clear();
+        self.before.append(&mut self.results);
+        let earlier = std::mem::replace(&mut self.question, question);
+        if !earlier.is_empty() {
+            self.before.push(earlier);
+        }
         self.users_turn = true;
+    }
+
+    /// What was said before, where no message says it.
+    pub(crate) fn recalled(&mut self, said: String) {
+        self.digest("recalled", &said);
+        self.before.push(said);
+    }
+
+    /// What was said, for a question that asks for it.
+    pub(crate) fn recital(&self) -> Option<String> {
+        let asked = self.question.as_bytes().windows(RECITE.len());
+        if !self.users_turn || !asked.into_iter().any(|words| words.eq_ignore_ascii_case(RECITE.as_bytes())) {
+            return None;
+        }
+        let said: Vec<&str> = self.before.iter().chain([&self.question]).map(String::as_str).collect();
+        let said = said.join(" / ");
+        let mut from = said.len().saturating_sub(MOST_RECITED);
+        while !said.is_char_boundary(from) {
+            from += 1;
+        }
+        Some(format!("It was said: {}", &said[from..]))
     }
 
     /// A tool's result comes.
@@ -204,7 +235,7 @@ impl Conversation {
     /// The assistant has said something, or called tools.
     pub(crate) fn spoke(&mut self, said: &str) {
         self.digest("assistant", said);
-        self.results.clear();
+        self.before.append(&mut self.results);
         self.users_turn = false;
         self.answered = true;
     }

@@ -32,7 +32,6 @@ const OTHERS: &[&str] = &[
     "mcp_approval_request",
     "mcp_approval_response",
     "mcp_call",
-    "compaction",
 ];
 /// What the ids of calls begin with that were made after reasoning: they must bring it along.
 pub(super) const REASONED: &str = "fc_0r";
@@ -83,6 +82,7 @@ impl Reader {
             Some("function_call_output" | "custom_tool_call_output") => self.output(item, at),
             Some("reasoning") => self.reasoning(item, at),
             Some("item_reference") => self.reference(item),
+            Some("compaction") => self.compaction(item, at),
             Some(kind) if OTHERS.contains(&kind) => Ok(()),
             Some(other) => Err(invalid_value(
                 &format!("{at}.type"),
@@ -183,6 +183,13 @@ impl Reader {
             None => return self.reference(item),
         }
         self.reasoned = true;
+        Ok(())
+    }
+
+    fn compaction(&mut self, item: &Value, at: &str) -> Result<(), ApiError> {
+        let said = secret::uncompacted(text(item, "encrypted_content", &format!("{at}.encrypted_content"))?)?;
+        self.tokens += count_text(&said);
+        self.conversation.recalled(said);
         Ok(())
     }
 

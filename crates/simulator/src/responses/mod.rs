@@ -4,6 +4,7 @@
 
 mod calls;
 pub(crate) mod check;
+mod compact;
 mod items;
 mod object;
 mod request;
@@ -11,6 +12,8 @@ mod secret;
 #[cfg(test)]
 mod tests;
 mod wire;
+
+pub(crate) use compact::compact;
 
 use axum::{
     Json,

@@ -1,6 +1,6 @@
 //! The `response` object, around its output.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::wire::Form;
 use crate::{
@@ -71,13 +71,16 @@ impl Form {
 }
 
 fn push_usage(out: &mut Vec<u8>, answer: &Answer) {
+    push(out, &usage(answer).to_string());
+}
+
+pub(super) fn usage(answer: &Answer) -> Value {
     let (input, output) = (answer.prompt_tokens, answer.completion_tokens);
-    let usage = json!({
+    json!({
         "input_tokens": input,
         "input_tokens_details": {"cached_tokens": answer.cache.read, "cache_write_tokens": answer.cache.written},
         "output_tokens": output,
         "output_tokens_details": {"reasoning_tokens": answer.reasoning_tokens},
         "total_tokens": input + output,
-    });
-    push(out, &usage.to_string());
+    })
 }

@@ -15,7 +15,11 @@ fn ask(more: &Value) -> Value {
 }
 
 async fn send(router: &Router, body: &Value) -> (StatusCode, String) {
-    let request = Request::post("/v1/responses").body(Body::from(body.to_string())).unwrap();
+    send_to(router, "/v1/responses", body).await
+}
+
+async fn send_to(router: &Router, path: &str, body: &Value) -> (StatusCode, String) {
+    let request = Request::post(path).body(Body::from(body.to_string())).unwrap();
     let response = router.clone().oneshot(request).await.unwrap();
     let status = response.status();
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -271,4 +275,32 @@ async fn what_openai_refuses_is_refused_and_faults_end_a_stream_once() {
     );
     let said = ask(&json!({"input": r#"Hello [x_sim {"status": 503}]"#}));
     assert_eq!(send(&router, &said).await.0.as_u16(), 503);
+}
+
+#[tokio::test]
+async fn a_conversation_is_compacted_and_gone_on_with() {
+    let router = Simulator::new(Config::default()).router();
+    let called = json!([{"role": "user", "content": "Look it up"},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "the code is zebra seven"}]);
+    let body = json!({"model": "sim-large", "input": called, "prompt_cache_key": "k"});
+    let (status, text) = send_to(&router, "/v1/responses/compact", &body).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    let compacted: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(compacted["object"], "response.compaction");
+    let output = compacted["output"].as_array().unwrap();
+    assert_eq!((output.len(), &output[0]["content"][0]["text"]), (2, &json!("Look it up")));
+    assert_eq!(output[1]["type"], "compaction");
+    assert!(!text.contains("zebra") && compacted["usage"]["output_tokens"].as_u64() > Some(5));
+
+    let mut input = output.clone();
+    input.push(json!({"role": "user", "content": "Repeat what was said"}));
+    let told = whole(&router, &json!({"model": "sim-large", "input": input})).await;
+    assert!(told["output"][0]["content"][0]["text"].as_str().unwrap().contains("zebra seven"), "{told}");
+    input[1]["encrypted_content"] = json!("gAAAAABpnothing==");
+    let (status, text) = send(&router, &json!({"model": "sim-large", "input": input})).await;
+    assert_eq!((status, text.contains("invalid_encrypted_content")), (StatusCode::BAD_REQUEST, true));
+    let unknown = json!({"model": "sim-large", "input": "x", "stream": true});
+    let (status, text) = send_to(&router, "/v1/responses/compact", &unknown).await;
+    assert_eq!((status, text.contains("unknown_parameter")), (StatusCode::BAD_REQUEST, true));
 }

@@ -73,12 +73,16 @@ fn frame(frame: Frame) -> CompleteFrame {
 }
 
 fn warned(mut head: Head) -> Head {
+    warn(&mut head, UNSTORED);
+    head
+}
+
+pub(super) fn warn(head: &mut Head, what: &str) {
     let warnings = head.headers.entry(WARNINGS.to_owned()).or_default();
     if !warnings.is_empty() {
         warnings.push_str(", ");
     }
-    warnings.push_str(UNSTORED);
-    head
+    warnings.push_str(what);
 }
 
 async fn plain(mut passing: Passing, head: Head, mut frames: Frames, keep: bool) -> Result<Frames, Error> {

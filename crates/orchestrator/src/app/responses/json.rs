@@ -29,6 +29,10 @@ impl Object {
         raw.filter(|raw| raw.get() != "null")
     }
 
+    pub(super) fn members(&self) -> impl Iterator<Item = (&str, &RawValue)> {
+        self.0.iter().map(|(name, raw)| (name.as_str(), &**raw))
+    }
+
     /// A member of that type.
     pub(super) fn read<'a, T: Deserialize<'a>>(&'a self, name: &str) -> Option<T> {
         serde_json::from_str(self.get(name)?.get()).ok()

@@ -5,14 +5,17 @@
 
 mod attach;
 mod background;
+mod compact;
 mod events;
 mod foreground;
 mod hub;
 mod job;
 mod json;
 mod object;
+mod opened;
 mod read;
 mod run;
+mod seal;
 mod settings;
 mod steady;
 #[cfg(test)]
@@ -42,10 +45,11 @@ use self::{
     foreground::Passing,
     json::{Raw, array},
     object::{ENCRYPTED, Shape},
+    seal::Seals,
     wanted::Wanted,
 };
 use crate::{
-    app::{Chat, Frames},
+    app::{Chat, Compacted, Frames},
     metrics::ResponsesMetrics,
     store::{self, Page},
 };
@@ -60,6 +64,13 @@ pub(crate) trait Model: Send + Sync {
         ctx: &'a RequestContext,
         request: CompleteRequest,
     ) -> BoxFuture<'a, Result<Frames, Error>>;
+
+    /// The same for a conversation that is to become shorter.
+    fn compact<'a>(
+        &'a self,
+        ctx: &'a RequestContext,
+        request: CompleteRequest,
+    ) -> BoxFuture<'a, Result<Compacted<'a>, Error>>;
 }
 
 impl Model for Chat {
@@ -69,6 +80,14 @@ impl Model for Chat {
         request: CompleteRequest,
     ) -> BoxFuture<'a, Result<Frames, Error>> {
         Box::pin(self.complete(ctx, request))
+    }
+
+    fn compact<'a>(
+        &'a self,
+        ctx: &'a RequestContext,
+        request: CompleteRequest,
+    ) -> BoxFuture<'a, Result<Compacted<'a>, Error>> {
+        Box::pin(self.compact(ctx, request))
     }
 }
 
@@ -88,11 +107,12 @@ pub(crate) struct Shared {
 pub(crate) struct Responses {
     shared: Shared,
     runs: Runs,
+    seals: Seals,
 }
 
 impl Responses {
     pub(crate) fn new(shared: Shared) -> Self {
-        Self { runs: Runs::new(shared.clone()), shared }
+        Self { runs: Runs::new(shared.clone()), seals: Seals::new(shared.store.clone()), shared }
     }
 
     /// Keeps leases, and takes over what others leave: what runs in the background, runs here.
@@ -148,13 +168,20 @@ impl Responses {
     /// The body for a provider, with the conversation so far in it.
     ///
     /// # Errors
-    /// A turn is not there; the conversation is too long; the database is away.
+    /// A turn is not there; the conversation is too long; what was compacted here can't be opened; the database is away.
     async fn upstream(&self, ctx: &RequestContext, wanted: &Wanted) -> Result<Bytes, Error> {
-        let before = match &wanted.previous {
-            Some(id) => self.conversation(ctx, id).await?,
-            None => Vec::new(),
-        };
-        wanted.upstream(&before, wanted.background)
+        let before = self.before(ctx, wanted).await?;
+        let before = self.opened_before(ctx, &before).await?.unwrap_or(before);
+        let input = self.opened_input(ctx, &wanted.input).await?;
+        wanted.upstream(&before, input.as_deref(), wanted.background)
+    }
+
+    /// The conversation so far, as it is kept.
+    async fn before(&self, ctx: &RequestContext, wanted: &Wanted) -> Result<Vec<Raw>, Error> {
+        match &wanted.previous {
+            Some(id) => self.conversation(ctx, id).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn conversation(&self, ctx: &RequestContext, id: &str) -> Result<Vec<Raw>, Error> {

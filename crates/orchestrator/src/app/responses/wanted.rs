@@ -33,7 +33,8 @@ impl Wanted {
         let body: Object = serde_json::from_slice(body)
             .map_err(|e| Error::new(Code::InvalidJson, "The body is not valid JSON.").with_source(e))?;
         if body.get("conversation").is_some() {
-            let text = "Conversations are not kept here: go on from a response with previous_response_id.";
+            let text = "Conversations are not supported yet: go on from a response with 'previous_response_id', or send the \
+                        earlier items in 'input'.";
             return Err(Error::invalid("conversation", text));
         }
         let wanted = Self {
@@ -55,39 +56,61 @@ impl Wanted {
         self.include.iter().any(|name| name == ENCRYPTED)
     }
 
-    /// The body for a provider. `before` is the conversation so far.
+    /// The body for a provider. `before` is the conversation so far; `input`, this turn's items as they are to be said,
+    /// where those differ from what the client wrote.
     ///
     /// # Errors
     /// An item refers to one that is not there; there are too many.
-    pub(super) fn upstream(&self, before: &[Raw], stream: bool) -> Result<Bytes, Error> {
+    pub(super) fn upstream(
+        &self,
+        before: &[Raw],
+        input: Option<&[Raw]>,
+        stream: bool,
+    ) -> Result<Bytes, Error> {
         let mut body = self.body.clone();
         ["previous_response_id", "background", "conversation"].iter().for_each(|name| body.remove(name));
         body.set("store", &false);
         if stream {
             body.set("stream", &true);
         }
+        if let Some(all) = self.items(before, input)? {
+            body.set("input", &all);
+        }
+        Ok(body.to_vec().into())
+    }
+
+    /// All that is said, the conversation so far first. `None` where that is what the client wrote.
+    ///
+    /// # Errors
+    /// As [`Wanted::upstream`].
+    pub(super) fn items<'a>(
+        &'a self,
+        before: &'a [Raw],
+        input: Option<&'a [Raw]>,
+    ) -> Result<Option<Vec<&'a Raw>>, Error> {
         if before.len() + self.input.len() > MAX_ITEMS {
             return Err(too_many());
         }
-        let referred = self.input.iter().any(is_reference);
-        if !before.is_empty() || referred {
-            let known: HashSet<String> =
-                if referred { before.iter().filter_map(item_id).collect() } else { HashSet::new() };
-            let mut input: Vec<&Raw> = before.iter().collect();
-            for item in &self.input {
-                match reference(item) {
-                    None => input.push(item),
-                    // What the conversation has already need not be said again.
-                    Some(id) if known.contains(&id) => {}
-                    Some(id) => {
-                        let text = format!("Item with id '{id}' not found.");
-                        return Err(Error::new(Code::NotFound, text).with_param("input"));
-                    }
+        let (changed, input) = (input.is_some(), input.unwrap_or(&self.input));
+        let referred = input.iter().any(is_reference);
+        if before.is_empty() && !referred && !changed {
+            return Ok(None);
+        }
+        let known: HashSet<String> =
+            if referred { before.iter().filter_map(item_id).collect() } else { HashSet::new() };
+        let mut all: Vec<&Raw> = before.iter().collect();
+        for item in input {
+            match reference(item) {
+                None => all.push(item),
+                // What the conversation has already need not be said again.
+                Some(id) if known.contains(&id) => {}
+                Some(id) => {
+                    let text = format!("Item with id '{id}' not found.");
+                    return Err(Error::new(Code::NotFound, text).with_param("input"));
                 }
             }
-            body.set("input", &input);
         }
-        Ok(body.to_vec().into())
+        Ok(Some(all))
     }
 }
 
@@ -145,7 +168,7 @@ mod tests {
 
     fn sent(wanted: &Wanted, before: &[Value]) -> Value {
         let before: Vec<Raw> = before.iter().map(|v| serde_json::value::to_raw_value(v).unwrap()).collect();
-        serde_json::from_slice(&wanted.upstream(&before, false).unwrap()).unwrap()
+        serde_json::from_slice(&wanted.upstream(&before, None, false).unwrap()).unwrap()
     }
 
     #[test]
@@ -169,7 +192,7 @@ mod tests {
         let before = [json!({"type": "message", "id": "msg_1", "role": "assistant", "content": []})];
         let asked = json!({"model": "m", "input": [{"type": "item_reference", "id": "msg_1"}]});
         assert_eq!(sent(&parse(&asked).unwrap(), &before)["input"], json!(before));
-        let unknown = parse(&asked).unwrap().upstream(&[], false).unwrap_err();
+        let unknown = parse(&asked).unwrap().upstream(&[], None, false).unwrap_err();
         assert_eq!((unknown.code(), unknown.param()), (Code::NotFound, Some("input")));
     }
 
@@ -187,9 +210,9 @@ mod tests {
         let error = parse(&many(MAX_ITEMS + 1)).unwrap_err();
         assert_eq!((error.code(), error.param()), (Code::InvalidArgument, Some("input")));
         let whole = parse(&many(MAX_ITEMS)).unwrap();
-        assert!(whole.upstream(&[], false).is_ok());
+        assert!(whole.upstream(&[], None, false).is_ok());
         let one = serde_json::value::to_raw_value(&1).unwrap();
-        assert_eq!(whole.upstream(&[one], false).unwrap_err().param(), Some("input"));
+        assert_eq!(whole.upstream(&[one], None, false).unwrap_err().param(), Some("input"));
     }
 
     #[test]

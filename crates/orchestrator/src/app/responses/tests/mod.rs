@@ -1,6 +1,7 @@
 //! Instances on one real PostgreSQL and one real NATS, with a model that says what a test tells it to.
 
 mod background;
+mod compact;
 mod kept;
 mod outage;
 
@@ -28,7 +29,11 @@ use weir_testkit::{APP_PASSWORD, APP_ROLE, Database, Nats, Postgres};
 use weir_types::{KeyId, Principal, RequestContext, SystemClock, TenantId, scope};
 
 use super::{Hub, Model, Responses, ResponsesConfig, Shared};
-use crate::{app::Frames, metrics::ResponsesMetrics, store};
+use crate::{
+    app::{Compacted, Frames},
+    metrics::ResponsesMetrics,
+    store,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -39,6 +44,8 @@ type Feed = mpsc::UnboundedSender<Bytes>;
 struct Fake {
     asked: Mutex<Vec<CompleteRequest>>,
     scripts: Mutex<VecDeque<mpsc::UnboundedReceiver<Bytes>>>,
+    /// What whole answers say, instead of two words.
+    says: Mutex<Option<String>>,
 }
 
 impl Fake {
@@ -80,9 +87,13 @@ impl Model for Fake {
         self.asked.lock().unwrap().push(request);
         let script = self.scripts.lock().unwrap().pop_front();
         let end = stream::iter([frame(Frame::End(End::default()))]);
+        let mut whole = answer();
+        if let Some(says) = &*self.says.lock().unwrap() {
+            whole["output"][1]["content"][0]["text"] = says.as_str().into();
+        }
         Box::pin(async move {
             if !streamed {
-                let whole = stream::iter([head("application/json"), piece(answer().to_string().into())]);
+                let whole = stream::iter([head("application/json"), piece(whole.to_string().into())]);
                 return Ok(Box::pin(whole.chain(end)) as Frames);
             }
             let start = stream::iter([head("text/event-stream")]);
@@ -95,6 +106,18 @@ impl Model for Fake {
             };
             Ok(Box::pin(start.chain(pieces).chain(end)) as Frames)
         })
+    }
+    /// Nobody does it himself.
+    fn compact<'a>(
+        &'a self,
+        ctx: &'a RequestContext,
+        request: CompleteRequest,
+    ) -> BoxFuture<'a, Result<Compacted<'a>, Error>> {
+        let instead = move |body: Result<Bytes, Error>| match body {
+            Ok(body) => self.run(ctx, CompleteRequest { body, ..request }),
+            Err(error) => Box::pin(async { Err(error) }),
+        };
+        Box::pin(async { Ok(Compacted::Instead(Box::new(instead))) })
     }
 }
 
