@@ -310,6 +310,8 @@ class Providers(unittest.TestCase):
                     "accessKeyId": {"name": "s", "key": "id"}, "secretAccessKey": {"name": "s", "key": "secret"}},
         "vertex": {"dialect": "gemini", "platform": "vertex", "project": "p", "location": "global",
                    "serviceAccount": {"name": "s", "key": "vertex"}},
+        "aws": {"dialect": "bedrock", "region": "eu-west-1", "credentials": "web_identity", "roleArn": "arn:aws:iam::1:role/r",
+                "tokenFile": "/var/run/token", "credentialsUrl": "https://sts.eu-west-1.amazonaws.com"},
     }
     PRICES = '[[price]]\nvendor = "azure"'
 
@@ -341,11 +343,36 @@ class Providers(unittest.TestCase):
         self.assertEqual(found, {
             "AZURE__API_KEY": "azure", "AZURE__API_VERSION": "2024-10-21", "AZURE__MODELS": "gpt-4o,mini",
             "AZURE__BASE_URL": "https://r.openai.azure.com", "AZURE__PLATFORM": "azure",
+            "AWS__DIALECT": "bedrock", "AWS__REGION": "eu-west-1", "AWS__CREDENTIALS": "web_identity",
+            "AWS__ROLE_ARN": "arn:aws:iam::1:role/r", "AWS__TOKEN_FILE": "/var/run/token",
+            "AWS__CREDENTIALS_URL": "https://sts.eu-west-1.amazonaws.com",
             "BEDROCK__ACCESS_KEY_ID": "id", "BEDROCK__SECRET_ACCESS_KEY": "secret", "BEDROCK__DIALECT": "bedrock",
             "BEDROCK__REGION": "eu-central-1", "BEDROCK__ONLY_NAMED": "true", "BEDROCK__PRICES": "bedrock",
             "VERTEX__DIALECT": "gemini", "VERTEX__PLATFORM": "vertex", "VERTEX__PROJECT": "p",
             "VERTEX__LOCATION": "global", "VERTEX__SERVICE_ACCOUNT": "vertex",
         })
+
+    def test_the_orchestrator_alone_has_the_cloud_s_identity(self):
+        role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/r"}
+        label = "azure.workload.identity/use"
+        import json
+
+        rendered = template(
+            "staging", f"--set-json=orchestrator.serviceAccount.annotations={json.dumps(role)}",
+            f'--set-json=orchestrator.podLabels={json.dumps({label: "true"})}',
+            '--set-json=networkPolicy.credentials=[{"cidr": "169.254.170.23/32", "port": 80}]',
+        )
+        accounts = [o for o in rendered if o["kind"] == "ServiceAccount"]
+        self.assertEqual([component(o) for o in accounts if o["metadata"].get("annotations") == role], ["orchestrator"])
+        workloads = [o for o in rendered if o["kind"] in ("Deployment", "StatefulSet")]
+        labelled = [component(o) for o in workloads if label in o["spec"]["template"]["metadata"]["labels"]]
+        self.assertEqual(labelled, ["orchestrator"])
+        asks = [o for o in rendered if o["kind"] == "NetworkPolicy" and "169.254.170.23/32" in str(o["spec"].get("egress"))]
+        self.assertEqual([o["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for o in asks], ["orchestrator"])
+        (egress,) = asks[0]["spec"]["egress"]
+        self.assertEqual(egress["ports"], [{"protocol": "TCP", "port": 80}])
+        for profile in PROFILES:
+            self.assertFalse([o for o in of_kind(profile, "NetworkPolicy") if o["metadata"]["name"].endswith("-credentials")])
 
     def test_prices_are_a_file(self):
         rendered = self.rendered()

@@ -148,6 +148,10 @@ impl Simulator {
                 "/v1/projects/{project}/locations/{location}/publishers/google/models/{*target}",
                 post(vertex::call),
             )
+            .route(
+                "/v1/projects/{project}/locations/{location}/publishers/anthropic/models/{*target}",
+                post(vertex::claude),
+            )
             .route("/v1/publishers/google/models/{*target}", post(gemini::call))
             .route("/token", post(vertex::token))
             .route("/_sim/faults", get(admin::faults).put(admin::set_faults).delete(admin::clear_faults))

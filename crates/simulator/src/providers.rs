@@ -11,7 +11,7 @@ type Provider = (&'static str, &'static str, &'static [(&'static str, &'static s
 /// Settings by their dotted keys, for a simulator at `origin` (`http://host:port`).
 #[must_use]
 pub fn providers(origin: &str) -> Vec<(String, String)> {
-    let providers: [Provider; 9] = [
+    let providers: [Provider; 10] = [
         ("simulator", "/v1", &[("dialect", "openai")]),
         // The models are those of `simulator`, whose fallback it is not.
         ("simulator-responses", "/v1", &[("dialect", "responses"), ("only_named", "true")]),
@@ -46,6 +46,17 @@ pub fn providers(origin: &str) -> Vec<(String, String)> {
                 ("dialect", "gemini"),
                 ("platform", "vertex"),
                 ("project", "simulated"),
+                ("access_token", GOOGLE_TOKEN),
+            ],
+        ),
+        (
+            "simulator-vertex-anthropic",
+            "/v1",
+            &[
+                ("dialect", "anthropic"),
+                ("platform", "vertex"),
+                ("project", "simulated"),
+                ("location", "us-east5"),
                 ("access_token", GOOGLE_TOKEN),
             ],
         ),

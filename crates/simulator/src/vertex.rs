@@ -1,5 +1,5 @@
-//! Gemini on Vertex AI: Google's dialect at longer paths, for those who show a token of Google's, and where such tokens
-//! are given.
+//! Gemini and Claude on Vertex AI: their dialects at longer paths, for those who show a token of Google's, and where such
+//! tokens are given.
 
 use axum::{
     Json,
@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use crate::{
-    Simulator,
+    Simulator, anthropic,
     chat::Posted,
     error::ApiError,
     gemini,
@@ -31,13 +31,43 @@ pub(crate) async fn call(
     uri: Uri,
     body: Posted,
 ) -> Response {
-    let shown = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !shown.strip_prefix("Bearer ").is_some_and(|token| token.starts_with(TOKEN)) {
-        let text = "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other \
-                    valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.";
-        return gemini::error_response(&ApiError::new(StatusCode::UNAUTHORIZED, "", text), false);
+    if let Err(error) = authorize(&headers) {
+        return gemini::error_response(&error, false);
     }
     gemini::call(sim, Path(target), headers, uri, body).await
+}
+
+/// Whether it is shown a token of Google's.
+pub(crate) fn authorize(headers: &HeaderMap) -> Result<(), ApiError> {
+    let shown = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if shown.strip_prefix("Bearer ").is_some_and(|token| token.starts_with(TOKEN)) {
+        return Ok(());
+    }
+    let text = "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other \
+                valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.";
+    Err(ApiError::new(StatusCode::UNAUTHORIZED, "", text))
+}
+
+/// `POST /v1/projects/{project}/locations/{location}/publishers/anthropic/models/{model}:{method}`: Claude.
+pub(crate) async fn claude(
+    State(sim): State<Simulator>,
+    Path((_, _, target)): Path<(String, String, String)>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Posted,
+) -> Response {
+    match target.rsplit_once(':') {
+        Some(("count-tokens", "rawPredict")) => match (authorize(&headers), body) {
+            (Ok(()), Ok(body)) => anthropic::count_on_vertex(&sim, &body),
+            (Err(error), _) => gemini::error_response(&error, false),
+            (_, Err(rejected)) => rejected.into_response(),
+        },
+        Some((model, method @ ("rawPredict" | "streamRawPredict"))) => {
+            let stream = method == "streamRawPredict";
+            anthropic::on_vertex(&sim, model, stream, &headers, &uri, body).await
+        }
+        _ => gemini::error_response(&ApiError::new(StatusCode::NOT_FOUND, "", "Method not found."), false),
+    }
 }
 
 /// `POST /token`: for a service account's signed statement, whose signature is taken on trust.

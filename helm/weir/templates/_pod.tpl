@@ -9,6 +9,11 @@ The pod of one service. Takes (dict "root" $ "component" NAME "port" PORT).
 metadata:
   labels:
     {{- include "weir.labels" . | nindent 4 }}
+    {{- if eq $name "orchestrator" }}
+    {{- with $root.Values.orchestrator.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- end }}
   annotations:
     checksum/config: {{ include (print $root.Template.BasePath "/configmap.yaml") $root | sha256sum }}
     {{- with $root.Values.podAnnotations }}

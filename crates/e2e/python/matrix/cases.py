@@ -235,6 +235,7 @@ PROVIDERS = (
     Provider("simulator-bedrock", None, thinker="anthropic.claude-sonnet-4-5-20250929-v1:0"),
     Provider("simulator-azure", "chat", thinker="gpt-5-mini", shown=False),
     Provider("simulator-vertex", "gemini"),
+    Provider("simulator-vertex-anthropic", "messages"),
 )
 
 
@@ -298,7 +299,10 @@ EXCEPTIONS = (
         if client != "chat"
         for case in ("thinking", "redacted thoughts")
     ),
-    Except("messages", "simulator-anthropic", "bounded schema", "Anthropic takes no bounds, and says so", skips=("all",)),
+    *(
+        Except("messages", provider, "bounded schema", "Anthropic takes no bounds, and says so", skips=("all",))
+        for provider in ("simulator-anthropic", "simulator-vertex-anthropic")
+    ),
     # OpenAI ends a call that was forced by name with `stop`: https://platform.openai.com/docs/guides/function-calling
     Except("*", "*", "must call it", "the provider's own word, or ours", skips=("finish",)),
     # What providers lack.
@@ -318,7 +322,7 @@ EXCEPTIONS = (
     ),
     *(
         Except("*", provider, "json", "it is asked in words, and the simulator is deaf to them", skips=("text",))
-        for provider in ("simulator-anthropic", "simulator-bedrock")
+        for provider in ("simulator-anthropic", "simulator-bedrock", "simulator-vertex-anthropic")
     ),
     Except("*", "simulator-ollama", "file", "Ollama takes images alone", warns="dropped;file"),
     Except("*", "simulator-mistral", "declined", "Mistral has no way to say so", skips=("finish",)),
@@ -337,6 +341,7 @@ EXCEPTIONS = (
         Except(client, provider, case, "bounds are checked here", warns="altered;format")
         for provider, native in (
             ("simulator-anthropic", "messages"),
+            ("simulator-vertex-anthropic", "messages"),
             ("simulator-gemini", "gemini"),
             ("simulator-vertex", "gemini"),
             ("simulator-ollama", None),

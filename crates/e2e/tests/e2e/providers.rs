@@ -7,7 +7,7 @@ use weir_e2e::{
 };
 
 /// Providers, and the model each is asked for.
-const PROVIDERS: [(&str, &str); 9] = [
+const PROVIDERS: [(&str, &str); 10] = [
     ("simulator", "sim-large"),
     ("simulator-responses", "sim-large"),
     ("simulator-anthropic", "sim-large"),
@@ -17,6 +17,7 @@ const PROVIDERS: [(&str, &str); 9] = [
     ("simulator-bedrock", "sim-large"),
     ("simulator-azure", "sim-large"),
     ("simulator-vertex", "sim-large"),
+    ("simulator-vertex-anthropic", "sim-large"),
 ];
 const QUESTION: &str = "Which rivers flow through Vienna and Passau?";
 
@@ -153,6 +154,40 @@ async fn an_error_midway_ends_each_stream_as_its_clients_expect() {
             assert!(text.ends_with("data: [DONE]\n\n"), "{provider} {sim} {text}");
         }
     }
+}
+
+#[tokio::test]
+async fn claude_on_vertex_gets_what_anthropic_s_clients_sent() {
+    let stand = Stand::shared();
+    let http = stand
+        .gateway()
+        .with_header("x-api-key", &stand.tenant().await.unwrap().key)
+        .with_header("anthropic-version", "2023-06-01");
+    let body = |provider: &str| {
+        json!({"model": format!("{provider}/sim-think"), "max_tokens": 3000,
+            "thinking": {"type": "enabled", "budget_tokens": 1024},
+            "messages": [{"role": "user", "content": QUESTION}]})
+    };
+    let direct = http.post("/v1/messages", &body("simulator-anthropic")).await.unwrap();
+    let mut asked = body("simulator-vertex-anthropic");
+    let plain = http.post("/v1/messages", &asked).await.unwrap();
+    assert_eq!((plain.status, plain.header("x-weir-warnings")), (200, ""), "{plain:?}");
+    assert_eq!(plain.header("x-weir-provider"), "simulator-vertex-anthropic");
+    for member in ["content", "stop_reason", "usage"] {
+        assert_eq!(plain.json()[member], direct.json()[member], "{member}");
+    }
+    let counted = http.post("/v1/messages/count_tokens", &asked).await.unwrap();
+    assert_eq!(counted.json()["input_tokens"], plain.json()["usage"]["input_tokens"], "{counted:?}");
+    assert_eq!(counted.header("x-weir-provider"), "simulator-vertex-anthropic");
+    asked["stream"] = json!(true);
+    let streamed = http.post("/v1/messages", &asked).await.unwrap();
+    let text = text_of(&streamed);
+    assert!(streamed.status == 200 && text.ends_with("data: {\"type\":\"message_stop\"}\n\n"), "{text}");
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let events: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
+    let said: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
+    let content = plain.json()["content"].clone();
+    assert_eq!(said, content[1]["text"].as_str().unwrap());
 }
 
 #[tokio::test]

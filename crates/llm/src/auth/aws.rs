@@ -30,7 +30,7 @@ pub struct AwsCredentials {
 #[derive(Debug)]
 enum Keys {
     Fixed(AwsCredentials),
-    Kept(Kept<AwsSource>),
+    Kept(Box<Kept<AwsSource>>),
 }
 
 /// Signs calls of one service in one region.
@@ -52,7 +52,7 @@ impl Signer {
     /// The same, with credentials that end.
     #[must_use]
     pub fn bedrock_by(source: AwsSource, region: String, clock: Arc<dyn Clock>) -> Self {
-        let keys = Keys::Kept(Kept::new(source, clock.clone()));
+        let keys = Keys::Kept(Box::new(Kept::new(source, clock.clone())));
         Self { keys, region, service: "bedrock", clock }
     }
 

@@ -182,7 +182,7 @@ impl<S: Source> Kept<S> {
         self.read(|held| now >= held.ask_at_ms)
     }
 
-    fn just_failed(&self) -> Option<Arc<AuthError>> {
+    pub(super) fn just_failed(&self) -> Option<Arc<AuthError>> {
         let now = self.clock.now_ms();
         let recent = |(error, at): &(Arc<AuthError>, i64)| (now < at + SPARE_MS).then(|| error.clone());
         self.read(|held| held.failed.as_ref().and_then(recent))

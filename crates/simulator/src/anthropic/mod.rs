@@ -25,8 +25,10 @@ use crate::{
     chat::{Posted, authorize, serve},
     dialect::{Asked, Dialect, Parsed, Told},
     error::ApiError,
+    gemini,
     models::Model,
     seed::{hash, id},
+    vertex,
 };
 
 /// What thoughts are signed with.
@@ -61,6 +63,68 @@ pub(crate) async fn messages(
     body: Posted,
 ) -> Response {
     serve(&sim, &Anthropic, &headers, &uri, body).await
+}
+
+/// Of a model that Vertex' path names.
+pub(crate) async fn on_vertex(
+    sim: &Simulator,
+    model: &str,
+    stream: bool,
+    headers: &HeaderMap,
+    uri: &Uri,
+    body: Posted,
+) -> Response {
+    serve(sim, &OnVertex { model: model.to_owned(), stream }, headers, uri, body).await
+}
+
+/// Counted likewise; the body names the model.
+pub(crate) fn count_on_vertex(sim: &Simulator, body: &[u8]) -> Response {
+    counted(sim, request::parse_for_count(body, Version::V2023))
+}
+
+#[derive(Debug)]
+struct OnVertex {
+    model: String,
+    stream: bool,
+}
+
+impl Dialect for OnVertex {
+    fn authorize(&self, _: &Simulator, asked: &Asked<'_>) -> Result<(), ApiError> {
+        vertex::authorize(asked.headers)
+    }
+
+    fn parse<'a>(&self, _: &Simulator, asked: &Asked<'a>) -> Result<Parsed<'a>, ApiError> {
+        let Read { request, prompt_tokens, omitted } = request::parse_on_vertex(asked.body, &self.model)?;
+        if request.stream != self.stream {
+            return Err(ApiError::invalid("stream", "", "stream: rawPredict and streamRawPredict differ in it"));
+        }
+        Ok(Parsed { request, prompt_tokens, form: Box::new(Events::new(omitted)) })
+    }
+
+    fn speaks(&self, model: &Model) -> bool {
+        model.speaks_anthropic()
+    }
+
+    fn unknown_model(&self, model: &str) -> ApiError {
+        unknown_model(model)
+    }
+
+    fn too_long(&self, limit: u64, tokens: u64) -> ApiError {
+        Anthropic.too_long(limit, tokens)
+    }
+
+    fn error(&self, error: &ApiError, request_id: &str) -> Response {
+        // Who is not let in hears it from Google.
+        if error.status == StatusCode::UNAUTHORIZED {
+            return gemini::error_response(error, false);
+        }
+        error_response(error, Some(request_id))
+    }
+
+    fn describe(&self, told: &Told<'_>, headers: &mut HeaderMap) {
+        let id = HeaderValue::try_from(told.request_id);
+        headers.extend(id.ok().map(|id| (HeaderName::from_static("request-id"), id)));
+    }
 }
 
 #[derive(Debug)]
@@ -155,17 +219,18 @@ struct Counted {
 
 /// `POST /v1/messages/count_tokens`. Costs nothing, and stands in no ledger.
 pub(crate) async fn count_tokens(State(sim): State<Simulator>, headers: HeaderMap, body: Bytes) -> Response {
-    let counted = || {
-        authorize(&sim, &headers)?;
-        let Read { request, prompt_tokens, .. } = request::parse_for_count(&body, version(&headers)?)?;
-        sim.0
-            .catalogue
-            .get(&request.model)
-            .filter(|m| m.speaks_anthropic())
-            .ok_or_else(|| unknown_model(&request.model))?;
-        Ok(prompt_tokens)
+    let read = authorize(&sim, &headers)
+        .and_then(|()| version(&headers))
+        .and_then(|version| request::parse_for_count(&body, version));
+    counted(&sim, read)
+}
+
+fn counted(sim: &Simulator, read: Result<Read<'_>, ApiError>) -> Response {
+    let known = |read: Read<'_>| {
+        let model = sim.0.catalogue.get(&read.request.model).filter(|m| m.speaks_anthropic());
+        model.map(|_| read.prompt_tokens).ok_or_else(|| unknown_model(&read.request.model))
     };
-    match counted() {
+    match read.and_then(known) {
         Ok(input_tokens) => Json(Counted { input_tokens }).into_response(),
         Err(error) => error_response(&error, None),
     }

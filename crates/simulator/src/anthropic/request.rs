@@ -41,6 +41,8 @@ const KNOWN: &[&str] = &[
     "thread",
     "x_sim",
 ];
+/// <https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai>
+const VERTEX_VERSION: &str = "vertex-2023-10-16";
 /// The code of the refusal after which clients send the whole conversation.
 pub(super) const THREADS: &str = "thread_unsupported_request";
 const SAMPLING: [&str; 3] = ["temperature", "top_p", "top_k"];
@@ -60,18 +62,37 @@ pub(super) struct Read<'a> {
     pub(super) omitted: bool,
 }
 
-pub(super) fn parse(body: &[u8], version: Version) -> Result<Read<'_>, ApiError> {
-    read(body, version, true)
+pub(super) fn parse(body: &[u8], version: Version) -> Result<Read<'static>, ApiError> {
+    read(members(body)?, version, true)
 }
 
-pub(super) fn parse_for_count(body: &[u8], version: Version) -> Result<Read<'_>, ApiError> {
-    read(body, version, false)
+pub(super) fn parse_for_count(body: &[u8], version: Version) -> Result<Read<'static>, ApiError> {
+    read(members(body)?, version, false)
 }
 
-fn read(body: &[u8], version: Version, answered: bool) -> Result<Read<'_>, ApiError> {
-    let Ok(Value::Object(from)) = serde_json::from_slice(body) else {
-        return Err(ApiError::invalid("", "", "The request body is not valid JSON"));
-    };
+/// A body as Vertex takes it: it has the version, and the path the model.
+pub(super) fn parse_on_vertex(body: &[u8], model: &str) -> Result<Read<'static>, ApiError> {
+    let mut from = members(body)?;
+    if from.contains_key("model") {
+        return Err(invalid("model", "Extra inputs are not permitted"));
+    }
+    match from.remove("anthropic_version") {
+        Some(Value::String(version)) if version == VERTEX_VERSION => {}
+        Some(_) => return Err(invalid("anthropic_version", "Input should be 'vertex-2023-10-16'")),
+        None => return Err(invalid("anthropic_version", "Field required")),
+    }
+    from.insert("model".to_owned(), model.into());
+    read(from, Version::V2023, true)
+}
+
+fn members(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(from)) => Ok(from),
+        _ => Err(ApiError::invalid("", "", "The request body is not valid JSON")),
+    }
+}
+
+fn read(from: Map<String, Value>, version: Version, answered: bool) -> Result<Read<'static>, ApiError> {
     if from.get("thread").is_some_and(|thread| !thread.is_null()) {
         let message = "thread: this server holds no conversations";
         return Err(ApiError::invalid("thread", THREADS, message));

@@ -226,3 +226,47 @@ async fn thoughts_come_back_as_they_went_in_every_turn_of_a_loop() {
         assert!(status == StatusCode::BAD_REQUEST && text.contains("Invalid `"), "{text}");
     }
 }
+
+#[tokio::test]
+async fn on_vertex_the_path_has_the_model_and_the_body_the_version() {
+    let sim = Simulator::new(Config::default());
+    let router = sim.router();
+    let place = "/v1/projects/p/locations/us-east5/publishers/anthropic/models";
+    let send = async |target: &str, token: &str, body: &Value| {
+        let request = Request::post(format!("{place}/{target}")).header("authorization", token);
+        let response = router.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(bytes.to_vec()).unwrap())
+    };
+    let mut body = ask(&json!({"anthropic_version": "vertex-2023-10-16"}));
+    let model = body.as_object_mut().unwrap().remove("model").unwrap();
+    let direct = whole(&router, &ask(&json!({}))).await;
+    let (status, text) = send("claude-haiku-4-5:rawPredict", "Bearer ya29.t", &body).await;
+    assert_eq!(status, 200, "{text}");
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["content"], direct["content"]);
+    let mut streamed = body.clone();
+    streamed["stream"] = json!(true);
+    let (status, text) = send("claude-haiku-4-5:streamRawPredict", "Bearer ya29.t", &streamed).await;
+    assert!(status == 200 && text.contains("event: message_stop"), "{text}");
+    let with = |name: &str, value: Value| {
+        let mut body = body.clone();
+        body[name] = value;
+        body
+    };
+    for (target, token, body, status, says) in [
+        ("claude-haiku-4-5:rawPredict", "Bearer sk-1", body.clone(), 401, "OAuth 2"),
+        ("claude-haiku-4-5:rawPredict", "Bearer ya29.t", with("model", model.clone()), 400, "model: Extra inputs"),
+        ("claude-haiku-4-5:rawPredict", "Bearer ya29.t", with("anthropic_version", json!("2023-06-01")), 400, "vertex-2023"),
+        ("claude-haiku-4-5:rawPredict", "Bearer ya29.t", json!({"max_tokens": 1}), 400, "anthropic_version: Field"),
+        ("claude-haiku-4-5:rawPredict", "Bearer ya29.t", streamed.clone(), 400, "streamRawPredict"),
+        ("claude-haiku-4-5:predict", "Bearer ya29.t", body.clone(), 404, "Method"),
+        ("nobody:rawPredict", "Bearer ya29.t", body.clone(), 404, "nobody"),
+    ] {
+        let (got, text) = send(target, token, &body).await;
+        assert!(got == status && text.contains(says), "{target} {got} {text}");
+    }
+    let (status, text) = send("count-tokens:rawPredict", "Bearer ya29.t", &ask(&json!({}))).await;
+    assert!(status == 200 && text.starts_with("{\"input_tokens\":"), "{text}");
+    assert_eq!(send("count-tokens:rawPredict", "", &ask(&json!({}))).await.0, 401);
+}
