@@ -15,6 +15,7 @@ use weir_proto::control::{
     api_keys_server::{ApiKeys, ApiKeysServer},
     tenants_server::{Tenants, TenantsServer},
 };
+use weir_testkit::until;
 use weir_types::{
     KeyId, ManualClock, Principal,
     api_key::{KeyKind, assemble},
@@ -163,12 +164,7 @@ impl House {
     }
 
     async fn wait_for_questions(&self, count: usize) {
-        let arrived = async {
-            while self.asked() < count {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), arrived).await.expect("the question never came");
+        until("the question", async || (self.asked() >= count).then_some(())).await;
     }
 }
 
@@ -266,12 +262,10 @@ async fn an_ageing_key_is_checked_beside_the_request_it_serves() {
     house.ticker.advance_ms(20_000);
     assert_eq!(house.code(&key.text).await, None, "served from memory while it is checked");
     house.wait_for_questions(2).await;
-    let noticed = async {
-        while house.code(&key.text).await != Some(Code::InvalidApiKey) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), noticed).await.expect("the revocation was never seen");
+    until("the revocation", async || {
+        (house.code(&key.text).await == Some(Code::InvalidApiKey)).then_some(())
+    })
+    .await;
     assert_eq!(house.asked(), 2);
     assert!(tasks.stop(Duration::from_secs(5)).await);
 }
@@ -342,12 +336,8 @@ async fn a_control_plane_slower_than_a_request_waits_is_heard_all_the_same() {
     assert_eq!(house.code(&key.text).await, None, "served from memory");
     house.control.0.held.send_replace(false);
     let presented = Presented::new(api_key::parse(&key.text).unwrap(), &key.text);
-    let forgotten = async {
-        while house.access.0.lookup.memory.get(&presented).is_some() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), forgotten).await.expect("the revocation was never seen");
+    until("the revocation", async || house.access.0.lookup.memory.get(&presented).is_none().then_some(()))
+        .await;
     assert!(tasks.stop(Duration::from_secs(5)).await);
 }
 

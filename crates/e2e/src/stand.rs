@@ -205,6 +205,8 @@ impl Stand {
             Sha256::digest(&admin_key).iter().map(|b| format!("{b:02x}")).collect();
         let mut settings: Vec<(String, String)> = [
             ("database.url", database.app_url.clone()),
+            // Many pools begin at once, on machines that do other things as well.
+            ("database.acquire_timeout_ms", "30000".to_owned()),
             ("nats.url", nats.url()),
             ("nats.monitor_url", nats.monitor_url()),
             ("control.admin_key_sha256", admin_key_sha256),

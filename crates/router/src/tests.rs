@@ -38,7 +38,9 @@ impl Router {
     /// A router with a pool and a connection of its own, like one in a process of its own.
     async fn start(database_url: Option<&str>, nats: Option<&Nats>) -> Self {
         let metrics = Metrics::new();
-        let db = database_url.map(|url| Db::connect_lazy(&DbConfig::new(url)).unwrap());
+        let db = database_url.map(|url| {
+            Db::connect_lazy(&DbConfig { acquire_timeout_ms: 30_000, ..DbConfig::new(url) }).unwrap()
+        });
         let bus = match nats {
             Some(nats) => {
                 let config = NatsConfig { url: nats.url().into(), ..NatsConfig::default() };

@@ -75,7 +75,7 @@ async fn a_trusted_proxy_names_the_client() {
 
 #[tokio::test]
 async fn a_connection_is_kept_between_requests_and_closed_when_idle() {
-    let config = ListenConfig { idle_timeout: Duration::from_millis(300), ..ListenConfig::default() };
+    let config = ListenConfig { idle_timeout: Duration::from_secs(2), ..ListenConfig::default() };
     let server = start(echo(), config);
     let mut client = server.connect().await;
     for _ in 0..3 {

@@ -9,11 +9,12 @@ use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     net::TcpStream,
     sync::Mutex,
+    time::timeout,
 };
 
 use crate::{
     find,
-    process::{Guarded, tail, temp_dir, wait_for},
+    process::{Guarded, ONCE, tail, temp_dir, wait_for},
 };
 
 /// Ends, with its data, when dropped.
@@ -139,10 +140,14 @@ impl Nats {
     /// Until it greets with JetStream on.
     async fn ready(&self) -> Result<()> {
         wait_for("NATS", async || {
-            let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)).await else { return Ok(None) };
-            let mut greeting = String::new();
-            let read = BufReader::new(stream).read_line(&mut greeting).await;
-            Ok((read.is_ok() && greeting.contains(r#""jetstream":true"#)).then_some(()))
+            let greeted = timeout(ONCE, async {
+                let mut greeting = String::new();
+                let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+                BufReader::new(stream).read_line(&mut greeting).await?;
+                std::io::Result::Ok(greeting)
+            });
+            let jetstream = |greeting: String| greeting.contains(r#""jetstream":true"#);
+            Ok(greeted.await.is_ok_and(|greeting| greeting.is_ok_and(jetstream)).then_some(()))
         })
         .await
         .with_context(|| tail(&self.root.join("log")))

@@ -19,7 +19,9 @@ use nix::{
 };
 
 /// How long a server may take to start or stop. Generous: a loaded machine is no failure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// How long one question to a server that may not answer yet.
+pub(crate) const ONCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Told to `keep`, it leaves the folder alone; when the pipe just closes, nobody is left to remove it.

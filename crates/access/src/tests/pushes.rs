@@ -37,25 +37,17 @@ async fn revocations_are_followed_on_a_real_bucket_also_those_from_before() {
     let (before, after) = (house.key(|_| {}), house.key(|_| {}));
     let push = async |key: &Key| {
         let change = prost::Message::encode_to_vec(&KeyChange { key_id: key.id.to_string(), revoked: true });
-        let putting = async {
-            while bus
-                .push(Bucket::KEYS)
-                .put(&format!("{}.{}", key.tenant, key.id), change.clone().into())
-                .await
-                .is_err()
-            {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), putting).await.expect("the bucket never took it");
+        until("the bucket to take it", async || {
+            let name = format!("{}.{}", key.tenant, key.id);
+            bus.push(Bucket::KEYS).put(&name, change.clone().into()).await.ok()
+        })
+        .await;
     };
     let refused = async |key: &Key| {
-        let refusing = async {
-            while house.code(&key.text).await != Some(Code::InvalidApiKey) {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), refusing).await.expect("the revocation was never seen");
+        until("the revocation", async || {
+            (house.code(&key.text).await == Some(Code::InvalidApiKey)).then_some(())
+        })
+        .await;
     };
     push(&before).await;
     assert_eq!(house.code(&before.text).await, None);

@@ -43,7 +43,11 @@ impl House {
         let config = NatsConfig { url: nats.url().into(), ..NatsConfig::default() };
         let bus = Bus::connect(&config, EventMetrics::default()).await.unwrap();
         until("streams", async || bus.ensure_streams().await.ok()).await;
-        let db = Db::connect_lazy(&DbConfig::new(database.app_url.clone())).unwrap();
+        let db = Db::connect_lazy(&DbConfig {
+            acquire_timeout_ms: 30_000,
+            ..DbConfig::new(database.app_url.clone())
+        })
+        .unwrap();
         let deps = Deps { db: db.clone(), bus: bus.clone(), clock: Arc::new(ManualClock::at(NOW)) };
         let service = build(Config::default(), deps).unwrap();
         let tasks = Tasks::new();

@@ -56,7 +56,11 @@ impl World {
         let clock = ManualClock::at(NOW);
         let nats = NatsConfig { url: url.into(), ..NatsConfig::default() };
         let bus = Bus::connect(&nats, EventMetrics::new(&metrics)).await.unwrap();
-        let db = Db::connect_lazy(&DbConfig::new(database.app_url.as_str())).unwrap();
+        let db = Db::connect_lazy(&DbConfig {
+            acquire_timeout_ms: 30_000,
+            ..DbConfig::new(database.app_url.as_str())
+        })
+        .unwrap();
         db.verify().await.unwrap();
         let admin_key = assemble(KeyKind::Admin, KeyId::new(), &[9; 32]);
         let config =

@@ -35,7 +35,7 @@ async fn run(conn: &mut PgConnection, sql: impl Into<String>) {
 }
 
 fn pool(url: &str, max_connections: u32) -> Db {
-    Db::connect_lazy(&DbConfig { max_connections, ..DbConfig::new(url) }).unwrap()
+    Db::connect_lazy(&DbConfig { max_connections, acquire_timeout_ms: 30_000, ..DbConfig::new(url) }).unwrap()
 }
 
 fn ctx(tenant: TenantId) -> RequestContext {

@@ -182,7 +182,7 @@ async fn what_takes_too_long_holds_up_nobody_and_ends_among_the_dead() {
     for event in &events {
         publish(&bus, event).await;
     }
-    let config = ConsumerConfig { handle_within: Duration::from_millis(200), ..config() };
+    let config = ConsumerConfig { handle_within: Duration::from_secs(1), ..config() };
     consume(&bus, ConsumerConfig { max_deliver: Some(2), ..config }, script.clone(), &tasks);
     settled(&bus).await;
     for event in events.iter().filter(|e| e.subject.ends_with("works")) {

@@ -34,7 +34,11 @@ impl World {
         let apply = |url: String| async move { migrate(&url, &AppRole::new(APP_ROLE, APP_PASSWORD)).await };
         let postgres = Postgres::shared().await.unwrap();
         let database = postgres.database(&weir_db::fingerprint(), apply).await.unwrap();
-        let db = Db::connect_lazy(&DbConfig::new(database.app_url.as_str())).unwrap();
+        let db = Db::connect_lazy(&DbConfig {
+            acquire_timeout_ms: 30_000,
+            ..DbConfig::new(database.app_url.as_str())
+        })
+        .unwrap();
         let nats = Nats::start().await.unwrap();
         let metrics = Metrics::new();
         let bus = bus(&nats, &metrics).await;

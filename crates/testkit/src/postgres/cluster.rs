@@ -76,6 +76,12 @@ impl Cluster {
         Ok(Self { bin, root, user, port: free_port()?, password })
     }
 
+    /// For the next start.
+    pub(super) fn move_to_another_port(&mut self) -> Result<()> {
+        self.port = free_port()?;
+        Ok(())
+    }
+
     /// Without a database name.
     pub(super) fn server_url(&self) -> String {
         format!("postgres://{ADMIN}:{}@127.0.0.1:{}", self.password, self.port)

@@ -2,7 +2,7 @@
 //!
 //! A folder in the temporary folder holds `lock` (held while somebody starts a server), `server.json` (where it
 //! is), `users/<pid>` (who uses it) and one `run-*` folder per server. A small shell, the keeper, ends a server
-//! that nobody has used for a minute. Users register before they read `server.json`; the keeper takes
+//! that nobody has used for ten minutes. Users register before they read `server.json`; the keeper takes
 //! `server.json` away before it looks at the users for the last time: so one of them sees the other.
 
 use std::{
@@ -15,24 +15,26 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
-    time::Duration,
+    time::Instant,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, Uid},
 };
 use serde::{Deserialize, Serialize};
 use sqlx::Connection as _;
+use tokio::time::timeout;
 
 use super::{cluster::Cluster, connect};
 use crate::{
     find,
-    process::{alive, tail, wait_for},
+    process::{ONCE, alive, tail, wait_for},
 };
 
-/// Ends the server when no user is left for 30 rounds of 2 s, and clears up.
+/// Ends the server when no user is left for 300 rounds of 2 s (the next test binary may be linked meanwhile), and
+/// clears up.
 const KEEPER: &str = r#"dir=$1; run=$2; pid=$3
 lives() {
   kill -0 "$1" 2>/dev/null || return 1
@@ -52,7 +54,7 @@ while [ -e "$run/pg/data/postmaster.pid" ]; do
   sleep 2
   if used; then idle=0; continue; fi
   idle=$((idle + 1))
-  [ $idle -lt 30 ] && continue
+  [ $idle -lt 300 ] && continue
   mv "$dir/server.json" "$run/server.json" 2>/dev/null
   if used; then mv "$run/server.json" "$dir/server.json"; idle=0; continue; fi
   kill -INT "$pid"
@@ -61,6 +63,9 @@ while [ -e "$run/pg/data/postmaster.pid" ]; do
   break
 done
 rm -rf "$run""#;
+
+/// Somebody may take a port between its choice and the server's start.
+const PORTS_TRIED: u32 = 5;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Server {
@@ -126,7 +131,7 @@ async fn reachable(dir: &Path, server: &Server) -> Result<bool> {
         if !i32::try_from(server.keeper).is_ok_and(alive) || !any_runs(dir)? {
             return Ok(Some(false));
         }
-        match tokio::time::timeout(Duration::from_secs(10), connect(&url)).await {
+        match timeout(ONCE, connect(&url)).await {
             Ok(Ok(conn)) => Ok(conn.close().await.is_ok().then_some(true)),
             _ => Ok(None),
         }
@@ -187,15 +192,8 @@ fn belongs(pid: i32, run: &Path) -> bool {
 async fn start(dir: &Path) -> Result<Server> {
     let run = dir.join(format!("run-{}", uuid::Uuid::new_v4().simple()));
     fs::DirBuilder::new().mode(0o711).create(&run)?;
-    let cluster = Cluster::create(&run).await?;
-    cluster.spawn_detached()?;
-    let url = cluster.server_url();
-    let conn = wait_for("PostgreSQL", async || Ok(connect(&format!("{url}/postgres")).await.ok()))
-        .await
-        .with_context(|| tail(&cluster.log()))?;
-    conn.close().await?;
-    let pid =
-        postmaster(&cluster.data().join("postmaster.pid")).context("PostgreSQL left no postmaster.pid")?;
+    let mut cluster = Cluster::create(&run).await?;
+    let pid = launch(&mut cluster, &run).await.with_context(|| tail(&cluster.log()))?;
     let keeper = Command::new("/bin/sh")
         .args(["-c", KEEPER, "keeper"])
         .args([dir, &run])
@@ -206,7 +204,27 @@ async fn start(dir: &Path) -> Result<Server> {
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()?;
-    Ok(Server { url, keeper: keeper.id() })
+    Ok(Server { url: cluster.server_url(), keeper: keeper.id() })
+}
+
+/// Starts it on a port that is its own in the end; gives the server's process id.
+async fn launch(cluster: &mut Cluster, run: &Path) -> Result<i32> {
+    for _ in 0..PORTS_TRIED {
+        cluster.spawn_detached()?;
+        let (url, begun) = (format!("{}/postgres", cluster.server_url()), Instant::now());
+        let up = wait_for("PostgreSQL", async || {
+            if let Ok(Ok(conn)) = timeout(ONCE, connect(&url)).await {
+                return Ok(Some(conn.close().await.is_ok()));
+            }
+            let lives = postmaster(&pidfile(run)).is_some_and(|pid| belongs(pid, run));
+            Ok((!lives && begun.elapsed() > ONCE).then_some(false))
+        });
+        if up.await? {
+            return postmaster(&pidfile(run)).context("PostgreSQL left no postmaster.pid");
+        }
+        cluster.move_to_another_port()?;
+    }
+    bail!("PostgreSQL ended {PORTS_TRIED} times while it started")
 }
 
 #[cfg(test)]
