@@ -24,8 +24,9 @@ use super::AuthError;
 pub(super) const EARLY_MS: i64 = 300_000;
 /// What is within this time of its end is used no more.
 pub(super) const MARGIN_MS: i64 = 10_000;
-/// After a failed attempt.
+/// After a failed attempt; twice as long after each that follows, up to eight times.
 pub(super) const RETRY_MS: i64 = 10_000;
+const MOST_DOUBLED: u32 = 3;
 /// So long after a failure nobody asks on behalf of a request.
 pub(super) const SPARE_MS: i64 = 1_000;
 /// The most that a replacement comes later, so that instances that started together don't ask together.
@@ -66,6 +67,8 @@ struct Held<T> {
     ask_at_ms: i64,
     /// The last failure since, and when it was.
     failed: Option<(Arc<AuthError>, i64)>,
+    /// Failures since.
+    failures: u32,
 }
 
 /// Asks, and keeps.
@@ -86,7 +89,7 @@ impl<S: Source> fmt::Debug for Kept<S> {
 
 impl<S: Source> Kept<S> {
     pub(super) fn new(source: S, clock: Arc<dyn Clock>) -> Self {
-        let held = RwLock::new(Held { value: None, ask_at_ms: i64::MIN, failed: None });
+        let held = RwLock::new(Held { value: None, ask_at_ms: i64::MIN, failed: None, failures: 0 });
         Self { source, held, asking: Mutex::default(), due: Notify::new(), clock }
     }
 
@@ -153,13 +156,14 @@ impl<S: Source> Kept<S> {
                 // Some last only minutes.
                 let early = until_ms.saturating_sub(self.source.early_ms());
                 let ask_at_ms = early.saturating_add(jitter_ms()).max(now + (until_ms - now) / 2);
-                *held = Held { value: Some((value.clone(), until_ms)), ask_at_ms, failed: None };
+                *held = Held { value: Some((value.clone(), until_ms)), ask_at_ms, failed: None, failures: 0 };
                 Ok(value)
             }
             Err(error) => {
                 let error = Arc::new(error);
                 held.failed = Some((error.clone(), now));
-                held.ask_at_ms = now + RETRY_MS;
+                held.ask_at_ms = now + (RETRY_MS << held.failures.min(MOST_DOUBLED));
+                held.failures = held.failures.saturating_add(1);
                 Err(error)
             }
         }
