@@ -2,8 +2,10 @@
 
 import json
 import unittest
+import unittest.mock
 
 import pydantic
+import tiktoken
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
@@ -192,6 +194,17 @@ class Anthropic(Common, unittest.TestCase):
                 self.assertIn("sunny at noon in Oslo", llm.invoke(messages).text)
 
 
+def _bytes():
+    """The tokens of single bytes, which are the first of `cl100k_base`: its whole table would have to be fetched."""
+    seen = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    order = seen + [byte for byte in range(256) if byte not in seen]
+    ranks = {bytes([byte]): rank for rank, byte in enumerate(order)}
+    return tiktoken.Encoding("bytes", pat_str=".|\\s", mergeable_ranks=ranks, special_tokens={})
+
+
+BYTES = _bytes()
+
+
 class Embeddings(unittest.TestCase):
     def test_documents_and_queries(self):
         embeddings = OpenAIEmbeddings(
@@ -202,6 +215,24 @@ class Embeddings(unittest.TestCase):
         documents = embeddings.embed_documents(["one", "two"])
         self.assertEqual([len(vector) for vector in documents], [1536, 1536])
         self.assertEqual(embeddings.embed_query("one"), documents[0])
+
+    def test_tokens_instead_of_texts(self):
+        """Without being told otherwise it sends what a tokenizer makes of texts, and several lists of a long one."""
+        for model, length in (("weir-hash-1", 384), ("simulator-vertex/text-embedding-005", 768), ("sim-embed", 256)):
+            with self.subTest(model), unittest.mock.patch("tiktoken.get_encoding", lambda _: BYTES):
+                embeddings = OpenAIEmbeddings(
+                    model=model, base_url=house.dev["gateway"] + "/v1", api_key=house.dev["api_key"],
+                    embedding_ctx_length=40,
+                )
+                short, long = embeddings.embed_documents(["a river", "a river in spring " * 10])
+                self.assertEqual([len(short), len(long)], [length, length])
+                if model != "sim-embed":
+                    texts = OpenAIEmbeddings(
+                        model=model, base_url=house.dev["gateway"] + "/v1", api_key=house.dev["api_key"],
+                        check_embedding_ctx_length=False,
+                    )
+                    # Those who take no tokens get the text they stand for.
+                    self.assertEqual(texts.embed_query("a river"), short)
 
 
 if __name__ == "__main__":

@@ -60,16 +60,24 @@ impl Model {
         }
     }
 
-    /// The vector of a text, of length 1. Takes time in proportion to the text, and memory that depends on its windows
-    /// alone.
+    /// How long a vector will be that is asked for with this length, or none.
+    ///
+    /// # Errors
+    /// There is none of this length.
+    pub fn length(self, asked: Option<u32>) -> Result<u32, EmbedError> {
+        let (length, lengths) = (asked.unwrap_or(self.dimensions()), self.lengths());
+        if !lengths.contains(&length) {
+            return Err(EmbedError::Dimensions { least: *lengths.start(), most: *lengths.end() });
+        }
+        Ok(length)
+    }
+
+    /// The vector of a text, of length 1. Takes time in proportion to the text, and memory that is bounded.
     ///
     /// # Errors
     /// There is no text, or no vector of this length.
     pub fn embed(self, text: &str, dimensions: Option<u32>) -> Result<Vec<f32>, EmbedError> {
-        let (dimensions, lengths) = (dimensions.unwrap_or(self.dimensions()), self.lengths());
-        if !lengths.contains(&dimensions) {
-            return Err(EmbedError::Dimensions { least: *lengths.start(), most: *lengths.end() });
-        }
+        let dimensions = self.length(dimensions)?;
         if text.is_empty() {
             return Err(EmbedError::Empty);
         }

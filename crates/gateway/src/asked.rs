@@ -17,6 +17,8 @@ use crate::{House, entry::Who, uploads::Upload};
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+const STRICT: &str = "x-weir-strict";
+
 /// Without the body, which whoever wants it takes apart.
 pub(crate) struct Asked {
     pub(crate) method: Method,
@@ -56,6 +58,11 @@ impl Asked {
     /// A header's text, if it has one.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+
+    /// Whether its client would rather be refused than have it translated with losses.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.header(STRICT).is_some_and(|v| v.eq_ignore_ascii_case("true"))
     }
 
     /// Whether it comes from an SDK of Anthropic's: each names the version it was made for.

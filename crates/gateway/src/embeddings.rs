@@ -1,7 +1,7 @@
 //! `POST /v1/embeddings`, as OpenAI has it: <https://developers.openai.com/api/reference/resources/embeddings>. The
 //! orchestrator is asked for vectors; how they are written is the client's choice alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -12,13 +12,14 @@ use weir_access::RateState;
 use weir_error::{Error, require_scope};
 use weir_llm::{embeddings, tokens};
 use weir_proto::chat::{
-    EmbedInput, EmbedRequest, EmbedResponse, Head, TokenIds, chat_client::ChatClient, embed_input::Input,
+    Dialect, EmbedInput, EmbedRequest, EmbedResponse, Head, TokenIds, chat_client::ChatClient, embed_input::Input,
 };
 use weir_types::scope;
 
 use crate::{House, asked::Asked, chat, edge::Answer, reply};
 
 const MAX_INPUTS: usize = 2_048;
+const WARNINGS: &str = "x-weir-warnings";
 /// No vector is longer.
 const MAX_DIMENSIONS: u32 = 65_536;
 /// Vectors that are larger together are written on a blocking thread.
@@ -54,7 +55,8 @@ pub(crate) async fn vectors<T>(
     require_scope(&ctx, scope::CHAT_WRITE)?;
     let (body, _upload) = house.read_body(&grant, body).await?;
     let _slot = house.access.enter()?;
-    let (request, wanted) = read(&body)?;
+    let (mut request, wanted) = read(&body)?;
+    request.strict = asked.is_strict();
     drop(body);
     let prompt = estimate(&request);
     let mut permit = house.access.admit(&grant, prompt)?;
@@ -95,7 +97,10 @@ fn read(body: &[u8]) -> Result<(EmbedRequest, Format), Error> {
     } else {
         serde_json::to_vec(&members).map_err(Error::internal)?
     };
-    Ok((EmbedRequest { model, inputs, dimensions, extra: extra.into() }, format))
+    let dialect = Dialect::OpenaiChat.into();
+    let request =
+        EmbedRequest { model, inputs, dimensions, extra: extra.into(), dialect, ..EmbedRequest::default() };
+    Ok((request, format))
 }
 
 type Members = BTreeMap<String, Box<RawValue>>;
@@ -193,9 +198,16 @@ impl Serialize for Vector<'_> {
     }
 }
 
+/// Who served them, and what was left out.
+pub(crate) fn head(embedded: &EmbedResponse) -> Head {
+    let EmbedResponse { provider, model, warnings, .. } = embedded;
+    let warned = Some((WARNINGS.to_owned(), warnings.clone())).filter(|_| !warnings.is_empty());
+    let headers = warned.into_iter().collect::<HashMap<_, _>>();
+    Head { provider: provider.clone(), model: model.clone(), headers, ..Head::default() }
+}
+
 async fn answer(embedded: EmbedResponse, format: Format) -> Result<Response<Body>, Error> {
-    let head = Head { provider: embedded.provider.clone(), model: embedded.model.clone(), ..Head::default() };
-    let cost = embedded.cost_nano_usd;
+    let (head, cost) = (head(&embedded), embedded.cost_nano_usd);
     let body = if embedded.vectors.iter().map(Bytes::len).sum::<usize>() <= WRITE_INLINE {
         write(&embedded, format)
     } else {

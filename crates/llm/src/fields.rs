@@ -58,6 +58,7 @@ pub(crate) fn gemini(field: &str) -> &str {
         "frequency_penalty" => "generationConfig.frequencyPenalty",
         "presence_penalty" => "generationConfig.presencePenalty",
         "n" => "generationConfig.candidateCount",
+        "dimensions" => "outputDimensionality",
         "logprobs" => "generationConfig.responseLogprobs",
         "response_format" => "generationConfig.responseSchema",
         "reasoning_effort" | "thinking" => "generationConfig.thinkingConfig",

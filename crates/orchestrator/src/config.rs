@@ -17,6 +17,9 @@ pub use provider::{Endpoint, ProviderConfig, ProviderDialect, ProviderPlatform};
 pub(crate) use timeouts::Timeouts;
 pub use vendors::Vendors;
 
+/// The provider that Weir is itself.
+pub(crate) const OWN_PROVIDER: &str = "weir";
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -71,6 +74,8 @@ pub struct Config {
     pub vault_bytes: u64,
     /// How long a request for embeddings waits for others to share a call with, in milliseconds; 0: it doesn't.
     pub embed_batch_ms: u64,
+    /// Weir's own model of embeddings, `weir-hash-1`, which needs no provider.
+    pub local_embeddings: bool,
     /// A file of prices, in the form of `crates/llm/data/prices.toml`: a model that has rows in it is priced by these.
     pub prices_file: Option<PathBuf>,
 }
@@ -104,6 +109,7 @@ impl Default for Config {
             vault_ttl_s: 86_400,
             vault_bytes: 32 << 20,
             embed_batch_ms: 5,
+            local_embeddings: true,
             prices_file: None,
         }
     }
@@ -121,6 +127,11 @@ pub enum ConfigError {
     Name { name: String },
     #[error("{key}: must be between 1 and {most}")]
     Timeout { key: String, most: u64 },
+    #[error(
+        "orchestrator.providers.{name}: the name of what Weir serves itself; choose another, or set \
+         orchestrator.local_embeddings to false"
+    )]
+    Own { name: String },
     #[error("orchestrator.providers.{name}: also named by an environment variable of its own")]
     Twice { name: String },
 }
@@ -132,6 +143,9 @@ impl Config {
     /// When a name or URL is not of its form.
     pub fn endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
         let mut all = self.providers.clone();
+        if self.local_embeddings && all.contains_key(OWN_PROVIDER) {
+            return Err(ConfigError::Own { name: OWN_PROVIDER.to_owned() });
+        }
         for (name, provider) in self.by_variables() {
             if all.insert(name.to_owned(), provider).is_some() {
                 return Err(ConfigError::Twice { name: name.to_owned() });
@@ -246,6 +260,15 @@ mod tests {
         let gone = ProviderConfig { service_account_file: Some("/nowhere".into()), ..gone };
         assert!(refused(gone).contains("can't be read"));
         assert!(refused(ProviderConfig::default()).contains("base_url"));
+    }
+
+    #[test]
+    fn the_name_of_what_is_served_here_is_taken() {
+        let provider = ProviderConfig { base_url: "http://x/v1".to_owned(), ..ProviderConfig::default() };
+        let mut config = Config { providers: [("weir".to_owned(), provider)].into(), ..Config::default() };
+        assert!(config.endpoints().unwrap_err().to_string().contains("local_embeddings"));
+        config.local_embeddings = false;
+        assert_eq!(config.endpoints().unwrap().len(), 1);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use weir_types::Clock;
 use crate::{
     Config,
     app::{self, Catalog, Chat, Embedder, Hub, Meter, Pricing, Responses, Shared, Vault, recover},
-    config::{AwsFrom, Credentials, Endpoint, ProviderDialect, TokensFrom},
+    config::{AwsFrom, Credentials, Endpoint, OWN_PROVIDER, ProviderDialect, TokensFrom},
     grpc::Handler,
     metrics::{Metrics, ResponsesMetrics, StructuredMetrics, VaultMetrics},
     store,
@@ -82,7 +82,8 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
         .map_err(Error::internal)?;
         endpoints.push((endpoint, upstream));
     }
-    let vendors = endpoints.iter().map(|(e, _)| (e.name.clone(), e.prices.clone())).collect();
+    let own = (OWN_PROVIDER.to_owned(), OWN_PROVIDER.to_owned());
+    let vendors = endpoints.iter().map(|(e, _)| (e.name.clone(), e.prices.clone())).chain([own]).collect();
     let spool_config = SpoolConfig { durability: config.durability, ..SpoolConfig::default() };
     let (spool, open) =
         Spool::open(&config.spool_dir, spool_config, deps.bus.metrics().clone()).map_err(Error::internal)?;
@@ -96,7 +97,7 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
     };
     recover(&meter, &open);
     let chat = Chat {
-        catalog: Catalog::new(endpoints),
+        catalog: Catalog::new(endpoints, config.local_embeddings),
         meter,
         router: RouterClient::new(deps.router),
         decide_timeout: config.decide_timeout(),

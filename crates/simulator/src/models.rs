@@ -74,7 +74,13 @@ const BEDROCK: &[(&str, u64)] = &[
     ("anthropic.claude-sonnet-4-5-20250929-v1:0", CLAUDE_CONTEXT),
     ("amazon.nova-pro-v1:0", 300_000),
     ("openai.gpt-oss-20b-1:0", 131_072),
+    ("amazon.titan-embed-text-v2:0", 8_192),
+    ("amazon.titan-embed-text-v1", 8_192),
+    ("cohere.embed-english-v3", 512),
+    ("cohere.embed-v4:0", 128_000),
 ];
+/// On Vertex AI alone.
+const VERTEX: &[(&str, u64)] = &[("text-embedding-005", 2_048), ("gemini-embedding-2", 8_192)];
 const MISTRAL: &[(&str, u64)] = &[
     ("mistral-large-latest", 131_072),
     ("mistral-small-latest", 131_072),
@@ -97,6 +103,12 @@ const EMBEDDING: &[(&str, usize, bool)] = &[
     ("mistral-embed", 1_024, true),
     ("nomic-embed-text:latest", 768, false),
     ("sim-embed", 256, false),
+    ("amazon.titan-embed-text-v2:0", 1_024, false),
+    ("amazon.titan-embed-text-v1", 1_536, true),
+    ("cohere.embed-english-v3", 1_024, true),
+    ("cohere.embed-v4:0", 1_536, false),
+    ("text-embedding-005", 768, false),
+    ("gemini-embedding-2", 3_072, false),
 ];
 /// What the names of models begin with that tell what they write to the cache, and charge for it.
 const CACHE_WRITING: &[&str] = &["gpt-5.6", "gpt-6"];
@@ -126,7 +138,8 @@ impl Catalogue {
             ANTHROPIC.iter().map(|(id, _, created)| model(id, CLAUDE_CONTEXT, *created, "anthropic"));
         let gemini = GEMINI.iter().map(|(id, context, created)| model(id, *context, *created, "google"));
         let own = own.chain(claude).chain(gemini);
-        let others = [("amazon", BEDROCK), ("mistralai", MISTRAL), ("ollama", OLLAMA)];
+        let others =
+            [("amazon", BEDROCK), ("vertex", VERTEX), ("mistralai", MISTRAL), ("ollama", OLLAMA)];
         let others = others
             .into_iter()
             .flat_map(|(owner, models)| models.iter().map(move |(id, context)| (*id, *context, owner)));
@@ -170,6 +183,15 @@ impl Model {
 
     pub(crate) fn speaks_bedrock(&self) -> bool {
         self.is_of("amazon") && self.embeds.is_none()
+    }
+
+    /// By their makers' own bodies.
+    pub(crate) fn is_invoked(&self) -> bool {
+        self.is_of("amazon") && self.embeds.is_some()
+    }
+
+    pub(crate) fn is_predicted(&self) -> bool {
+        (self.is_of("google") || self.is_of("vertex")) && self.embeds.is_some()
     }
 
     pub(crate) fn speaks_mistral(&self) -> bool {

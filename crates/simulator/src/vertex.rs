@@ -34,6 +34,9 @@ pub(crate) async fn call(
     if let Err(error) = authorize(&headers) {
         return gemini::error_response(&error, false);
     }
+    if let Some((model, method @ ("predict" | "embedContent"))) = target.rsplit_once(':') {
+        return gemini::predict(&sim, model, method == "predict", &headers, &uri, body).await;
+    }
     gemini::call(sim, Path(target), headers, uri, body).await
 }
 

@@ -242,3 +242,114 @@ async fn each_provider_that_gives_vectors_gives_the_same() {
         assert_eq!(*first.get_or_insert_with(|| vectors.clone()), vectors, "{provider}");
     }
 }
+
+#[tokio::test]
+async fn clouds_models_of_vectors_are_asked_in_their_own_ways() {
+    let stand = Stand::shared();
+    let http = stand.gateway().with_key(&stand.tenant().await.unwrap().key);
+    let first = json!({"model": "simulator/sim-embed", "input": "a river", "dimensions": 256});
+    let first = http.post("/v1/embeddings", &first).await.unwrap().json()["data"][0]["embedding"].clone();
+    // More than one call takes, of each.
+    let inputs: Vec<_> = (0..120).map(|n| if n % 2 == 0 { "a river" } else { "a hill" }).collect();
+    for model in [
+        "simulator-vertex/text-embedding-005",
+        "simulator-vertex/gemini-embedding-001",
+        "simulator-vertex/gemini-embedding-2",
+        "simulator-bedrock/amazon.titan-embed-text-v2:0",
+        "simulator-bedrock/cohere.embed-v4:0",
+        "simulator-gemini/gemini-embedding-001",
+    ] {
+        let body = json!({"model": model, "input": inputs, "dimensions": 256});
+        let answer = http.post("/v1/embeddings", &body).await.unwrap();
+        assert_eq!((answer.status, answer.header("x-weir-warnings")), (200, ""), "{model}: {answer:?}");
+        let answer = answer.json();
+        assert_eq!(answer["usage"]["prompt_tokens"], 240, "{model}");
+        assert_eq!(answer["data"].as_array().map(Vec::len), Some(120), "{model}");
+        assert_eq!(
+            (&answer["data"][0]["embedding"], &answer["data"][118]["embedding"]),
+            (&first, &first),
+            "{model}"
+        );
+        assert_ne!(answer["data"][119]["embedding"], first, "{model}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_model_of_vectors_can_t_be_told_is_named_or_refused() {
+    let stand = Stand::shared();
+    let http = stand.gateway().with_key(&stand.tenant().await.unwrap().key);
+    let strict = http.with_header("x-weir-strict", "true");
+    for (model, lost) in [
+        ("simulator/sim-embed", ""),
+        ("simulator-gemini/sim-embed", "dropped;user"),
+        ("simulator-mistral/sim-embed", "dropped;user"),
+        ("simulator-ollama/sim-embed", "dropped;user"),
+        ("simulator-vertex/text-embedding-005", "dropped;user"),
+        ("simulator-bedrock/amazon.titan-embed-text-v2:0", "dropped;user"),
+        ("weir-hash-1", "dropped;user"),
+    ] {
+        let body = json!({"model": model, "input": "a river", "user": "me"});
+        let answer = http.post("/v1/embeddings", &body).await.unwrap();
+        assert_eq!((answer.status, answer.header("x-weir-warnings")), (200, lost), "{model}: {answer:?}");
+        let answer = strict.post("/v1/embeddings", &body).await.unwrap();
+        assert_eq!(answer.status, if lost.is_empty() { 200 } else { 400 }, "{model}: {answer:?}");
+        assert!(
+            lost.is_empty() || answer.json()["error"]["message"].as_str().unwrap().contains(lost),
+            "{model}"
+        );
+    }
+    let content = json!({"content": {"parts": [{"text": "a river"}]}, "taskType": "CLUSTERING"});
+    let answer = http.post("/v1beta/models/weir-hash-1:embedContent", &content).await.unwrap();
+    assert_eq!((answer.status, answer.header("x-weir-warnings")), (200, "dropped;taskType"), "{answer:?}");
+    let answer = strict.post("/v1beta/models/weir-hash-1:embedContent", &content).await.unwrap();
+    assert_eq!((answer.status, &answer.json()["error"]["status"]), (400, &json!("INVALID_ARGUMENT")));
+}
+
+#[tokio::test]
+async fn our_own_model_of_vectors_needs_no_provider() {
+    let stand = Stand::shared();
+    let http = stand.gateway().with_key(&stand.tenant().await.unwrap().key);
+    let ask = async |more: Value| {
+        let mut body = json!({"model": "weir-hash-1", "input": ["a river in spring", "rivers in the spring", "tax forms"]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        http.post("/v1/embeddings", &body).await.unwrap()
+    };
+    let answer = ask(json!({})).await;
+    assert_eq!((answer.status, answer.header("x-weir-provider")), (200, "weir"), "{answer:?}");
+    assert_eq!(answer.header("x-weir-cost-usd").trim_matches(['0', '.']), "", "known to be nothing");
+    assert!(!answer.header("x-weir-cost-usd").is_empty());
+    let answer = answer.json();
+    assert!(answer["usage"]["prompt_tokens"].as_u64().unwrap() > 9);
+    let vectors: Vec<Vec<f64>> = answer["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| serde_json::from_value(one["embedding"].clone()).unwrap())
+        .collect();
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    assert_eq!(vectors[0].len(), 384);
+    assert!((dot(&vectors[0], &vectors[0]) - 1.0).abs() < 1e-5);
+    assert!(dot(&vectors[0], &vectors[1]) > dot(&vectors[0], &vectors[2]) + 0.3);
+    assert_eq!(
+        ask(json!({"dimensions": 64})).await.json()["data"][0]["embedding"].as_array().map(Vec::len),
+        Some(64)
+    );
+    for (wrong, param) in [
+        (json!({"dimensions": 5_000}), "dimensions"),
+        (json!({"input": ""}), "input"),
+        (json!({"input": [[4_000_000_000_u32]]}), "input"),
+    ] {
+        let answer = ask(wrong).await;
+        assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!(param)), "{answer:?}");
+    }
+    let card = http.get("/v1/models/weir-hash-1").await.unwrap();
+    assert_eq!((card.status, &card.json()["owned_by"]), (200, &json!("weir")), "{card:?}");
+    let counted = http
+        .post("/v1/tokenize", &json!({"model": "weir-hash-1", "prompt": "a river in spring"}))
+        .await
+        .unwrap();
+    assert_eq!(counted.status, 200, "{counted:?}");
+    let chat = json!({"model": "weir-hash-1", "messages": [{"role": "user", "content": "Hello"}]});
+    let chat = http.post("/v1/chat/completions", &chat).await.unwrap();
+    assert_eq!((chat.status, &chat.json()["error"]["param"]), (400, &json!("model")), "{chat:?}");
+}

@@ -1,6 +1,9 @@
 //! Texts as vectors, as each vendor takes and gives them. In between a vector is its 32-bit floats, little-endian.
 
-mod apis;
+mod bedrock;
+mod google;
+mod openai;
+mod purpose;
 #[cfg(test)]
 mod tests;
 
@@ -8,13 +11,14 @@ use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use http::HeaderMap;
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value};
 
-use crate::Dialect;
+use crate::{Dialect, canonical::Losses, platform::Platform};
 
 /// A longer vector is no model's.
 const MAX_DIMENSIONS: usize = 65_536;
@@ -27,15 +31,65 @@ pub enum Input {
     Tokens(Vec<u32>),
 }
 
+impl Input {
+    /// In bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Tokens(ids) => ids.len() * 4,
+        }
+    }
+}
+
 /// One call.
 #[derive(Debug)]
 pub struct Ask<'a> {
     pub model: &'a str,
-    /// All of one kind.
+    /// All of one kind; texts for those who take no tokens.
     pub inputs: &'a [&'a Input],
     pub dimensions: Option<u32>,
     /// Members of the client's body for providers that may know them.
     pub extra: &'a Map<String, Value>,
+}
+
+impl Ask<'_> {
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        self.inputs.iter().map(|input| match input {
+            Input::Text(text) => text.as_str(),
+            Input::Tokens(_) => "",
+        })
+    }
+
+    /// Names what more is asked, for a model that knows none of it.
+    pub fn unknown(&self, losses: &mut Losses) {
+        self.only(&[], losses);
+    }
+
+    /// What more is asked, but for these.
+    fn without(&self, names: &[&str], losses: &mut Losses) -> Map<String, Value> {
+        lose(self.extra, names, losses)
+    }
+
+    /// These of what more is asked, and extensions (`x_…`), which pass everywhere.
+    fn only(&self, names: &[&str], losses: &mut Losses) -> Map<String, Value> {
+        let known = |name: &str| names.contains(&name) || name.starts_with("x_");
+        let lost: Vec<_> = self.extra.keys().map(String::as_str).filter(|name| !known(name)).collect();
+        lose(self.extra, &lost, losses)
+    }
+}
+
+fn lose(from: &Map<String, Value>, names: &[&str], losses: &mut Losses) -> Map<String, Value> {
+    let mut left = from.clone();
+    names.iter().filter(|name| left.remove(**name).is_some()).for_each(|name| losses.dropped(name));
+    left
+}
+
+/// How a call was answered.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    pub headers: &'a HeaderMap,
+    pub body: &'a [u8],
 }
 
 /// What came of it.
@@ -45,6 +99,50 @@ pub struct Embedded {
     pub vectors: Vec<Bytes>,
     /// `None`: the provider doesn't say.
     pub input_tokens: Option<u64>,
+}
+
+impl Embedded {
+    fn of(vectors: impl IntoIterator<Item = Wire>, input_tokens: Option<u64>, inputs: usize) -> Option<Self> {
+        let vectors: Vec<_> = vectors.into_iter().map(|vector| vector.0).collect();
+        (vectors.len() == inputs).then_some(Self { vectors, input_tokens })
+    }
+}
+
+/// What one call may have at most. A single input may be larger: whether it is too large, the provider says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    pub inputs: usize,
+    /// Of all inputs.
+    pub bytes: usize,
+}
+
+impl Bound {
+    pub const ONE: Self = Self { inputs: 1, bytes: usize::MAX };
+
+    /// Inputs as so many calls may have them, in their order.
+    #[must_use]
+    pub fn parts<'a, 'i>(self, inputs: &'a [&'i Input]) -> Vec<&'a [&'i Input]> {
+        let (mut parts, mut rest) = (Vec::new(), inputs);
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |input: &&&Input| {
+                bytes += input.size();
+                bytes <= self.bytes
+            };
+            let most = rest.iter().take(self.inputs).take_while(fits).count().max(1);
+            let (part, left) = rest.split_at(most);
+            parts.push(part);
+            rest = left;
+        }
+        parts
+    }
+}
+
+impl Default for Bound {
+    /// None but what clients are bound to.
+    fn default() -> Self {
+        Self { inputs: usize::MAX, bytes: usize::MAX }
+    }
 }
 
 /// How a provider is asked.
@@ -57,22 +155,33 @@ pub trait Embed: Sync {
         false
     }
 
-    fn encode(&self, ask: &Ask<'_>) -> Bytes;
+    fn bound(&self) -> Bound {
+        Bound::default()
+    }
+
+    /// What the provider can't be told is named.
+    fn encode(&self, ask: &Ask<'_>, losses: &mut Losses) -> Bytes;
 
     /// `None` for what is no answer to so many inputs.
-    fn decode(&self, body: &[u8], inputs: usize) -> Option<Embedded>;
+    fn decode(&self, answer: &Answer<'_>, inputs: usize) -> Option<Embedded>;
 }
 
-/// `None`: its vendor has no embeddings, or they are not asked for here.
+/// How this model is asked. `None`: its vendor has no embeddings, or they are not asked for here.
 #[must_use]
-pub fn of(dialect: Dialect) -> Option<&'static dyn Embed> {
-    match dialect {
-        Dialect::OpenAi => Some(&apis::OpenAi),
-        Dialect::Responses => Some(&apis::OpenAi),
-        Dialect::Gemini => Some(&apis::Gemini),
-        Dialect::Mistral => Some(&apis::Mistral),
-        Dialect::Ollama => Some(&apis::Ollama),
-        Dialect::Anthropic | Dialect::Bedrock => None,
+pub fn of(dialect: Dialect, platform: &Platform, model: &str) -> Option<&'static dyn Embed> {
+    match (dialect, platform) {
+        (Dialect::Gemini, Platform::Vertex { .. }) if model == "gemini-embedding-001" => {
+            Some(&google::Predict { inputs: 1 })
+        }
+        (Dialect::Gemini, Platform::Vertex { .. }) if model.contains("gemini") => Some(&google::Content),
+        (Dialect::Gemini, Platform::Vertex { .. }) => Some(&google::Predict { inputs: 250 }),
+        (Dialect::Bedrock, _) if model.contains("amazon.titan-embed-text") => Some(&bedrock::Titan),
+        (Dialect::Bedrock, _) if model.contains("cohere.embed") => Some(&bedrock::Cohere),
+        (Dialect::OpenAi | Dialect::Responses, _) => Some(&openai::OpenAi),
+        (Dialect::Gemini, _) => Some(&google::Gemini),
+        (Dialect::Mistral, _) => Some(&openai::Mistral),
+        (Dialect::Ollama, _) => Some(&openai::Ollama),
+        (Dialect::Anthropic | Dialect::Bedrock, _) => None,
     }
 }
 

@@ -20,7 +20,9 @@ const O200K: [&str; 12] = [
     "ft:gpt-4o",
 ];
 /// The same of `cl100k_base`.
-const CL100K: [&str; 4] = ["gpt-4", "gpt-3.5", "gpt-35", "text-embedding-"];
+const CL100K: [&str; 5] = ["gpt-4", "gpt-3.5", "gpt-35", "text-embedding-", OWN];
+/// Weir's own models, whose inputs are counted as those of OpenAI's are.
+const OWN: &str = "weir-hash-";
 /// Claude's tokenizer is not published. Anthropic says that the one since Opus 4.7 makes up to 1.35 times the tokens of
 /// the one before, which made about as many as this: <https://platform.claude.com/docs/en/about-claude/models/migration-guide>.
 const CLAUDE_ERROR: u32 = 35;

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderMap;
 use serde::Deserialize;
+use weir_embedding::Model as Own;
 use weir_llm::{
     Dialect, anthropic,
     embeddings::{self, Embed},
@@ -21,7 +22,7 @@ use weir_llm::{
 use weir_runtime::{Shutdown, retry::Backoff};
 
 use super::{ANTHROPIC_VERSION, learned::Learned, listing::discover};
-use crate::config::Endpoint;
+use crate::config::{Endpoint, OWN_PROVIDER};
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -91,10 +92,9 @@ impl Provider {
         spoken == Dialect::Anthropic && matches!(self.platform, Platform::Vertex { .. })
     }
 
-    /// How it is asked for embeddings, if it is. Vertex has them under a method of its own, which is not spoken here.
-    pub(crate) fn embeds(&self) -> Option<&'static dyn Embed> {
-        let vertex = matches!(self.platform, Platform::Vertex { .. });
-        embeddings::of(self.dialect).filter(|_| !vertex)
+    /// How it is asked for a model's embeddings, if it is.
+    pub(crate) fn embeds(&self, model: &str) -> Option<&'static dyn Embed> {
+        embeddings::of(self.dialect, &self.platform, model)
     }
 
     /// It serves whatever it is asked for by its own name, as far as anybody knows.
@@ -180,10 +180,12 @@ struct Snapshot {
 pub(crate) struct Catalog {
     providers: Arc<[Arc<Provider>]>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Whether Weir's own models are there.
+    own: bool,
 }
 
 impl Catalog {
-    pub(crate) fn new(endpoints: Vec<(Endpoint, Upstream)>) -> Self {
+    pub(crate) fn new(endpoints: Vec<(Endpoint, Upstream)>, own: bool) -> Self {
         let providers: Arc<[_]> = endpoints
             .into_iter()
             .map(|(endpoint, upstream)| {
@@ -199,7 +201,7 @@ impl Catalog {
                 })
             })
             .collect();
-        let catalog = Self { providers, snapshot: Arc::default() };
+        let catalog = Self { providers, snapshot: Arc::default(), own };
         for provider in catalog.providers.iter().filter(|p| !p.fixed.is_empty()) {
             let fixed = provider.fixed.iter();
             let models =
@@ -207,6 +209,13 @@ impl Catalog {
             catalog.store(&provider.name, &models.collect::<Vec<_>>());
         }
         catalog
+    }
+
+    /// Weir's own model of this name. No other name leads to it, and nobody else serves it: vectors of two models don't
+    /// compare.
+    pub(crate) fn own(&self, model: &str) -> Option<Own> {
+        let name = model.strip_prefix(OWN_PROVIDER).and_then(|rest| rest.strip_prefix('/')).unwrap_or(model);
+        Own::named(name).filter(|_| self.own)
     }
 
     /// Everyone who serves this model, in the order of the providers' names. `provider/model` names one.
@@ -268,7 +277,15 @@ impl Catalog {
             .listed
             .iter()
             .flat_map(|(provider, models)| models.iter().map(|m| (provider.clone(), m.clone())))
+            .filter(|(_, model)| self.own(&model.id).is_none())
             .collect();
+        let own = Own::ALL.into_iter().filter(|_| self.own).map(|own| Model {
+            id: own.name().to_owned(),
+            created: own.created(),
+            owned_by: OWN_PROVIDER.to_owned(),
+            ..Model::default()
+        });
+        all.extend(own.map(|model| (OWN_PROVIDER.to_owned(), model)));
         all.sort_by(|a, b| (&a.1.id, &a.0).cmp(&(&b.1.id, &b.0)));
         all.dedup_by(|a, b| a.1.id == b.1.id);
         all

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{HeaderName, HeaderValue};
 use tonic::Status;
+use weir_embedding::Model as Own;
 use weir_error::{Code, Error, require_scope};
 use weir_llm::{
     Call, Dialect, StreamOptions,
@@ -112,17 +113,34 @@ impl Chat {
         Ok(Box::pin(stream::iter(frames.map(Ok))))
     }
 
-    /// A model named outright needs no router.
+    /// Who answers.
     pub(super) async fn resolve(&self, ctx: &RequestContext, model: &str) -> Result<Vec<Candidate>, Error> {
+        match self.servers(ctx, model).await? {
+            Servers::Providers(candidates) => Ok(candidates),
+            Servers::Own(own) => {
+                let text = format!("`{}` gives vectors: it is asked at /v1/embeddings.", own.name());
+                Err(Error::new(Code::InvalidArgument, text).with_param("model"))
+            }
+        }
+    }
+
+    /// A model named outright needs no router.
+    pub(super) async fn servers(&self, ctx: &RequestContext, model: &str) -> Result<Servers, Error> {
         // In an address it would be another.
         if platform::leads_elsewhere(model) {
             return Err(unknown(model));
         }
+        if let Some(own) = self.catalog.own(model) {
+            return Ok(Servers::Own(own));
+        }
         let outright = self.catalog.candidates(model);
         if !outright.is_empty() {
-            return Ok(outright);
+            return Ok(Servers::Providers(outright));
         }
         let name = self.decide(ctx, model).await?;
+        if let Some(own) = self.catalog.own(&name) {
+            return Ok(Servers::Own(own));
+        }
         let mut candidates = self.catalog.candidates(&name);
         if candidates.is_empty() {
             candidates = self.catalog.unlisted(&name);
@@ -134,7 +152,7 @@ impl Chat {
         if candidates.is_empty() {
             return Err(unknown(model));
         }
-        Ok(candidates)
+        Ok(Servers::Providers(candidates))
     }
 
     /// What the router makes of a name: an alias's target, or the name itself.
@@ -297,6 +315,12 @@ pub(super) async fn send_once(
         metered.reached(answer.status.as_u16());
     }
     Ok(sent)
+}
+
+/// Who serves a model.
+pub(super) enum Servers {
+    Providers(Vec<Candidate>),
+    Own(Own),
 }
 
 fn unknown(model: &str) -> Error {

@@ -8,7 +8,8 @@ use weir_llm::{
 use weir_proto::chat::{TokenizeRequest, TokenizeResponse, tokenize_request::Source};
 use weir_types::{RequestContext, scope};
 
-use super::chat::Chat;
+use super::chat::{Chat, Servers};
+use crate::config::OWN_PROVIDER;
 
 /// Longer texts are counted, and their tokens not listed.
 const MAX_LISTED: usize = 1024 * 1024;
@@ -22,11 +23,15 @@ impl Chat {
         request: TokenizeRequest,
     ) -> Result<TokenizeResponse, Error> {
         require_scope(ctx, scope::CHAT_WRITE)?;
-        let candidates = self.resolve(ctx, &request.model).await?;
-        let Some(first) = candidates.into_iter().next() else {
-            return Err(Error::new(Code::ModelNotFound, "nobody serves this model").with_param("model"));
+        let (provider, model) = match self.servers(ctx, &request.model).await? {
+            Servers::Own(own) => (OWN_PROVIDER.to_owned(), own.name().to_owned()),
+            Servers::Providers(candidates) => {
+                let first = candidates.into_iter().next();
+                let nobody =
+                    || Error::new(Code::ModelNotFound, "nobody serves this model").with_param("model");
+                first.map(|first| (first.provider.name.clone(), first.model)).ok_or_else(nobody)?
+            }
         };
-        let (provider, model) = (first.provider.name.clone(), first.model);
         let most_output = request.max_output_tokens;
         let size = match &request.source {
             Some(Source::Text(text)) => text.len(),

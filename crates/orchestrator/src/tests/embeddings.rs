@@ -51,6 +51,18 @@ impl House {
     }
 }
 
+fn own(inputs: &[&str]) -> EmbedRequest {
+    let inputs = inputs.iter().map(|input| text(input)).collect();
+    EmbedRequest { model: "weir-hash-1".to_owned(), inputs, ..EmbedRequest::default() }
+}
+
+impl House {
+    async fn asked(&self, request: EmbedRequest) -> Result<EmbedResponse, Error> {
+        let mut chat = self.chat.clone();
+        Ok(chat.embed(weir_rpc::request(&self.ctx, request)).await?.into_inner())
+    }
+}
+
 fn lengths(answer: &EmbedResponse) -> Vec<f32> {
     answer.vectors.iter().map(|v| f32::from_le_bytes(v[..4].try_into().unwrap())).collect()
 }
@@ -170,4 +182,174 @@ async fn who_has_no_embeddings_says_so_and_tokens_pass() {
     assert_eq!(seen.0.lock()[0]["input"], serde_json::json!([[15_339, 1_917]]));
     assert_eq!(house.embed(vec![ids, text("a")]).await.unwrap_err().param(), Some("input"));
     assert_eq!(house.embed(vec![]).await.unwrap_err().param(), Some("input"));
+}
+
+#[tokio::test]
+async fn our_own_model_needs_nobody_and_costs_nothing() {
+    let house = House::new(&[("one", provider(plain).await)], Transport::absent("router")).await;
+    let answer = house.asked(own(&["a river in spring", "a hill"])).await.unwrap();
+    assert_eq!((answer.provider.as_str(), answer.model.as_str()), ("weir", "weir-hash-1"));
+    let vector: Vec<f32> = weir_embedding::Model::Hash1.embed("a hill", None).unwrap();
+    assert_eq!(weir_llm::embeddings::floats(&answer.vectors[1]).collect::<Vec<_>>(), vector);
+    assert_eq!((answer.usage.unwrap().input_tokens, answer.cost_nano_usd), (6, Some(0)));
+    let (attempts, request) = house.metered().await;
+    assert_eq!((attempts[0].outcome(), attempts[0].provider.as_str()), (Outcome::Succeeded, "weir"));
+    assert_eq!((tokens(&request), request.cost_nano_usd), ((6, 0), Some(0)));
+    assert_eq!(attempts[0].price_row, "weir/weir-hash-1@2026-11-21");
+
+    let named = EmbedRequest { model: "weir/weir-hash-1".to_owned(), ..own(&["x"]) };
+    assert_eq!(house.asked(named).await.unwrap().model, "weir-hash-1");
+    let long = "word ".repeat(40_000);
+    let short = EmbedRequest { dimensions: Some(16), ..own(&[&long]) };
+    assert_eq!(house.asked(short).await.unwrap().vectors[0].len(), 64);
+    // Tokens are the text that they stand for.
+    let ids = vec![EmbedInput { input: Some(Input::Tokens(TokenIds { ids: vec![15_339, 1_917] })) }];
+    let by_tokens = house.asked(EmbedRequest { inputs: ids, ..own(&[]) }).await.unwrap();
+    assert_eq!(by_tokens.vectors, house.asked(own(&["hello world"])).await.unwrap().vectors);
+    assert_eq!(by_tokens.usage.unwrap().input_tokens, 2);
+}
+
+#[tokio::test]
+async fn our_own_model_says_what_it_has_not() {
+    let house = House::new(&[("one", provider(plain).await)], Transport::absent("router")).await;
+    let refused = async |request| {
+        let error = house.asked(request).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        (error.param().unwrap_or_default().to_owned(), error.message().to_owned())
+    };
+    let (param, text) = refused(EmbedRequest { dimensions: Some(4), ..own(&["x"]) }).await;
+    assert_eq!((param.as_str(), text.as_str()), ("dimensions", "expected 8 to 4096 dimensions"));
+    let ids = vec![EmbedInput { input: Some(Input::Tokens(TokenIds { ids: vec![u32::MAX] })) }];
+    assert_eq!(refused(EmbedRequest { inputs: ids, ..own(&[]) }).await.0, "input");
+    let extra = bytes::Bytes::from_static(br#"{"user":"me","x_y":1}"#);
+    let answer = house.asked(EmbedRequest { extra: extra.clone(), ..own(&["x"]) }).await.unwrap();
+    assert_eq!(answer.warnings, "dropped;user");
+    let (_, text) = refused(EmbedRequest { extra, strict: true, ..own(&["x"]) }).await;
+    assert!(text.contains("dropped;user"), "{text}");
+    let chatting = house.ask("weir-hash-1", false, false).await.unwrap_err();
+    assert_eq!((chatting.code(), chatting.param()), (Code::InvalidArgument, Some("model")));
+}
+
+#[tokio::test]
+async fn our_own_model_is_listed_once_and_can_be_left_out() {
+    let list = async |house: &House| -> Vec<(String, String)> {
+        let ctx = RequestContext { scopes: Arc::from([scope::MODELS_READ.into()]), ..house.ctx.clone() };
+        let mut chat = house.chat.clone();
+        let request = weir_proto::chat::ListModelsRequest::default();
+        let models = chat.list_models(weir_rpc::request(&ctx, request)).await.unwrap().into_inner().models;
+        models.into_iter().map(|model| (model.id, model.provider)).collect()
+    };
+    let seen = Seen::default();
+    let providers = [("one", embedder(seen.clone()).await)];
+    let models = ["m", "weir-hash-1"];
+    let house = House::listing(&providers, Transport::absent("router"), &models).await;
+    let named = |id: &str, provider: &str| (id.to_owned(), provider.to_owned());
+    assert_eq!(list(&house).await, [named("m", "one"), named("weir-hash-1", "weir")]);
+    assert_eq!(house.asked(own(&["x"])).await.unwrap().provider, "weir");
+    let without = |config: &mut Config| config.local_embeddings = false;
+    let house = House::set(&providers, Transport::absent("router"), &models, without).await;
+    assert_eq!(list(&house).await, [named("m", "one"), named("weir-hash-1", "one")]);
+    assert_eq!(house.asked(own(&["x"])).await.unwrap().provider, "one");
+}
+
+/// Titan: one text a call, refused where it says `bad`; three tokens each. It is asked by `most` at once at most.
+#[derive(Clone, Default)]
+struct Titan {
+    now: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    calls: Arc<AtomicUsize>,
+}
+
+async fn invoke(State(titan): State<Titan>, Json(body): Json<serde_json::Value>) -> axum::response::Response {
+    titan.calls.fetch_add(1, Ordering::SeqCst);
+    titan.most.fetch_max(titan.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    titan.now.fetch_sub(1, Ordering::SeqCst);
+    let text = body["inputText"].as_str().unwrap();
+    if text == "bad" {
+        return (StatusCode::BAD_REQUEST, Json(serde_json::json!({"message": "bad text"}))).into_response();
+    }
+    let answer = serde_json::json!({"embedding": [text.len() as f32], "inputTextTokenCount": 3});
+    Json(answer).into_response()
+}
+
+async fn titan_house(titan: &Titan) -> House {
+    let app =
+        Router::new().route("/v1/model/{model}/invoke", routing::post(invoke)).with_state(titan.clone());
+    let providers = [("priced", serve(app).await)];
+    House::set(&providers, Transport::absent("router"), &["amazon.titan-embed-text-v2:0"], |config| {
+        let titan = config.providers.get_mut("priced").unwrap();
+        titan.dialect = ProviderDialect::Bedrock;
+        titan.region = Some("r".to_owned());
+    })
+    .await
+}
+
+fn titan_asked(inputs: &[String]) -> EmbedRequest {
+    let inputs = inputs.iter().map(|input| text(input)).collect();
+    EmbedRequest { model: "amazon.titan-embed-text-v2:0".to_owned(), inputs, ..EmbedRequest::default() }
+}
+
+#[tokio::test]
+async fn a_provider_that_takes_one_text_a_call_gets_them_one_by_one() {
+    let titan = Titan::default();
+    let house = titan_house(&titan).await;
+    let inputs: Vec<_> = (1..=40).map(|n| "x".repeat(n)).collect();
+    let answer = house.asked(titan_asked(&inputs)).await.unwrap();
+    assert_eq!(lengths(&answer), (1..=40).map(|n| n as f32).collect::<Vec<_>>());
+    assert_eq!(answer.usage.unwrap().input_tokens, 120);
+    assert_eq!(titan.calls.load(Ordering::SeqCst), 40);
+    assert!((2..=8).contains(&titan.most.load(Ordering::SeqCst)), "{:?}", titan.most);
+    let (attempts, request) = house.metered().await;
+    assert_eq!((attempts.len(), tokens(&request)), (1, (120, 0)));
+}
+
+#[tokio::test]
+async fn one_bad_text_refuses_all_and_what_was_embedded_before_counts() {
+    let titan = Titan::default();
+    let house = titan_house(&titan).await;
+    let mut inputs: Vec<_> = (1..=40).map(|n| "x".repeat(n)).collect();
+    inputs[4] = "bad".to_owned();
+    let error = house.asked(titan_asked(&inputs)).await.unwrap_err();
+    assert_eq!((error.code(), error.message()), (Code::InvalidArgument, "bad text"));
+    let calls = titan.calls.load(Ordering::SeqCst);
+    assert!((5..=20).contains(&calls), "none is begun once one has failed: {calls}");
+    let (attempts, request) = house.metered().await;
+    let used = 3 * (calls as u64 - 1);
+    assert_eq!((attempts[0].outcome(), tokens(&request)), (Outcome::Cut, (used, 0)));
+    assert_eq!(attempts[0].status, 400);
+}
+
+#[tokio::test]
+async fn vectors_of_another_length_than_asked_for_are_named() {
+    let house = House::new(&[("one", embedder(Seen::default()).await)], Transport::absent("router")).await;
+    let ask = |dimensions| EmbedRequest {
+        model: "m".to_owned(),
+        inputs: vec![text("hello")],
+        dimensions: Some(dimensions),
+        ..EmbedRequest::default()
+    };
+    assert_eq!(house.asked(ask(2)).await.unwrap().warnings, "");
+    assert_eq!(house.asked(ask(8)).await.unwrap().warnings, "dropped;dimensions");
+}
+
+#[tokio::test]
+async fn a_strict_request_goes_to_nobody_who_would_not_get_all_of_it() {
+    let seen = Seen::default();
+    let house = House::new(&[("one", embedder(seen.clone()).await)], Transport::absent("router")).await;
+    let ask = |extra: &'static str, strict| EmbedRequest {
+        model: "m".to_owned(),
+        inputs: vec![text("hello")],
+        extra: extra.into(),
+        strict,
+        ..EmbedRequest::default()
+    };
+    let error = house.asked(ask(r#"{"taskType":"CLUSTERING"}"#, true)).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert!(error.message().contains("dropped;taskType") && seen.0.lock().is_empty(), "{error:?}");
+    let answer = house.asked(ask(r#"{"taskType":"CLUSTERING"}"#, false)).await.unwrap();
+    assert_eq!(answer.warnings, "dropped;taskType");
+    assert_eq!(house.asked(ask(r#"{"user":"me"}"#, true)).await.unwrap().warnings, "");
 }

@@ -1,10 +1,12 @@
-//! Amazon Bedrock's Converse: `/model/{id}/converse` and `/model/{id}/converse-stream`.
+//! Amazon Bedrock's Converse: `/model/{id}/converse` and `/model/{id}/converse-stream`; and `/model/{id}/invoke` for
+//! vectors.
 //!
 //! After <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html>. Calls are signed, or carry a
 //! Bedrock API key; who shows nothing is refused, as there.
 
 mod auth;
 mod frames;
+mod invoke;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,7 @@ use crate::{
     models::Model,
 };
 
-/// `POST /model/{id}/{converse|converse-stream}`
+/// `POST /model/{id}/{converse|converse-stream|invoke}`
 pub(crate) async fn converse(
     State(sim): State<Simulator>,
     Path((model, operation)): Path<(String, String)>,
@@ -38,12 +40,13 @@ pub(crate) async fn converse(
     let stream = match operation.as_str() {
         "converse" => false,
         "converse-stream" => true,
+        "invoke" => return invoke::serve(&sim, model, &headers, &uri, body).await,
         _ => {
             let message = format!("Unable to determine service/operation name to be authorized: {operation}");
             return error_response(&ApiError::new(StatusCode::NOT_FOUND, UNKNOWN, message));
         }
     };
-    serve(&sim, &Converse { model, stream }, &headers, &uri, body).await
+    serve(&sim, &Converse { model, stream, invoked: false }, &headers, &uri, body).await
 }
 
 const UNKNOWN: &str = "UnknownOperationException";
@@ -52,6 +55,8 @@ const UNKNOWN: &str = "UnknownOperationException";
 struct Converse {
     model: String,
     stream: bool,
+    /// Its model is asked in a body of its maker's.
+    invoked: bool,
 }
 
 impl Dialect for Converse {
@@ -64,7 +69,7 @@ impl Dialect for Converse {
     }
 
     fn speaks(&self, model: &Model) -> bool {
-        model.speaks_bedrock()
+        if self.invoked { model.is_invoked() } else { model.speaks_bedrock() }
     }
 
     fn unknown_model(&self, _: &str) -> ApiError {
@@ -82,6 +87,9 @@ impl Dialect for Converse {
     fn describe(&self, told: &Told<'_>, headers: &mut HeaderMap) {
         let id = HeaderValue::try_from(told.request_id);
         headers.extend(id.ok().map(|id| (HeaderName::from_static("x-amzn-requestid"), id)));
+        if self.invoked && told.tokens.0 > 0 {
+            headers.insert("x-amzn-bedrock-input-token-count", told.tokens.0.into());
+        }
     }
 }
 

@@ -189,3 +189,47 @@ async fn who_shows_nothing_or_a_forged_signature_is_refused() {
         assert!(String::from_utf8_lossy(&body).contains(says), "{shown:?} {body:?}");
     }
 }
+
+#[tokio::test]
+async fn vectors_are_asked_for_in_their_makers_bodies() {
+    let sim = Simulator::new(Config::default());
+    let router = sim.router();
+    let invoke = async |model: &str, body: Value| {
+        let path = format!("/model/{model}/invoke");
+        let request =
+            Request::post(path).header("authorization", "Bearer sim").body(Body::from(body.to_string()));
+        let response = router.clone().oneshot(request.unwrap()).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let told = headers.get("x-amzn-bedrock-input-token-count").map(|n| n.to_str().unwrap().to_owned());
+        (status, serde_json::from_slice::<Value>(&body).unwrap(), told)
+    };
+    let titan = "amazon.titan-embed-text-v2:0";
+    let (status, one, told) = invoke(titan, json!({"inputText": "a river", "dimensions": 256})).await;
+    assert_eq!((status, one["embedding"].as_array().unwrap().len(), told.as_deref()), (200, 256, Some("2")));
+    assert_eq!(one["inputTextTokenCount"], 2);
+    let texts =
+        json!({"texts": ["a river", "a hill"], "input_type": "search_query", "output_dimension": 256});
+    let (status, two, told) = invoke("cohere.embed-v4:0", texts).await;
+    assert_eq!((status, told.as_deref()), (200, Some("4")));
+    assert_eq!(
+        (&two["embeddings"][0], &two["response_type"]),
+        (&one["embedding"], &json!("embeddings_floats"))
+    );
+    for (model, body) in [
+        (titan, json!({"inputText": "x", "dimensions": 300})),
+        (titan, json!({"inputText": "x", "user": "me"})),
+        (titan, json!({"inputText": ""})),
+        (titan, json!({"inputText": "word ".repeat(9_000)})),
+        ("amazon.titan-embed-text-v1", json!({"inputText": "x", "dimensions": 256})),
+        ("cohere.embed-v4:0", json!({"texts": ["x"]})),
+        ("cohere.embed-v4:0", json!({"texts": vec!["x"; 97], "input_type": "clustering"})),
+        (
+            "cohere.embed-english-v3",
+            json!({"texts": ["x"], "input_type": "clustering", "output_dimension": 256}),
+        ),
+        (CLAUDE, json!({"inputText": "x"})),
+    ] {
+        assert_eq!(invoke(model, body.clone()).await.0, 400, "{model} {body}");
+    }
+}

@@ -5,6 +5,7 @@
 mod contents;
 mod embed;
 mod models;
+mod predict;
 mod request;
 mod schema;
 mod secret;
@@ -22,6 +23,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 pub(crate) use models::{list, one};
+pub(crate) use predict::serve as predict;
 pub(crate) use request::parse;
 
 use crate::{

@@ -307,3 +307,41 @@ async fn keys_models_and_vectors() {
     assert_eq!(one["embedding"], many["embeddings"][0]);
     assert_ne!(one["embedding"], many["embeddings"][1]);
 }
+
+#[tokio::test]
+async fn vectors_on_vertex_are_predictions_or_of_contents() {
+    let router = Simulator::new(Config::default()).router();
+    let ask = async |target: &str, body: Value| {
+        let path = format!("/v1/projects/p/locations/l/publishers/google/models/{target}");
+        let request =
+            Request::post(path).header("authorization", "Bearer ya29.x").body(Body::from(body.to_string()));
+        let response = router.clone().oneshot(request.unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice::<Value>(&body).unwrap())
+    };
+    let instances = |texts: &[&str]| texts.iter().map(|text| json!({"content": text})).collect::<Vec<_>>();
+    let two =
+        json!({"instances": instances(&["a river", "a hill"]), "parameters": {"outputDimensionality": 8}});
+    let (status, told) = ask("text-embedding-005:predict", two.clone()).await;
+    let first = &told["predictions"][0]["embeddings"];
+    assert_eq!((status, first["values"].as_array().unwrap().len()), (200, 8));
+    assert_eq!(first["statistics"]["token_count"], 2);
+    let content = json!({"content": {"parts": [{"text": "a river"}]}, "embedContentConfig": {"outputDimensionality": 8}});
+    let (status, one) = ask("gemini-embedding-2:embedContent", content).await;
+    assert_eq!((status, &one["embedding"]["values"]), (200, &first["values"]));
+    assert_eq!(one["usageMetadata"]["promptTokenCount"], 2);
+    let long = "word ".repeat(2_100);
+    let uncut = json!({"instances": instances(&[&long]), "parameters": {"autoTruncate": false}});
+    for (target, body, expected) in [
+        ("gemini-embedding-001:predict", two.clone(), 400),
+        ("gemini-embedding-2:predict", two.clone(), 400),
+        ("gemini-embedding-001:predict", json!({"instances": instances(&["a river"])}), 200),
+        ("text-embedding-005:predict", json!({"instances": instances(&[&long])}), 200),
+        ("text-embedding-005:predict", uncut, 400),
+        ("text-embedding-005:predict", json!({"instances": instances(&vec!["x"; 251])}), 400),
+        ("gpt-4o:predict", json!({"instances": instances(&["x"])}), 404),
+    ] {
+        assert_eq!(ask(target, body).await.0, expected, "{target}");
+    }
+}

@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use weir_llm::Dialect;
 use weir_runtime::{OnFailure, Tasks};
 use weir_types::TenantId;
 
@@ -28,6 +29,8 @@ pub(super) struct Key {
     pub(super) dimensions: Option<u32>,
     pub(super) extra: Bytes,
     pub(super) tokens: bool,
+    pub(super) strict: bool,
+    pub(super) client: Dialect,
 }
 
 struct Open {
@@ -64,8 +67,8 @@ impl Batches {
         call: Call,
     ) -> Option<Box<(Call, Member)>> {
         let (inputs, bytes) = (member.inputs.len(), member.bytes());
-        let tasks =
-            self.tasks.get().filter(|_| !self.wait.is_zero() && inputs < MAX_INPUTS && bytes < MAX_BYTES);
+        let shares = !self.wait.is_zero() && inputs < MAX_INPUTS && bytes < MAX_BYTES && call.takes_several();
+        let tasks = self.tasks.get().filter(|_| shares);
         let Some(tasks) = tasks else { return Some(Box::new((call, member))) };
         let mut open = self.open.lock();
         let fits = |o: &Open| o.inputs + inputs <= MAX_INPUTS && o.bytes + bytes <= MAX_BYTES;

@@ -6,11 +6,10 @@ use futures_util::{
     stream::{self, StreamExt as _},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde_json::{Map, Value};
 use weir_error::{Code, Error};
 use weir_llm::{
     Usage,
-    embeddings::{Ask, Embed, Embedded, Input, shares},
+    embeddings::{Bound, Embedded, shares},
     upstream::UpstreamError,
 };
 use weir_proto::{
@@ -18,7 +17,7 @@ use weir_proto::{
     events::{Outcome, TokenSource},
 };
 
-use super::{Member, as_text};
+use super::{Asked, Member, parts::Parts};
 use crate::app::{
     catalog::Candidate,
     chat::{CLIENT_REQUEST_ID, TRACEPARENT, unanswered, upstream_error, worth_another},
@@ -34,14 +33,21 @@ const ALONE_AT_ONCE: usize = 8;
 #[derive(Clone)]
 pub(super) struct Call {
     pub(super) candidates: Vec<Candidate>,
-    pub(super) dimensions: Option<u32>,
-    pub(super) extra: Map<String, Value>,
+    pub(super) asked: Asked,
+}
+
+/// An attempt that is over.
+#[derive(Clone, Copy)]
+pub(super) struct Past {
+    pub(super) ending: Ending,
+    /// Input tokens of all requests that it used though nothing came of it.
+    pub(super) used: u64,
 }
 
 /// Why an attempt came to nothing.
-struct Refused {
-    ending: Ending,
-    error: Error,
+pub(super) struct Refused {
+    pub(super) past: Past,
+    pub(super) error: Error,
     /// Another provider may do better.
     elsewhere: bool,
     /// It may be one request's fault, of which the others need not suffer.
@@ -49,33 +55,49 @@ struct Refused {
 }
 
 impl Call {
+    /// Whether one call to its first provider takes more than one input.
+    pub(super) fn takes_several(&self) -> bool {
+        let first = self.candidates.first();
+        let api = first.and_then(|candidate| candidate.provider.embeds(&candidate.model));
+        api.is_none_or(|api| api.bound() != Bound::ONE)
+    }
+
     /// Every member gets its answer, or why there is none. `before` is how an attempt of theirs ended before.
-    pub(super) async fn make(self, mut members: Vec<Member>, mut before: Option<Ending>) {
+    pub(super) async fn make(self, mut members: Vec<Member>, mut before: Option<Past>) {
         let mut error = Error::new(Code::ModelNotFound, "nobody serves this model").with_param("model");
         for (at, candidate) in self.candidates.iter().enumerate() {
             let last = at + 1 == self.candidates.len();
-            let Some(api) = candidate.provider.embeds() else {
-                let text = format!("`{}` has no embeddings here", candidate.provider.name);
+            let Some(api) = candidate.provider.embeds(&candidate.model) else {
+                let text = format!("`{}` has no embeddings of this model here", candidate.provider.name);
                 error = Error::new(Code::NotImplemented, text).with_param("model");
                 continue;
+            };
+            let parts = match Parts::new(api, candidate, &self.asked, &members) {
+                Ok(parts) => parts,
+                // What can't be read as a text is one request's.
+                Err(_) if members.len() > 1 => return self.each_alone(at, members, before).await,
+                Err(unsaid) => {
+                    error = unsaid;
+                    continue;
+                }
             };
             members = open(members, candidate, before.take()).await;
             if members.is_empty() {
                 return;
             }
-            match self.attempt(api, candidate, &mut members).await {
-                Ok(embedded) => return finish(members, candidate, embedded).await,
+            match parts.ask(candidate, &mut members).await {
+                Ok(embedded) => {
+                    let warnings = parts.warnings_of(&embedded);
+                    return finish(members, candidate, embedded, &warnings).await;
+                }
                 Err(refused) if refused.input && members.len() > 1 => {
-                    let left =
-                        Self { candidates: self.candidates.get(at..).unwrap_or_default().to_vec(), ..self };
-                    let alone = members.into_iter().map(|member| left.clone().alone(member, refused.ending));
-                    return stream::iter(alone).buffer_unordered(ALONE_AT_ONCE).collect().await;
+                    return self.each_alone(at, members, Some(refused.past)).await;
                 }
                 Err(refused) => {
-                    let status = refused.ending.provider_status;
+                    let status = refused.past.ending.provider_status;
                     let provider = &candidate.provider.name;
                     tracing::warn!(provider, status, error = %refused.error.chain(), "embeddings failed");
-                    (before, error) = (Some(refused.ending), refused.error);
+                    (before, error) = (Some(refused.past), refused.error);
                     if last || !refused.elsewhere {
                         break;
                     }
@@ -83,66 +105,56 @@ impl Call {
             }
         }
         let error = &error;
-        let told = members.into_iter().map(|Member { metered, answer, weight, .. }| async move {
-            if let Some(ending) = before {
+        let past = each(before, &members);
+        let told = members.into_iter().zip(past).map(|(Member { metered, answer, .. }, past)| async move {
+            if let Some(ending) = past {
                 let status = error.code().http().as_u16();
-                metered.finish(Ending { status, ..charged(ending, weight) }).await;
+                metered.finish(Ending { status, ..ending }).await;
             }
             drop(answer.send(Err(again(error))));
         });
         join_all(told).await;
     }
 
-    /// One of several that were refused together.
-    fn alone(self, member: Member, before: Ending) -> BoxFuture<'static, ()> {
-        Box::pin(self.make(vec![member], Some(before)))
+    /// From this candidate on, each by itself.
+    async fn each_alone(self, at: usize, members: Vec<Member>, before: Option<Past>) {
+        let left = Self { candidates: self.candidates.get(at..).unwrap_or_default().to_vec(), ..self };
+        let past = used(before, &members);
+        let alone = members.into_iter().zip(past).map(|(member, past)| left.clone().alone(member, past));
+        stream::iter(alone).buffer_unordered(ALONE_AT_ONCE).collect().await
     }
 
-    async fn attempt(
-        &self,
-        api: &dyn Embed,
-        candidate: &Candidate,
-        members: &mut [Member],
-    ) -> Result<Embedded, Refused> {
-        let inputs: Vec<&Input> = members.iter().flat_map(|m| &m.inputs).collect();
-        let texts = if api.takes_tokens() { Ok(Vec::new()) } else { as_text(&inputs) };
-        let texts =
-            texts.map_err(|error| Refused { ending: failed(0), error, elsewhere: true, input: true })?;
-        let inputs = if api.takes_tokens() { inputs } else { texts.iter().collect() };
-        let (model, provider) = (candidate.model.as_str(), &candidate.provider);
-        let ask = Ask { model, inputs: &inputs, dimensions: self.dimensions, extra: &self.extra };
-        let (body, count) = (api.encode(&ask), inputs.len());
-        let deadline = members.iter().map(|m| m.deadline).max_by_key(|d| d.map(|d| d.remaining())).flatten();
-        let headers = headers(members);
-        let sent =
-            provider.upstream.send(&provider.path(api.path(model), model), headers, body, deadline).await;
-        let answer = sent.map_err(Refused::unanswered)?;
-        members.iter_mut().for_each(|member| member.metered.reached(answer.status.as_u16()));
-        let status = answer.status;
-        let retry_after = answer.headers.get(header::RETRY_AFTER).cloned();
-        let body = answer.body.collect().await.map_err(|error| {
-            let mut refused = Refused::unanswered(error);
-            refused.ending.provider_status = status.as_u16();
-            refused
-        })?;
-        if !status.is_success() {
-            return Err(Refused::told(candidate, status, &body, retry_after));
-        }
-        api.decode(&body, count).ok_or_else(|| Refused {
-            ending: Ending { outcome: Outcome::Cut, ..failed(status.as_u16()) },
-            error: Error::new(Code::UpstreamFailed, "the model provider sent an answer that can't be read"),
-            elsewhere: true,
-            input: false,
-        })
+    /// One of several that were refused together.
+    fn alone(self, member: Member, before: Option<Past>) -> BoxFuture<'static, ()> {
+        Box::pin(self.make(vec![member], before))
     }
 }
 
+/// What an attempt that is over is to each of its members.
+fn used(past: Option<Past>, members: &[Member]) -> Vec<Option<Past>> {
+    let weights: Vec<_> = members.iter().map(|m| m.weight).collect();
+    let shares = shares(past.map_or(0, |past| past.used), &weights);
+    shares.into_iter().map(|used| past.map(|past| Past { used, ..past })).collect()
+}
+
+/// The same as it is recorded. Input that was answered counts, whatever came of the answer.
+fn each(past: Option<Past>, members: &[Member]) -> Vec<Option<Ending>> {
+    let ending = |Past { ending, used }| {
+        if used == 0 {
+            return ending;
+        }
+        let tokens = usage_tokens(Usage { input_tokens: used, ..Usage::default() });
+        Ending { outcome: Outcome::Cut, tokens, source: TokenSource::Counted, ..ending }
+    };
+    used(past, members).into_iter().map(|past| past.map(ending)).collect()
+}
+
 /// Opens an attempt of each; those whose attempt can't be recorded are told and left out.
-async fn open(members: Vec<Member>, candidate: &Candidate, before: Option<Ending>) -> Vec<Member> {
+async fn open(members: Vec<Member>, candidate: &Candidate, before: Option<Past>) -> Vec<Member> {
     let mut opened = Vec::with_capacity(members.len());
-    for mut member in members {
+    let past = each(before, &members);
+    for (mut member, before) in members.into_iter().zip(past) {
         member.metered.sending(candidate.provider.dialect, Bytes::new());
-        let before = before.map(|ending| charged(ending, member.weight));
         match member.metered.open(&candidate.provider.name, &candidate.model, before) {
             Ok(_) => opened.push(member),
             Err(error) => drop(member.answer.send(Err(error))),
@@ -151,7 +163,7 @@ async fn open(members: Vec<Member>, candidate: &Candidate, before: Option<Ending
     opened
 }
 
-fn headers(members: &[Member]) -> HeaderMap {
+pub(super) fn headers(members: &[Member]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // A provider's records can be tied to one attempt of several.
@@ -166,7 +178,7 @@ fn headers(members: &[Member]) -> HeaderMap {
 }
 
 /// Each its vectors, and its share of what was used. Their records become durable together.
-async fn finish(members: Vec<Member>, candidate: &Candidate, embedded: Embedded) {
+async fn finish(members: Vec<Member>, candidate: &Candidate, embedded: Embedded, warnings: &str) {
     let weights: Vec<_> = members.iter().map(|m| m.weight).collect();
     let (used, source) = match embedded.input_tokens {
         Some(told) => (shares(told, &weights), TokenSource::Provider),
@@ -187,20 +199,11 @@ async fn finish(members: Vec<Member>, candidate: &Candidate, embedded: Embedded)
                 provider: candidate.provider.name.clone(),
                 model: candidate.model.clone(),
                 cost_nano_usd,
+                warnings: warnings.to_owned(),
             })));
         }
     });
     join_all(told).await;
-}
-
-/// An answer that came and could not be read was an answer: its input counts.
-fn charged(ending: Ending, weight: u64) -> Ending {
-    let answering = (200..300).contains(&ending.provider_status);
-    if ending.outcome != Outcome::Cut || !answering {
-        return ending;
-    }
-    let tokens = usage_tokens(Usage { input_tokens: weight, ..Usage::default() });
-    Ending { tokens, source: TokenSource::Counted, ..ending }
 }
 
 /// For another who asked the same.
@@ -216,12 +219,25 @@ fn again(error: &Error) -> Error {
 }
 
 impl Refused {
-    fn unanswered(error: UpstreamError) -> Self {
-        Self { ending: unanswered(&error), error: upstream_error(error), elsewhere: true, input: false }
+    pub(super) fn unanswered(error: UpstreamError) -> Self {
+        let past = Past { ending: unanswered(&error), used: 0 };
+        Self { past, error: upstream_error(error), elsewhere: true, input: false }
+    }
+
+    /// An answer that came and could not be read was an answer.
+    pub(super) fn unreadable(status: StatusCode, used: u64) -> Self {
+        let text = "the model provider sent an answer that can't be read";
+        let ending = Ending { outcome: Outcome::Cut, ..failed(status.as_u16()) };
+        Self {
+            past: Past { ending, used },
+            error: Error::new(Code::UpstreamFailed, text),
+            elsewhere: true,
+            input: false,
+        }
     }
 
     /// In the provider's own words, but where they are about us.
-    fn told(
+    pub(super) fn told(
         candidate: &Candidate,
         status: StatusCode,
         body: &[u8],
@@ -252,7 +268,7 @@ impl Refused {
             error = error.with_retry_after(after);
         }
         Self {
-            ending: failed(status.as_u16()),
+            past: Past { ending: failed(status.as_u16()), used: 0 },
             error,
             elsewhere: worth_another(status.as_u16()),
             input: matches!(status.as_u16(), 400 | 413 | 422),

@@ -3,18 +3,23 @@
 
 mod batch;
 mod call;
+mod own;
+mod parts;
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use weir_error::{Code, Error, require_scope};
-use weir_llm::{embeddings::Input, tokens};
-use weir_proto::chat::{EmbedInput, EmbedRequest, EmbedResponse, embed_input};
+use weir_llm::{Dialect, canonical::Losses, embeddings::Input, tokens};
+use weir_proto::chat::{self, EmbedInput, EmbedRequest, EmbedResponse, embed_input};
 use weir_runtime::Tasks;
 use weir_types::{Deadline, RequestContext, scope};
 
-use super::{chat::Chat, meter::Metered};
+use super::{
+    chat::{Chat, Servers, dialect},
+    meter::Metered,
+};
 use batch::{Batches, Key};
 use call::Call;
 
@@ -28,6 +33,34 @@ const COUNT_INLINE: usize = 64 * 1024;
 pub(crate) struct Embedder {
     chat: Chat,
     batches: Arc<Batches>,
+    /// For Weir's own model.
+    room: Arc<Semaphore>,
+}
+
+/// What a request asks for besides its inputs.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    dimensions: Option<u32>,
+    extra: Map<String, Value>,
+    /// Refuse rather than leave something out.
+    strict: bool,
+    client: Dialect,
+}
+
+impl Asked {
+    /// What is lost, in the client's words.
+    ///
+    /// # Errors
+    /// The client does not bear it.
+    fn told(&self, losses: &Losses) -> Result<String, Error> {
+        let losses = losses.told(self.client.client());
+        if self.strict && !losses.is_empty() {
+            let text =
+                format!("This model's provider would not get all of the request: {}.", losses.header());
+            return Err(Error::new(Code::InvalidArgument, text));
+        }
+        Ok(losses.header())
+    }
 }
 
 /// One request in a call.
@@ -42,13 +75,13 @@ pub(crate) struct Member {
 
 impl Member {
     fn bytes(&self) -> usize {
-        self.inputs.iter().map(size).sum()
+        self.inputs.iter().map(Input::size).sum()
     }
 }
 
 impl Embedder {
     pub(crate) fn new(chat: Chat, batch_ms: u64) -> Self {
-        Self { chat, batches: Arc::new(Batches::new(batch_ms)) }
+        Self { chat, batches: Arc::new(Batches::new(batch_ms)), room: own::room() }
     }
 
     /// From here on, calls may be shared.
@@ -62,22 +95,34 @@ impl Embedder {
         request: EmbedRequest,
     ) -> Result<EmbedResponse, Error> {
         require_scope(ctx, scope::CHAT_WRITE)?;
-        let extra = extra(&request.extra)?;
+        let client = match request.dialect() {
+            chat::Dialect::Unspecified => Dialect::OpenAi,
+            named => dialect(named)?,
+        };
+        let (extra, strict, dimensions) = (extra(&request.extra)?, request.strict, request.dimensions);
+        let asked = Asked { dimensions, extra, strict, client };
         let inputs = inputs(request.inputs)?;
         let weight = weigh(&inputs).await;
-        let candidates = self.chat.resolve(ctx, &request.model).await?;
+        let servers = self.chat.servers(ctx, &request.model).await?;
         let mut metered = self.chat.meter.request(ctx, &request.model, false)?;
         metered.embeds(weight);
+        let tokens = matches!(inputs.first(), Some(Input::Tokens(_)));
+        let (answer, answered) = oneshot::channel();
+        let member = Member { metered, inputs, weight, deadline: ctx.deadline, answer };
+        let candidates = match servers {
+            Servers::Own(model) => return own::embed(model, &asked, member, self.room.clone()).await,
+            Servers::Providers(candidates) => candidates,
+        };
         let key = Key {
             tenant: ctx.tenant,
             model: request.model,
-            dimensions: request.dimensions,
+            dimensions,
             extra: request.extra,
-            tokens: matches!(inputs.first(), Some(Input::Tokens(_))),
+            tokens,
+            strict,
+            client,
         };
-        let (answer, answered) = oneshot::channel();
-        let member = Member { metered, inputs, weight, deadline: ctx.deadline, answer };
-        let call = Call { candidates, dimensions: key.dimensions, extra };
+        let call = Call { candidates, asked };
         if let Some(alone) = self.batches.join(key, member, call) {
             let (call, member) = *alone;
             call.make(vec![member], None).await;
@@ -111,13 +156,6 @@ fn inputs(wire: Vec<EmbedInput>) -> Result<Vec<Input>, Error> {
     Ok(inputs)
 }
 
-fn size(input: &Input) -> usize {
-    match input {
-        Input::Text(text) => text.len(),
-        Input::Tokens(ids) => ids.len() * 4,
-    }
-}
-
 fn count(inputs: &[Input]) -> u64 {
     let one = |input: &Input| match input {
         Input::Text(text) => tokens::count_embedded(text),
@@ -127,7 +165,7 @@ fn count(inputs: &[Input]) -> u64 {
 }
 
 async fn weigh(inputs: &[Input]) -> u64 {
-    if inputs.iter().map(size).sum::<usize>() <= COUNT_INLINE {
+    if inputs.iter().map(Input::size).sum::<usize>() <= COUNT_INLINE {
         return count(inputs);
     }
     let inputs = inputs.to_vec();
