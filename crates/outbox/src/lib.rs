@@ -171,17 +171,18 @@ impl Relay {
 
     async fn prepare(&self, standing: &mut Standing) -> Result<(), RelayError> {
         self.0.bus.ensure_streams().await.map_err(|e| RelayError::Streams(e.into()))?;
-        let mut lost = false;
         for bucket in &self.0.buckets {
-            lost |= self.0.bus.push(*bucket).ensure().await.map_err(|e| RelayError::Streams(e.into()))?;
+            standing.lost |=
+                self.0.bus.push(*bucket).ensure().await.map_err(|e| RelayError::Streams(e.into()))?;
         }
-        let Some(refill) = self.0.refill.as_ref().filter(|_| lost) else { return Ok(()) };
+        let Some(refill) = self.0.refill.as_ref().filter(|_| standing.lost) else { return Ok(()) };
         // What it was filled with may wait still: not again on top of that, however often publishing fails.
         if standing.refilled && self.0.outbox.state(&self.0.db, &self.0.ctx).await?.waiting > 0 {
+            standing.lost = false;
             return Ok(());
         }
         refill().await?;
-        standing.refilled = true;
+        (standing.lost, standing.refilled) = (false, true);
         Ok(())
     }
 
@@ -203,6 +204,8 @@ struct Standing {
     ear: Ear,
     /// The connection over which streams and buckets were found or made.
     prepared: Option<u64>,
+    /// A bucket was found empty and is not filled yet. By the next look another relay may have put something in.
+    lost: bool,
     /// Buckets were filled again, and nothing was published since.
     refilled: bool,
     /// Something was refused and is tried again soon, of which nobody notifies.
@@ -213,7 +216,7 @@ struct Standing {
 impl Standing {
     fn new(ear: Ear) -> Self {
         let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
-        Self { ear, prepared: None, refilled: false, refused: false, backoff }
+        Self { ear, prepared: None, lost: false, refilled: false, refused: false, backoff }
     }
 
     /// Until it is worth looking again.

@@ -156,3 +156,27 @@ async fn a_relay_that_stops_sends_what_waits() {
     assert!(tasks.stop(PATIENCE).await);
     assert_eq!(world.waiting().await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_filled_by_halves_is_filled_to_the_end() {
+    let world = World::ready().await;
+    let fills = Arc::new(AtomicUsize::new(0));
+    let (bus, count) = (world.bus.clone(), fills.clone());
+    let refill: Refill = Box::new(move || {
+        let (bus, count) = (bus.clone(), count.clone());
+        Box::pin(async move {
+            if count.fetch_add(1, Ordering::Relaxed) > 0 {
+                return Ok(());
+            }
+            // What was written before it broke off is published by somebody else.
+            bus.push(TEST).put("one", Bytes::new()).await.unwrap();
+            Err(weir_db::DbError::DeadlineExceeded)
+        })
+    });
+    let both = (world.db.clone(), world.bus.clone());
+    let relay = Relay::with_refill(Outbox::Control, "control", &[TEST], both, &world.metrics, Some(refill));
+    let tasks = Tasks::new();
+    relay.spawn("relay", &tasks);
+    until("the second try", async || (fills.load(Ordering::Relaxed) == 2).then_some(())).await;
+    assert!(tasks.stop(PATIENCE).await);
+}
