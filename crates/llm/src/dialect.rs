@@ -235,7 +235,17 @@ impl Dialect {
 
     #[must_use]
     pub fn encode_request(self, request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
-        self.provider().encode_request(request, target, losses)
+        let provider = self.provider();
+        if !matches!(self, Self::OpenAi | Self::Responses) {
+            request.name_openai_s_own(losses);
+            if request.metadata.is_some() && self != Self::Mistral {
+                losses.dropped("metadata");
+            }
+        }
+        if request.custom_tools().next().is_some() && !provider.takes_custom_tools(target.model) {
+            losses.emulated("tools.custom");
+        }
+        provider.encode_request(request, target, losses)
     }
 
     /// A whole answer of a provider in this dialect, as the client's dialect has it. `usage` is what it was metered

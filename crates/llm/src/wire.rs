@@ -87,6 +87,11 @@ pub trait Provider: Sync {
         MAX_EVENT
     }
 
+    /// Whether the model takes custom tools; they are functions to all others.
+    fn takes_custom_tools(&self, _model: &str) -> bool {
+        false
+    }
+
     /// The body for a provider. What it cannot say is named.
     fn encode_request(&self, request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes;
 

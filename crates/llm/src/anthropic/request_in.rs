@@ -102,7 +102,7 @@ fn reasoning_and_format(
         reasoning.effort = config.take("effort")?;
         if let Some(mut format) = config.object("format")? {
             let schema = format.need::<&RawValue>("schema")?.to_owned();
-            request.format = Some(Format::Schema { name: None, schema, strict: None });
+            request.format = Some(Format::Schema { name: None, description: None, schema, strict: None });
         }
         lost(config, "output_config", losses);
     }
@@ -199,6 +199,7 @@ fn tool(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Tool, Error> 
         schema: Some(from.need::<&RawValue>("input_schema")?.to_owned()),
         strict: from.take("strict")?,
         cache: from.raw("cache_control").map(ToOwned::to_owned),
+        custom: None,
     };
     for (name, _) in from.rest() {
         losses.dropped(&format!("tools.{name}"));

@@ -116,9 +116,10 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
         stream: request.stream,
         stop_sequences: stops(&request.stop, losses),
         metadata: request.user.as_deref().map(|user_id| Metadata { user_id }),
-        service_tier: request.service_tier.map(|tier| match tier {
-            ServiceTier::Auto => "auto",
-            ServiceTier::Standard => "standard_only",
+        service_tier: request.service_tier.and_then(|tier| match tier {
+            ServiceTier::Auto => Some("auto"),
+            ServiceTier::Standard => Some("standard_only"),
+            ServiceTier::Flex | ServiceTier::Priority | ServiceTier::Scale => None,
         }),
         extensions: extensions(&request.extras, losses),
         ..Body::default()

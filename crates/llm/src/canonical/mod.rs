@@ -5,6 +5,7 @@
 //! dropped in silence. Values that nobody here looks into (schemas, arguments of tools) stay the bytes they were.
 
 mod collect;
+pub(crate) mod custom;
 mod event;
 mod failure;
 mod loss;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 pub use collect::Collector;
+pub use custom::{Custom, Grammar};
 pub use event::{Answer, Choice, Delta, Event, Finish, PartStart};
 pub use failure::{Failure, Wrong};
 pub use loss::Losses;
@@ -41,9 +43,17 @@ pub struct Request {
     pub sampling: Sampling,
     pub format: Option<Format>,
     pub reasoning: Option<Reasoning>,
+    /// Whether the client is to see what the model thought; `None`: as the model has it.
+    pub thoughts: Option<bool>,
     /// Whom the client asks for.
     pub user: Option<String>,
     pub service_tier: Option<ServiceTier>,
+    /// How much is to be said: `low`, `high`; as OpenAI has it.
+    pub verbosity: Option<String>,
+    /// By what a provider finds the prompt's cache again. A hint: nothing is lost where there is no place for it.
+    pub cache_key: Option<String>,
+    /// What the client wants kept with the answer: an object of texts.
+    pub metadata: Option<Raw>,
     /// Answers asked for; `None` is one.
     pub choices: Option<u64>,
     /// Log probabilities of the answer's tokens, with so many of the likeliest others at each place.
@@ -208,6 +218,8 @@ pub struct Function {
     pub schema: Option<Raw>,
     pub strict: Option<bool>,
     pub cache: Option<Raw>,
+    /// It is a custom tool, which all above tells as a function.
+    pub custom: Option<Custom>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,6 +247,7 @@ pub enum Format {
     Json,
     Schema {
         name: Option<String>,
+        description: Option<String>,
         schema: Raw,
         strict: Option<bool>,
     },
@@ -256,4 +269,63 @@ pub enum ServiceTier {
     Auto,
     /// Never better or worse than standard.
     Standard,
+    /// Slower and cheaper; OpenAI's, like all that follow.
+    Flex,
+    /// Faster and dearer.
+    Priority,
+    /// Bought ahead.
+    Scale,
+}
+
+impl ServiceTier {
+    /// By OpenAI's word for it.
+    #[must_use]
+    pub fn of_openai(word: &str) -> Option<Self> {
+        Some(match word {
+            "auto" => Self::Auto,
+            "default" => Self::Standard,
+            "flex" => Self::Flex,
+            "priority" => Self::Priority,
+            "scale" => Self::Scale,
+            _ => return None,
+        })
+    }
+
+    /// OpenAI's word for it.
+    #[must_use]
+    pub fn openai(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Standard => "default",
+            Self::Flex => "flex",
+            Self::Priority => "priority",
+            Self::Scale => "scale",
+        }
+    }
+}
+
+impl Request {
+    /// Names what only OpenAI's dialects have words for.
+    pub(crate) fn name_openai_s_own(&self, losses: &mut Losses) {
+        if matches!(
+            self.service_tier,
+            Some(ServiceTier::Flex | ServiceTier::Priority | ServiceTier::Scale)
+        ) {
+            losses.dropped("service_tier");
+        }
+        if self.verbosity.is_some() {
+            losses.dropped("verbosity");
+        }
+        if matches!(&self.format, Some(Format::Schema { description: Some(_), .. })) {
+            losses.dropped("response_format.json_schema.description");
+        }
+    }
+
+    /// Custom tools that it declares.
+    pub(crate) fn custom_tools(&self) -> impl Iterator<Item = &Function> {
+        self.tools.iter().filter_map(|tool| match tool {
+            Tool::Function(function) => Some(function).filter(|function| function.custom.is_some()),
+            Tool::Foreign { .. } => None,
+        })
+    }
 }

@@ -204,6 +204,7 @@ fn tools(raw: &RawValue, path: &str, tools: &mut Vec<Tool>, losses: &mut Losses)
             schema: function.raw("parametersJsonSchema").map(ToOwned::to_owned).or(older),
             strict: None,
             cache: None,
+            custom: None,
         }));
         for (name, _) in function.rest() {
             losses.dropped(&format!("tools.functionDeclarations.{name}"));
@@ -316,7 +317,7 @@ fn format(from: &mut Members<'_>, request: &mut Request, losses: &mut Losses) ->
     let schema = from.raw("responseJsonSchema").map(ToOwned::to_owned).or(older);
     request.format = match (kind.as_deref(), schema) {
         (Some("application/json") | None, Some(schema)) => {
-            Some(Format::Schema { name: None, schema, strict: None })
+            Some(Format::Schema { name: None, description: None, schema, strict: None })
         }
         (Some("application/json"), None) => Some(Format::Json),
         (None | Some("" | "text/plain"), _) => None,

@@ -15,7 +15,7 @@ use crate::{
 /// Name of a schema whose client gave it none.
 const SCHEMA_NAME: &str = "answer";
 /// Members of Mistral that stand for nothing canonical: a client that knows them gets them through.
-const OWN: [&str; 5] = ["guardrails", "metadata", "prediction", "prompt_mode", "safe_prompt"];
+const OWN: [&str; 4] = ["guardrails", "prediction", "prompt_mode", "safe_prompt"];
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -162,6 +162,9 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
             losses.dropped(name);
         }
     }
+    if let Some(metadata) = &request.metadata {
+        body.extensions.insert("metadata", metadata);
+    }
     tools(request, &mut body, losses);
     if let Some(reasoning) = &request.reasoning {
         reason(reasoning, thinks, &mut body, losses);
@@ -215,7 +218,7 @@ fn reason(reasoning: &Reasoning, thinks: Thinks, body: &mut Body<'_>, losses: &m
 fn format(format: &Format) -> WireFormat<'_> {
     match format {
         Format::Json => WireFormat::JsonObject,
-        Format::Schema { name, schema, strict } => {
+        Format::Schema { name, schema, strict, .. } => {
             let name = name.as_deref().unwrap_or(SCHEMA_NAME);
             WireFormat::JsonSchema { json_schema: Schema { name, schema, strict: strict.unwrap_or(true) } }
         }

@@ -7,7 +7,8 @@ use weir_error::Error;
 
 use crate::{
     canonical::{Content, Losses, Media, Opaque, Part, Source},
-    members::{Members, wrong},
+    members::{Members, string, wrong},
+    responses::content_part,
 };
 
 /// A string, or an array of parts; nothing for null.
@@ -22,7 +23,12 @@ fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> 
     // Not OpenAI's, but what its clients write for Anthropic's models.
     let cache = from.raw("cache_control").map(ToOwned::to_owned);
     let content = match kind.as_ref() {
-        "text" => Content::Text(from.need("text")?),
+        // The others as Responses has them; what was found on the way to it is for people to read.
+        "text" | "input_text" | "output_text" => {
+            from.ignore(&["annotations", "logprobs"]);
+            Content::Text(from.need("text")?)
+        }
+        "input_image" | "input_file" => return content_part(raw, path, losses),
         "refusal" => Content::Refusal(from.need("refusal")?),
         "image_url" => Content::Image(image(&mut from)?),
         "input_audio" => {
@@ -52,6 +58,11 @@ fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> 
 
 fn image(from: &mut Members<'_>) -> Result<Media, Error> {
     let at = from.at("image_url");
+    // Some say it as Responses does.
+    if let Some(url) = from.peek("image_url").and_then(string) {
+        from.ignore(&["image_url"]);
+        return Ok(Media { source: by_url(url), name: None, detail: from.take("detail")? });
+    }
     let mut image = from.object("image_url")?.ok_or_else(|| wrong(&at, "an object"))?;
     Ok(Media { source: by_url(image.need("url")?), name: None, detail: image.take("detail")? })
 }

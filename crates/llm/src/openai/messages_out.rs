@@ -1,6 +1,9 @@
 //! Messages, written from what is meant.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use serde::Serialize;
 
@@ -9,7 +12,7 @@ use super::{
     state::{Detail, Extra, Thought, details},
 };
 use crate::{
-    canonical::{Content, Losses, Media, Message, Opaque, Part, Role, Source, ToolResult, ToolUse, Vendor},
+    canonical::{Content, Custom, Losses, Media, Message, Opaque, Part, Role, Source, ToolResult, ToolUse, Vendor},
     models::{Maker, facts},
 };
 
@@ -76,10 +79,23 @@ pub(super) struct File<'a> {
 #[derive(Serialize)]
 pub(super) struct Call<'a> {
     id: &'a str,
-    r#type: &'static str,
-    function: CallFunction<'a>,
+    #[serde(flatten)]
+    called: Called<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     extra_content: Option<Extra<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Called<'a> {
+    Function { function: CallFunction<'a> },
+    Custom { custom: CallCustom<'a> },
+}
+
+#[derive(Serialize)]
+struct CallCustom<'a> {
+    name: &'a str,
+    input: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
@@ -108,17 +124,64 @@ pub(crate) fn carries(model: &str) -> Option<Vendor> {
     }
 }
 
-pub(super) fn write_message<'a>(
-    message: &'a Message,
+/// Messages in the order that OpenAI insists on: the results of a turn's calls right after it, whatever came between.
+///
+/// `custom` are the names of tools that are called with text.
+pub(super) fn messages<'a>(
+    messages: &'a [Message],
+    custom: &HashSet<&str>,
     carried: Option<Vendor>,
-    out: &mut Vec<Wire<'a>>,
     losses: &mut Losses,
-) {
-    match message.role {
-        Role::System => out.push(Wire::System { content: Text::Plain(texts(&message.parts).into()) }),
-        Role::Assistant => out.push(assistant(&message.parts, carried, losses)),
-        Role::User => user(&message.parts, out, losses),
+) -> Vec<Wire<'a>> {
+    let mut answers = answers(messages);
+    let mut called = HashSet::new();
+    let mut out = Vec::with_capacity(messages.len());
+    for (at, Message { role, parts }) in messages.iter().enumerate() {
+        match role {
+            Role::System => out.push(Wire::System { content: Text::Plain(texts(parts).into()) }),
+            Role::Assistant => {
+                called.extend(ids(parts));
+                out.push(assistant(parts, custom, carried, losses));
+                let results = answers.remove(&at).unwrap_or_default();
+                out.extend(results.into_iter().map(|result| result_of(result, losses)));
+            }
+            Role::User => user(parts, &called, &mut out, losses),
+        }
     }
+    out
+}
+
+fn ids(parts: &[Part]) -> impl Iterator<Item = &str> {
+    parts.iter().filter_map(|part| match &part.content {
+        Content::ToolUse(call) => Some(call.id.as_str()),
+        _ => None,
+    })
+}
+
+/// Results by the turns whose calls they answer: the last before them, where an id was given twice.
+fn answers(messages: &[Message]) -> HashMap<usize, Vec<&ToolResult>> {
+    let mut turns: HashMap<&str, usize> = HashMap::new();
+    let mut answers: HashMap<usize, Vec<&ToolResult>> = HashMap::new();
+    for (at, Message { role, parts }) in messages.iter().enumerate() {
+        if *role == Role::Assistant {
+            turns.extend(ids(parts).map(|id| (id, at)));
+            continue;
+        }
+        for part in parts {
+            let Content::ToolResult(result) = &part.content else { continue };
+            if let Some(turn) = turns.get(result.id.as_str()) {
+                answers.entry(*turn).or_default().push(result);
+            }
+        }
+    }
+    answers
+}
+
+fn result_of<'a>(result: &'a ToolResult, losses: &mut Losses) -> Wire<'a> {
+    if result.is_error {
+        losses.dropped("messages.content.is_error");
+    }
+    Wire::Tool { tool_call_id: &result.id, content: texts(&result.parts) }
 }
 
 fn texts(parts: &[Part]) -> String {
@@ -180,7 +243,12 @@ pub(super) fn state(parts: &[Part]) -> State<'_> {
     state
 }
 
-fn assistant<'a>(parts: &'a [Part], carried: Option<Vendor>, losses: &mut Losses) -> Wire<'a> {
+fn assistant<'a>(
+    parts: &'a [Part],
+    custom: &HashSet<&str>,
+    carried: Option<Vendor>,
+    losses: &mut Losses,
+) -> Wire<'a> {
     let (mut content, mut refusal, mut tool_calls) = (None::<String>, None, Vec::new());
     let mut state = State::default();
     for part in parts {
@@ -194,13 +262,12 @@ fn assistant<'a>(parts: &'a [Part], carried: Option<Vendor>, losses: &mut Losses
             Content::Text(text) => content.get_or_insert_default().push_str(text),
             Content::Refusal(text) => refusal = Some(text.as_str()),
             Content::ToolUse(ToolUse { id, name, arguments }) => {
-                let function = CallFunction { name, arguments };
-                tool_calls.push(Call {
-                    id,
-                    r#type: "function",
-                    function,
-                    extra_content: own.map(Extra::new),
-                });
+                let called = if custom.contains(name.as_str()) {
+                    Called::Custom { custom: CallCustom { name, input: Custom::input(arguments) } }
+                } else {
+                    Called::Function { function: CallFunction { name, arguments } }
+                };
+                tool_calls.push(Call { id, called, extra_content: own.map(Extra::new) });
             }
             Content::Thinking(_) | Content::RedactedThinking => {}
             other => losses.dropped(&format!("messages.content.{}", other.kind())),
@@ -212,18 +279,18 @@ fn assistant<'a>(parts: &'a [Part], carried: Option<Vendor>, losses: &mut Losses
     Wire::Assistant { content, refusal, state, tool_calls }
 }
 
-/// Results are messages of their own here, and hold text alone: what else is in them follows as the user's.
-fn user<'a>(parts: &'a [Part], out: &mut Vec<Wire<'a>>, losses: &mut Losses) {
+/// Results are messages of their own here, and hold text alone: what else is in them follows as the user's. Those of
+/// calls stand behind these already.
+fn user<'a>(parts: &'a [Part], called: &HashSet<&str>, out: &mut Vec<Wire<'a>>, losses: &mut Losses) {
     let (mut said, mut answered) = (Vec::new(), false);
     for part in parts {
         match &part.content {
-            Content::ToolResult(ToolResult { id, parts, is_error }) => {
+            Content::ToolResult(result) => {
                 answered = true;
-                if *is_error {
-                    losses.dropped("messages.content.is_error");
+                if !called.contains(result.id.as_str()) {
+                    out.push(result_of(result, losses));
                 }
-                out.push(Wire::Tool { tool_call_id: id, content: texts(parts) });
-                let others = parts.iter().filter(|p| !matches!(p.content, Content::Text(_)));
+                let others = result.parts.iter().filter(|p| !matches!(p.content, Content::Text(_)));
                 for other in others {
                     losses.emulated("messages.content.tool_result");
                     said.extend(wire_part(&other.content, losses));

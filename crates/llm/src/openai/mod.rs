@@ -24,6 +24,7 @@ mod restore;
 mod splice;
 mod state;
 mod tap;
+mod tools_in;
 mod view;
 mod whole;
 
@@ -89,6 +90,10 @@ impl Client for Chat {
 impl Provider for Chat {
     fn path(&self, _: &str, _: bool) -> Cow<'static, str> {
         "/chat/completions".into()
+    }
+
+    fn takes_custom_tools(&self, model: &str) -> bool {
+        request_out::is_openai_s(model)
     }
 
     fn encode_request(&self, request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {

@@ -1,15 +1,18 @@
 //! A chat completions body, as what it means.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
 use serde_json::value::RawValue;
 use weir_error::Error;
 
-use super::{content, state};
+use super::{content, state, tools_in};
 use crate::{
     canonical::{
-        Content, Format, Function, Losses, Message, Part, Raw, Reasoning, Request, Role, Sampling,
-        ServiceTier, Tool, ToolChoice, ToolResult, ToolUse,
+        Content, Custom, Format, Losses, Message, Part, Raw, Reasoning, Request, Role, Sampling, ServiceTier,
+        ToolResult, ToolUse,
     },
     members::{Members, string, wrong},
 };
@@ -25,16 +28,11 @@ pub fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request, Error
     for elsewhere in ["model", "stream_options"] {
         from.raw(elsewhere);
     }
+    let mut older = OlderCalls::default();
     for (at, raw) in from.need::<Vec<&RawValue>>("messages")?.into_iter().enumerate() {
-        request.messages.push(message(raw, &format!("messages[{at}]"), losses)?);
+        request.messages.push(message(raw, &format!("messages[{at}]"), &mut older, losses)?);
     }
-    for (at, raw) in from.take::<Vec<&RawValue>>("tools")?.unwrap_or_default().into_iter().enumerate() {
-        request.tools.push(tool(raw, &format!("tools[{at}]"), losses)?);
-    }
-    if let Some(raw) = from.raw("tool_choice") {
-        request.tool_choice = tool_choice(raw, losses)?;
-    }
-    request.parallel_tools = from.take("parallel_tool_calls")?;
+    tools_in::tools(&mut from, &mut request, losses)?;
     let older = from.take("max_tokens")?;
     request.max_output = from.take("max_completion_tokens")?.or(older);
     request.stop = stops(&mut from)?;
@@ -47,15 +45,17 @@ pub fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request, Error
     });
     let older = from.take::<String>("user")?;
     request.user = from.take("safety_identifier")?.or(older);
-    request.service_tier = match from.take::<Cow<'_, str>>("service_tier")?.as_deref() {
-        Some("auto") => Some(ServiceTier::Auto),
-        Some("default") => Some(ServiceTier::Standard),
-        Some(_) => {
+    if let Some(word) = from.take::<Cow<'_, str>>("service_tier")? {
+        request.service_tier = ServiceTier::of_openai(&word);
+        if request.service_tier.is_none() {
             losses.dropped("service_tier");
-            None
         }
-        None => None,
-    };
+    }
+    request.verbosity = from.take::<String>("verbosity")?.filter(|word| word != "medium");
+    request.metadata = from.raw("metadata").filter(|raw| raw.get() != "{}").map(ToOwned::to_owned);
+    request.cache_key = from.take("prompt_cache_key")?;
+    // Hints: nothing depends on them.
+    from.ignore(&["prompt_cache_retention", "prompt_cache_options"]);
     request.choices = from.take("n")?.filter(|n| *n > 1);
     let top = from.take("top_logprobs")?.unwrap_or(0);
     request.logprobs = from.take("logprobs")?.filter(|asked| *asked).map(|_: bool| top);
@@ -65,9 +65,7 @@ pub fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request, Error
 
 /// What is left, but for what only says the default.
 fn extras(from: Members<'_>) -> BTreeMap<String, Raw> {
-    let default = |name: &str, value: &str| {
-        matches!((name, value), ("verbosity", "\"medium\"") | ("modalities", "[\"text\"]"))
-    };
+    let default = |name: &str, value: &str| matches!((name, value), ("modalities", "[\"text\"]"));
     from.rest()
         .filter(|(name, raw)| !default(name, raw.get()))
         .map(|(name, raw)| (name, raw.to_owned()))
@@ -105,6 +103,7 @@ fn format(from: &mut Members<'_>, losses: &mut Losses) -> Result<Option<Format>,
             let mut schema = format.object("json_schema")?.ok_or_else(|| wrong(&at, "an object"))?;
             let meant = Format::Schema {
                 name: schema.take("name")?,
+                description: schema.take("description")?,
                 schema: schema.need::<&RawValue>("schema")?.to_owned(),
                 strict: schema.take("strict")?,
             };
@@ -120,24 +119,45 @@ fn format(from: &mut Members<'_>, losses: &mut Losses) -> Result<Option<Format>,
     }
 }
 
-fn message(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Message, Error> {
+/// Calls and their results as they were before there were tools: without ids.
+#[derive(Default)]
+struct OlderCalls {
+    made: usize,
+    /// Ids of the last calls, by what was called.
+    last: HashMap<String, String>,
+}
+
+impl OlderCalls {
+    fn call(&mut self, name: &str) -> String {
+        let id = format!("call_function_{}", self.made);
+        self.made += 1;
+        self.last.insert(name.to_owned(), id.clone());
+        id
+    }
+
+    fn result(&mut self, from: &mut Members<'_>) -> Result<String, Error> {
+        let name: String = from.need("name")?;
+        let unknown = || Error::invalid(from.at("name"), "No call of this function stands before its result.");
+        self.last.remove(&name).ok_or_else(unknown)
+    }
+}
+
+fn message(
+    raw: &RawValue,
+    path: &str,
+    older: &mut OlderCalls,
+    losses: &mut Losses,
+) -> Result<Message, Error> {
     let mut from = Members::of(raw, path)?;
     let role: Cow<'_, str> = from.need("role")?;
     let (role, parts) = match role.as_ref() {
-        "system" | "developer" => (Role::System, content::parts(&mut from, "content", losses)?),
-        "user" => (Role::User, content::parts(&mut from, "content", losses)?),
-        "assistant" => (Role::Assistant, assistant(&mut from, losses)?),
-        "tool" => {
-            let result = ToolResult {
-                id: from.need("tool_call_id")?,
-                parts: content::parts(&mut from, "content", losses)?,
-                is_error: false,
-            };
-            (Role::User, vec![Content::ToolResult(result).into()])
-        }
+        "system" | "developer" => (Role::System, said(&mut from, losses)?),
+        "user" => (Role::User, said(&mut from, losses)?),
+        "assistant" => (Role::Assistant, assistant(&mut from, older, losses)?),
         _ => {
-            let text = "messages with role 'function' can't be sent to this model: use role 'tool'";
-            return Err(Error::invalid(from.at("role"), text));
+            let id = if role == "function" { older.result(&mut from)? } else { from.need("tool_call_id")? };
+            let result = ToolResult { id, parts: said(&mut from, losses)?, is_error: false };
+            (Role::User, vec![Content::ToolResult(result).into()])
         }
     };
     for (name, _) in from.rest() {
@@ -146,8 +166,34 @@ fn message(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Message, E
     Ok(Message { role, parts })
 }
 
+/// Without what nobody here knows, the model would be asked something else.
+fn said(from: &mut Members<'_>, losses: &mut Losses) -> Result<Vec<Part>, Error> {
+    let at = from.at("content");
+    let parts = content::parts(from, "content", losses)?;
+    match parts.iter().enumerate().find_map(|(i, part)| Some((i, foreign(part)?))) {
+        Some((i, kind)) => Err(unsupported(&format!("{at}[{i}].type"), kind)),
+        None => Ok(parts),
+    }
+}
+
+fn foreign(part: &Part) -> Option<&str> {
+    match &part.content {
+        Content::Foreign { kind, .. } => Some(kind),
+        _ => None,
+    }
+}
+
+fn unsupported(param: &str, kind: &str) -> Error {
+    let shown: String = kind.chars().take(40).collect();
+    Error::invalid(param, format!("'{shown}' can't be sent to this model."))
+}
+
 /// Thoughts first, then what was said, then the calls: the order in which every vendor has them.
-fn assistant(from: &mut Members<'_>, losses: &mut Losses) -> Result<Vec<Part>, Error> {
+fn assistant(
+    from: &mut Members<'_>,
+    older: &mut OlderCalls,
+    losses: &mut Losses,
+) -> Result<Vec<Part>, Error> {
     let mut thoughts = state::thoughts(from)?;
     let mut parts = std::mem::take(&mut thoughts.parts);
     // Reasoning without a signature says nothing to any provider.
@@ -165,52 +211,25 @@ fn assistant(from: &mut Members<'_>, losses: &mut Losses) -> Result<Vec<Part>, E
     for (i, raw) in from.take::<Vec<&RawValue>>("tool_calls")?.unwrap_or_default().into_iter().enumerate() {
         let mut call = Members::of(raw, &format!("{at}[{i}]"))?;
         let id: String = call.need("id")?;
-        let Some(mut function) = call.object("function")? else {
-            losses.dropped("messages.tool_calls.custom");
-            continue;
-        };
-        let arguments = function.take::<String>("arguments")?.unwrap_or_default();
         let opaque = state::extra(&mut call).or_else(|| thoughts.of_call(&id));
-        let content = Content::ToolUse(ToolUse { id, name: function.need("name")?, arguments });
-        parts.push(Part::from(content).with_opaque(opaque));
+        let (name, arguments) = if let Some(mut function) = call.object("function")? {
+            (function.need("name")?, function.take::<String>("arguments")?.unwrap_or_default())
+        } else if let Some(mut custom) = call.object("custom")? {
+            let input = custom.take::<Cow<'_, str>>("input")?.unwrap_or_default();
+            (custom.need("name")?, Custom::arguments(&input))
+        } else {
+            // Its result would be of nothing.
+            return Err(unsupported(&call.at("type"), &call.need::<String>("type")?));
+        };
+        parts.push(Part::from(Content::ToolUse(ToolUse { id, name, arguments })).with_opaque(opaque));
+    }
+    if let Some(mut call) = from.object("function_call")? {
+        let name: String = call.need("name")?;
+        let arguments = call.take::<String>("arguments")?.unwrap_or_default();
+        parts.push(Content::ToolUse(ToolUse { id: older.call(&name), name, arguments }).into());
     }
     content::without_empty(&mut parts);
     // Made by us or by OpenAI for people to read.
     from.raw("annotations");
     Ok(parts)
-}
-
-fn tool(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Tool, Error> {
-    let mut from = Members::of(raw, path)?;
-    let kind = from.need::<String>("type")?;
-    let (true, Some(mut function)) = (kind == "function", from.object("function")?) else {
-        return Ok(Tool::Foreign { kind, value: raw.to_owned() });
-    };
-    let tool = Function {
-        name: function.need("name")?,
-        description: function.take("description")?,
-        schema: function.raw("parameters").map(ToOwned::to_owned),
-        strict: function.take("strict")?,
-        cache: from.raw("cache_control").or_else(|| function.raw("cache_control")).map(ToOwned::to_owned),
-    };
-    for (name, _) in from.rest().chain(function.rest()) {
-        losses.dropped(&format!("tools.{name}"));
-    }
-    Ok(Tool::Function(tool))
-}
-
-fn tool_choice(raw: &RawValue, losses: &mut Losses) -> Result<Option<ToolChoice>, Error> {
-    match string(raw).as_deref() {
-        Some("auto") => return Ok(Some(ToolChoice::Auto)),
-        Some("none") => return Ok(Some(ToolChoice::None)),
-        Some("required") => return Ok(Some(ToolChoice::Required)),
-        Some(_) => return Err(Error::invalid("tool_choice", "Expected 'none', 'auto' or 'required'.")),
-        None => {}
-    }
-    let mut from = Members::of(raw, "tool_choice")?;
-    if let Some(mut function) = from.object("function")? {
-        return Ok(Some(ToolChoice::Named(function.need("name")?)));
-    }
-    losses.dropped("tool_choice");
-    Ok(None)
 }

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::messages_out::{Wire, carries, write_message};
+use super::messages_out::{Wire, carries, messages};
 use crate::{
-    canonical::{Format, Function, Losses, Reasoning, Request, Sampling, ServiceTier, Tool, ToolChoice},
+    canonical::{Format, Function, Grammar, Losses, Reasoning, Request, Sampling, ServiceTier, Tool, ToolChoice},
     dialect::{Target, extensions},
     models::{Effort, Efforts, Thinks, facts},
     schema::{self, Flavor, Room},
@@ -65,6 +65,12 @@ struct Body<'a> {
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service_tier: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verbosity: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_cache_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
     #[serde(flatten)]
     extensions: BTreeMap<&'a str, &'a RawValue>,
 }
@@ -75,9 +81,31 @@ struct StreamOptions {
 }
 
 #[derive(Serialize)]
-struct WireTool<'a> {
-    r#type: &'static str,
-    function: ToolFunction<'a>,
+#[serde(tag = "type", rename_all = "snake_case")]
+enum WireTool<'a> {
+    Function { function: ToolFunction<'a> },
+    Custom { custom: CustomTool<'a> },
+}
+
+#[derive(Serialize)]
+struct CustomTool<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<WireGrammar<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum WireGrammar<'a> {
+    Grammar { grammar: GrammarText<'a> },
+}
+
+#[derive(Serialize)]
+struct GrammarText<'a> {
+    syntax: &'a str,
+    definition: &'a str,
 }
 
 #[derive(Serialize)]
@@ -95,7 +123,8 @@ struct ToolFunction<'a> {
 #[serde(untagged)]
 enum Choice<'a> {
     Word(&'static str),
-    Named { r#type: &'static str, function: Name<'a> },
+    Function { r#type: &'static str, function: Name<'a> },
+    Custom { r#type: &'static str, custom: Name<'a> },
 }
 
 #[derive(Serialize)]
@@ -113,6 +142,8 @@ enum WireFormat<'a> {
 #[derive(Serialize)]
 struct Schema<'a> {
     name: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
     schema: Cow<'a, RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: Option<bool>,
@@ -136,10 +167,8 @@ pub(crate) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
         top_logprobs: logprobs.filter(|top| *top > 0),
         reasoning_effort: request.reasoning.as_ref().and_then(|r| effort(r, target.model, losses)),
         user: request.user.as_deref(),
-        service_tier: request.service_tier.map(|tier| match tier {
-            ServiceTier::Auto => "auto",
-            ServiceTier::Standard => "default",
-        }),
+        service_tier: request.service_tier.map(ServiceTier::openai),
+        metadata: request.metadata.as_deref(),
         extensions: extensions(&request.extras, losses),
         ..Body::default()
     };
@@ -155,11 +184,16 @@ pub(crate) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
     if request.sampling.top_k.is_some() {
         losses.dropped("top_k");
     }
-    tools(request, &mut body, losses);
-    let carried = carries(target.model);
-    for message in &request.messages {
-        write_message(message, carried, &mut body.messages, losses);
+    // Others may refuse what they do not know.
+    let own = is_openai_s(target.model);
+    body.prompt_cache_key = request.cache_key.as_deref().filter(|_| own);
+    body.verbosity = request.verbosity.as_deref().filter(|_| own);
+    if request.verbosity.is_some() && !own {
+        losses.dropped("verbosity");
     }
+    tools(request, own, &mut body, losses);
+    let custom = request.custom_tools().filter(|_| own).map(|tool| tool.name.as_str()).collect();
+    body.messages = messages(&request.messages, &custom, carries(target.model), losses);
     format(request, &mut body, losses);
     // Serializing into memory can't fail.
     serde_json::to_vec(&body).unwrap_or_default().into()
@@ -168,6 +202,11 @@ pub(crate) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
 /// OpenAI's models that reason: o1, o3 …, gpt-5 and later.
 pub(crate) fn reasons(model: &str) -> bool {
     facts(model).is_some_and(|facts| facts.max_completion_tokens && facts.thinks == Some(Thinks::Level))
+}
+
+/// A model of OpenAI's that reasons, asked for by the name that OpenAI has for it: it takes all that this dialect has.
+pub(super) fn is_openai_s(model: &str) -> bool {
+    reasons(model) && !model.contains('/')
 }
 
 /// How much to think, as far as the model takes it.
@@ -232,14 +271,16 @@ pub(crate) fn sampling(
 
 /// A schema is asked for strictly wherever that can be; what can't be said so is checked when the answer is there.
 fn format<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
-    let (name, original, strict) = match &request.format {
+    let (name, description, original, strict) = match &request.format {
         None => return,
         Some(Format::Json) => return body.response_format = Some(WireFormat::JsonObject),
-        Some(Format::Schema { name, schema, strict }) => (name, schema, strict),
+        Some(Format::Schema { name, description, schema, strict }) => (name, description, schema, strict),
     };
     let name = schema_name(name.as_deref());
-    let json_schema =
-        |schema, strict| Some(WireFormat::JsonSchema { json_schema: Schema { name, schema, strict } });
+    let description = description.as_deref();
+    let json_schema = |schema, strict| {
+        Some(WireFormat::JsonSchema { json_schema: Schema { name, description, schema, strict } })
+    };
     if strict.is_some() {
         // Its client knows this dialect, and what it asks for.
         return body.response_format = json_schema(Cow::Borrowed(&**original), *strict);
@@ -279,10 +320,17 @@ pub(crate) fn is_object(schema: &RawValue) -> bool {
     serde_json::from_str::<Root<'_>>(schema.get()).is_ok_and(|root| root.kind == "object")
 }
 
-fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
+fn tools<'a>(request: &'a Request, own: bool, body: &mut Body<'a>, losses: &mut Losses) {
     let mut room = Room::default();
     for tool in &request.tools {
         match tool {
+            Tool::Function(Function { name, description, custom: Some(custom), .. }) if own => {
+                let format = custom.grammar.as_ref().map(|Grammar { syntax, definition }| {
+                    WireGrammar::Grammar { grammar: GrammarText { syntax, definition } }
+                });
+                let custom = CustomTool { name, description: description.as_deref(), format };
+                body.tools.push(WireTool::Custom { custom });
+            }
             Tool::Function(function) => body.tools.push(wire_tool(function, &mut room, losses)),
             Tool::Foreign { kind, .. } => losses.dropped(&format!("tools.{kind}")),
         }
@@ -294,7 +342,10 @@ fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
         ToolChoice::Auto => Choice::Word("auto"),
         ToolChoice::None => Choice::Word("none"),
         ToolChoice::Required => Choice::Word("required"),
-        ToolChoice::Named(name) => Choice::Named { r#type: "function", function: Name { name } },
+        ToolChoice::Named(name) if own && request.custom_tools().any(|tool| tool.name == *name) => {
+            Choice::Custom { r#type: "custom", custom: Name { name } }
+        }
+        ToolChoice::Named(name) => Choice::Function { r#type: "function", function: Name { name } },
     });
     body.parallel_tool_calls = request.parallel_tools;
 }
@@ -311,8 +362,7 @@ fn wire_tool<'a>(function: &'a Function, room: &mut Room, losses: &mut Losses) -
             strict = Some(false);
         }
     }
-    WireTool {
-        r#type: "function",
+    WireTool::Function {
         function: ToolFunction {
             name: &function.name,
             description: function.description.as_deref(),

@@ -28,7 +28,7 @@ pub(super) fn parts(from: &mut Members<'_>, name: &str, losses: &mut Losses) -> 
     from.parts(name, "a string or an array of parts", index, |raw, path| part(raw, path, losses))
 }
 
-pub(super) fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> {
+pub(crate) fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> {
     let mut from = Members::of(raw, path)?;
     let kind: Cow<'_, str> = from.need("type")?;
     let cache = from.raw("cache_control").map(ToOwned::to_owned);

@@ -5,10 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::canonical::{Function, Raw};
-
-/// The only argument of the function.
-const INPUT: &str = "input";
+use crate::canonical::{Custom, Function, Grammar};
 
 /// Names of a request's custom tools.
 #[derive(Debug, Default)]
@@ -45,45 +42,28 @@ impl CustomTools {
         self.0.iter().any(|known| known == name)
     }
 
-    /// The text in a call's arguments; the arguments themselves where a model kept to nothing.
+    /// As [`Custom::input`].
     pub(super) fn input(arguments: &str) -> Cow<'_, str> {
-        #[derive(Deserialize)]
-        struct Given {
-            input: String,
-        }
-        match serde_json::from_str::<Given>(arguments) {
-            Ok(given) => given.input.into(),
-            Err(_) => arguments.into(),
-        }
+        Custom::input(arguments)
     }
 
-    /// The arguments of a call whose text is this.
+    /// As [`Custom::arguments`].
     pub(super) fn arguments(input: &str) -> String {
-        serde_json::json!({ INPUT: input }).to_string()
+        Custom::arguments(input)
     }
 
-    /// The function that stands for a custom tool; `format` is its grammar, if it has one.
+    /// A custom tool; `format` is its grammar, if it has one.
     pub(super) fn function(name: String, description: Option<String>, format: Option<&RawValue>) -> Function {
-        let grammar = format.and_then(|raw| serde_json::from_str::<Grammar>(raw.get()).ok());
-        let said = match grammar.filter(|g| g.kind == "grammar") {
-            Some(Grammar { syntax, definition, .. }) => {
-                format!("The input as a text that this {syntax} grammar accepts:\n{definition}")
-            }
-            None => "The input, as text.".to_owned(),
-        };
-        let schema = serde_json::json!({
-            "type": "object",
-            "properties": { INPUT: { "type": "string", "description": said } },
-            "required": [INPUT],
-            "additionalProperties": false,
-        });
-        let schema: Option<Raw> = serde_json::value::to_raw_value(&schema).ok();
-        Function { name, description, schema, strict: None, cache: None }
+        let told = format.and_then(|raw| serde_json::from_str::<Format>(raw.get()).ok());
+        let grammar = told
+            .filter(|told| told.kind == "grammar")
+            .map(|Format { syntax, definition, .. }| Grammar { syntax, definition });
+        Custom { grammar }.function(name, description)
     }
 }
 
 #[derive(Deserialize)]
-struct Grammar {
+struct Format {
     #[serde(rename = "type", default)]
     kind: String,
     #[serde(default)]

@@ -36,6 +36,7 @@ mod tap;
 mod usage;
 mod view;
 
+pub(crate) use content::part as content_part;
 pub use follow::OpenResponse;
 pub use object::queued;
 pub use restore::{asks_for_state, carries_state, with_state};

@@ -180,10 +180,7 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
         top_logprobs: logprobs,
         reasoning: reasoning(request, target.model, losses),
         user: request.user.as_deref(),
-        service_tier: request.service_tier.map(|tier| match tier {
-            ServiceTier::Auto => "auto",
-            ServiceTier::Standard => "default",
-        }),
+        service_tier: request.service_tier.map(ServiceTier::openai),
         extensions: extensions(&request.extras, losses),
         ..Body::default()
     };
@@ -241,7 +238,7 @@ fn format<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
     let (name, original, strict) = match &request.format {
         None => return,
         Some(Format::Json) => return body.text = Some(Text { format: WireFormat::JsonObject }),
-        Some(Format::Schema { name, schema, strict }) => (name, schema, strict),
+        Some(Format::Schema { name, schema, strict, .. }) => (name, schema, strict),
     };
     let name = openai::schema_name(name.as_deref());
     let text = |schema, strict| Some(Text { format: WireFormat::JsonSchema { name, schema, strict } });

@@ -182,7 +182,7 @@ fn references_do_not_blow_schemas_up() {
 
 fn check(schema: &Value) -> Check {
     let schema = to_raw_value(schema).unwrap();
-    Check::new(&Format::Schema { name: None, schema, strict: None }).unwrap()
+    Check::new(&Format::Schema { name: None, description: None, schema, strict: None }).unwrap()
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn patterns_and_what_is_said_of_them_are_bounded() {
     assert_eq!(one("^a$").answer(&format!("{long:?}")), Ok(None));
 
     let long = to_raw_value(&json!({"description": "x".repeat(300 << 10)})).unwrap();
-    assert!(Check::new(&Format::Schema { name: None, schema: long, strict: None }).is_none());
+    assert!(Check::new(&Format::Schema { name: None, description: None, schema: long, strict: None }).is_none());
     // An error holds a copy of what must not be: here 100 KiB, 2,000 times.
     let not = check(&json!({"items": {"not": {"description": "x".repeat(100 << 10)}}}));
     let Err(Invalid(errors)) = not.answer(&format!("{:?}", [1].repeat(2_000))) else { panic!("it fits") };

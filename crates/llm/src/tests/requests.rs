@@ -352,7 +352,7 @@ fn what_is_wrong_in_a_body_is_named_by_its_path() {
             json!({"messages": [{"role": "tool", "content": "x"}]}),
             "messages[0].tool_call_id",
         ),
-        (Dialect::OpenAi, json!({"messages": [{"role": "function", "content": "x"}]}), "messages[0].role"),
+        (Dialect::OpenAi, json!({"messages": [{"role": "function", "content": "x"}]}), "messages[0].name"),
         (
             Dialect::Anthropic,
             json!({"messages": [{"role": "user", "content": [{"type": "image"}]}]}),

@@ -99,7 +99,7 @@ fn tool() -> impl Strategy<Value = Tool> {
     ("[a-z]{1,8}", option::of(text())).prop_map(|(name, description)| {
         let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
         let schema = to_raw_value(&schema).ok();
-        Tool::Function(Function { name, description, schema, strict: None, cache: None })
+        Tool::Function(Function { name, description, schema, strict: None, cache: None, custom: None })
     })
 }
 
@@ -120,7 +120,12 @@ fn sampling() -> impl Strategy<Value = Sampling> {
 fn format() -> impl Strategy<Value = Option<Format>> {
     let schema = json!({"type": "object", "properties": {"z": {"type": "string"}}, "required": ["z"], "additionalProperties": false});
     let open = json!({"type": "object", "additionalProperties": {"type": "string", "minLength": 3}});
-    let of = |schema| Format::Schema { name: None, schema: to_raw_value(&schema).unwrap(), strict: None };
+    let of = |schema| Format::Schema {
+        name: None,
+        description: None,
+        schema: to_raw_value(&schema).unwrap(),
+        strict: None,
+    };
     prop::sample::select(vec![None, Some(Format::Json), Some(of(schema)), Some(of(open))])
 }
 
@@ -160,6 +165,9 @@ fn request() -> impl Strategy<Value = Request> {
                 }),
                 user,
                 service_tier,
+                verbosity: None,
+                cache_key: None,
+                metadata: None,
                 choices,
                 logprobs,
                 extras: BTreeMap::new(),
