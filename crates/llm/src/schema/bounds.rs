@@ -11,6 +11,10 @@ const MAX_PATTERNS: usize = 256;
 const PATTERN_STEPS: usize = 16;
 /// Values of an enum that are compared for one step.
 const COMPARED: usize = 16;
+/// Bytes that are read (by a format, to tell items apart) for one step.
+const READ: usize = 4;
+/// Bytes that are compared for one step.
+const ALIKE: usize = 64;
 /// So deep are branches looked into for what tells them apart, when a validator is built.
 const PINS_DEPTH: usize = 16;
 
@@ -117,7 +121,17 @@ impl Walk<'_> {
                 ("dependentSchemas" | "dependencies", Value::Object(all)) => {
                     all.values().try_for_each(|branch| self.hold(branch, value, depth + 1))?;
                 }
-                ("enum" | "required", Value::Array(all)) => self.spend(all.len() / COMPARED)?,
+                ("required", Value::Array(all)) => self.spend(all.len() / COMPARED)?,
+                ("enum", Value::Array(all)) => {
+                    self.spend(all.len() / COMPARED)?;
+                    all.iter().try_for_each(|one| self.compare(one, value))?;
+                }
+                ("const", one) => self.compare(one, value)?,
+                ("format", Value::String(format)) => {
+                    let text = value.as_str().map_or(0, str::len);
+                    self.spend(if format == "regex" { text * PATTERN_STEPS } else { text / READ })?;
+                }
+                ("minLength" | "maxLength", _) => self.spend(value.as_str().map_or(0, str::len) / ALIKE)?,
                 ("pattern", _) => self.spend(value.as_str().map_or(0, |text| text.len() * PATTERN_STEPS))?,
                 _ => self.within(keyword, inner, value, depth + 1)?,
             }
@@ -156,9 +170,45 @@ impl Walk<'_> {
             ("items" | "contains" | "additionalItems" | "unevaluatedItems", _, Value::Array(items)) => {
                 items.iter().try_for_each(|item| self.hold(inner, item, depth))?;
             }
-            ("uniqueItems", _, Value::Array(items)) => self.spend(items.len())?,
+            ("uniqueItems", Value::Bool(true), Value::Array(items)) => {
+                items.iter().try_for_each(|item| self.read(item))?;
+            }
             _ => {}
         }
         Some(())
+    }
+
+    /// As far as the two are alike.
+    fn compare(&mut self, one: &Value, other: &Value) -> Option<()> {
+        match (one, other) {
+            (Value::String(one), Value::String(other)) if one.len() == other.len() => {
+                self.spend(one.len() / ALIKE)
+            }
+            (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+                self.spend(one.len())?;
+                one.iter().zip(other).try_for_each(|(one, other)| self.compare(one, other))
+            }
+            (Value::Object(one), Value::Object(other)) if one.len() == other.len() => {
+                self.spend(one.len())?;
+                one.iter().try_for_each(|(name, one)| match other.get(name) {
+                    Some(other) => self.compare(one, other),
+                    None => Some(()),
+                })
+            }
+            _ => Some(()),
+        }
+    }
+
+    fn read(&mut self, value: &Value) -> Option<()> {
+        self.spend(1)?;
+        match value {
+            Value::String(text) => self.spend(text.len() / READ),
+            Value::Array(items) => items.iter().try_for_each(|item| self.read(item)),
+            Value::Object(members) => members.iter().try_for_each(|(name, member)| {
+                self.spend(name.len() / READ)?;
+                self.read(member)
+            }),
+            _ => Some(()),
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     compile::WRAPPED,
     tree::Node,
 };
-use crate::canonical::{Format, Raw};
+use crate::canonical::{Format, Raw, Request};
 
 /// Errors that are told, and how much of each.
 const MAX_ERRORS: usize = 8;
@@ -38,6 +38,8 @@ pub struct Check(Arc<Asked>);
 
 struct Asked {
     schema: Raw,
+    /// A text is wanted that the schema has in an object.
+    bare: bool,
     /// `None` where nothing can be held against it.
     built: OnceLock<Option<Built>>,
 }
@@ -91,10 +93,44 @@ impl Check {
     pub fn new(format: &Format) -> Option<Self> {
         match format {
             Format::Schema { schema, .. } if schema.get().len() <= MAX_BYTES => {
-                Some(Self(Arc::new(Asked { schema: schema.clone(), built: OnceLock::new() })))
+                let asked = Asked { schema: schema.clone(), bare: false, built: OnceLock::new() };
+                Some(Self(Arc::new(asked)))
             }
             Format::Schema { .. } | Format::Json => None,
         }
+    }
+
+    /// As [`Check::new`], of a whole request.
+    #[must_use]
+    pub fn of(request: &Request) -> Option<Self> {
+        let Self(asked) = Self::new(request.format.as_ref()?)?;
+        let asked = Asked { schema: asked.schema.clone(), bare: request.bare, built: OnceLock::new() };
+        Some(Self(Arc::new(asked)))
+    }
+
+    /// An object that has what fits this schema as its `value`.
+    pub(crate) fn wrap(schema: &RawValue) -> Raw {
+        let json = format!(
+            r#"{{"type":"object","properties":{{"{WRAPPED}":{}}},"required":["{WRAPPED}"],"additionalProperties":false}}"#,
+            schema.get()
+        );
+        RawValue::from_string(json).unwrap_or_default()
+    }
+
+    /// The text that was asked for: models may say it without the object, or the quotes.
+    fn bare(&self, text: &str) -> Result<Option<String>, Invalid> {
+        let bare = unfenced(text);
+        let value: Value = serde_json::from_str(bare).unwrap_or_else(|_| bare.into());
+        let value = match value {
+            Value::Object(mut members) => members.remove(WRAPPED).unwrap_or_default(),
+            value => value,
+        };
+        let said = match &value {
+            Value::String(said) => said.clone(),
+            _ => bare.to_owned(),
+        };
+        let wrapped = serde_json::json!({ (WRAPPED): value });
+        self.whole(&wrapped.to_string()).map(|_| Some(said).filter(|said| said != text))
     }
 
     /// Whether [`Check::answer`] takes no time to speak of; else it belongs on a thread that may be busy. References
@@ -111,6 +147,10 @@ impl Check {
     /// # Errors
     /// The answer is not what was asked for.
     pub fn answer(&self, text: &str) -> Result<Option<String>, Invalid> {
+        if self.0.bare { self.bare(text) } else { self.whole(text) }
+    }
+
+    fn whole(&self, text: &str) -> Result<Option<String>, Invalid> {
         let asked = &*self.0;
         let Some(built) = asked.built.get_or_init(|| Built::new(&asked.schema)) else { return Ok(None) };
         let bare = unfenced(text);

@@ -10,6 +10,8 @@ use super::{Compiled, Flavor, MAX_BYTES, Room, bounds::MAX_DEPTH, flavor::Rules,
 const MAX_NODES: usize = 10_000;
 /// Names of two lists that are held against each other.
 const MAX_PAIRS: usize = 1_000_000;
+/// Keywords of one schema, however many it is made of.
+const MAX_KEYWORDS: usize = 1_000;
 /// Keywords that only describe: leaving them out means nothing.
 const ANNOTATIONS: [&str; 12] = [
     "title",
@@ -205,9 +207,15 @@ impl Work<'_> {
                 follow += 1;
                 part.take("$ref");
                 let beside = std::mem::replace(&mut part, target);
+                if part.members().len() + beside.members().len() > MAX_KEYWORDS {
+                    return self.unsupported();
+                }
                 beside.members().iter().for_each(|(keyword, value)| part.set(keyword, value.clone()));
             }
             let Node::Object(members) = part else { return self.unsupported() };
+            if schema.members().len() + members.len() > MAX_KEYWORDS {
+                return self.unsupported();
+            }
             for (keyword, value) in members {
                 let old = schema.get(&keyword);
                 let pairs = old.map_or(0, |old| old.len() * value.len());

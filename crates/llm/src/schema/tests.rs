@@ -237,6 +237,34 @@ fn no_check_takes_long_or_overflows() {
         let nothing = check(&schema).answer(r#"{"a":null}"#);
         assert!(nothing.is_ok() || nothing.is_err_and(|e| e.0.len() <= 8));
     }
+    // Keywords that read all of a value, once for each way that leads to them.
+    let (text, list) = ("x".repeat(60 << 10), json!((0..5_000).collect::<Vec<_>>()));
+    let tower = |keyword: &str, of: &Value| {
+        let mut all: serde_json::Map<_, _> = (0..4)
+            .map(|n| {
+                (format!("d{n}"), json!({"allOf": vec![json!({"$ref": format!("#/$defs/d{}", n + 1)}); 20]}))
+            })
+            .collect();
+        all.insert("d4".to_owned(), json!({keyword: of}));
+        json!({"type": "object", "required": ["x"], "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": all})
+    };
+    for (keyword, of, value) in [
+        ("format", json!("iri"), json!(text)),
+        ("format", json!("regex"), json!(text)),
+        ("const", json!(text), json!(text)),
+        ("const", list.clone(), list.clone()),
+        ("enum", json!([list.clone()]), list.clone()),
+        ("const", json!({"a": list.clone()}), json!({"a": list.clone()})),
+        ("uniqueItems", json!(true), list.clone()),
+        ("maxLength", json!(5), json!(text)),
+    ] {
+        let schema = tower(keyword, &of);
+        assert_eq!(check(&schema).answer(&json!({"a": value}).to_string()), Ok(None), "{keyword}");
+    }
+    let mails = json!({"type": "array", "items": {"type": "string", "format": "email"}, "uniqueItems": true, "maxItems": 9_000});
+    let many: Vec<String> = (0..20_000).map(|n| format!("somebody-{n}@example.org")).collect();
+    assert!(check(&mails).answer(&json!(many).to_string()).is_err());
+    assert!(check(&mails).answer(&json!(["a@b.c", "none"]).to_string()).is_err());
     // What means well is still looked at.
     let tree = json!({"type": "object", "required": ["n"], "properties": {
         "n": {"type": "integer"}, "a": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}});
@@ -259,7 +287,9 @@ fn patterns_and_what_is_said_of_them_are_bounded() {
     assert_eq!(one("^a$").answer(&format!("{long:?}")), Ok(None));
 
     let long = to_raw_value(&json!({"description": "x".repeat(300 << 10)})).unwrap();
-    assert!(Check::new(&Format::Schema { name: None, description: None, schema: long, strict: None }).is_none());
+    assert!(
+        Check::new(&Format::Schema { name: None, description: None, schema: long, strict: None }).is_none()
+    );
     // An error holds a copy of what must not be: here 100 KiB, 2,000 times.
     let not = check(&json!({"items": {"not": {"description": "x".repeat(100 << 10)}}}));
     let Err(Invalid(errors)) = not.answer(&format!("{:?}", [1].repeat(2_000))) else { panic!("it fits") };
@@ -268,4 +298,18 @@ fn patterns_and_what_is_said_of_them_are_bounded() {
     let light = check(&json!({"type": "object"}));
     assert!(light.is_light("{}") && !light.is_light(&"x".repeat(5_000)));
     assert!(!one("a").is_light("") && !check(&json!({"$ref": "#"})).is_light(""));
+}
+
+#[test]
+fn schemas_of_many_keywords_are_not_merged() {
+    let keywords = |n: usize| -> Value {
+        (0..n).map(|n| (format!("a{n}"), json!(0))).collect::<serde_json::Map<_, _>>().into()
+    };
+    let all = |n: usize| json!({"type": "object", "properties": {}, "allOf": [keywords(n)]});
+    assert!(!compiled(&all(10_000), Flavor::Gemini).2);
+    let once = |n: usize| {
+        json!({"type": "object", "properties": {"a": {"allOf": [{"$ref": "#/$defs/a"}, keywords(n)]}},
+        "$defs": {"a": keywords(5)}})
+    };
+    assert!(!compiled(&once(10_000), Flavor::Anthropic).2);
 }
