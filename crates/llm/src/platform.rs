@@ -66,9 +66,9 @@ impl Platform {
                 with_query(&format!("{place}{path}"), &format!("api-version={}", segment(version))).into()
             }
             Self::Vertex { project, location } => {
-                let place = project.as_ref().map(|project| {
-                    format!("/projects/{}/locations/{}", segment(project), segment(location))
-                });
+                let place = project
+                    .as_ref()
+                    .map(|project| format!("/projects/{}/locations/{}", segment(project), segment(location)));
                 // Google's own models, unless the path says whose.
                 let publisher = if path.starts_with("/publishers/") { "" } else { "/publishers/google" };
                 format!("{}{publisher}{path}", place.unwrap_or_default()).into()

@@ -27,6 +27,7 @@ use crate::{Config, Deps, ProviderConfig, ProviderDialect, build};
 
 mod compact;
 mod costs;
+mod credentials;
 mod embeddings;
 mod fidelity;
 mod gemini;

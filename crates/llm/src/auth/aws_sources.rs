@@ -138,14 +138,15 @@ async fn of_container(
 
 async fn of_instance(service: &Service, now_ms: i64) -> Result<Fresh<AwsCredentials>, AuthError> {
     let ttl = HeaderMap::from_iter([(TTL, TTL_S)]);
-    let token = service.ask(Method::PUT, "/latest/api/token", ttl, Bytes::new()).await.map_err(|e| match e {
-        // The answer to this request alone is dropped on its way to a container that is a hop too far:
-        // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-IMDS-existing-instances.html
-        AuthError::Fetch { source, .. } if matches!(*source, UpstreamError::FirstByteTimeout) => {
-            AuthError::Hops
-        }
-        e => e,
-    })?;
+    let token =
+        service.ask(Method::PUT, "/latest/api/token", ttl, Bytes::new()).await.map_err(|e| match e {
+            // The answer to this request alone is dropped on its way to a container that is a hop too far:
+            // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-IMDS-existing-instances.html
+            AuthError::Fetch { source, .. } if matches!(*source, UpstreamError::FirstByteTimeout) => {
+                AuthError::Hops
+            }
+            e => e,
+        })?;
     let token = secret(text(&token, "the instance's metadata gave no token")?)?;
     let get = |path: String| {
         let headers = HeaderMap::from_iter([(TOKEN, token.clone())]);
@@ -213,7 +214,8 @@ fn assumed(body: &[u8]) -> Result<Fresh<AwsCredentials>, AuthError> {
     let found = || {
         let result = element(std::str::from_utf8(body).ok()?, "AssumeRoleWithWebIdentityResult")?;
         let credentials = element(result, "Credentials")?;
-        let member = |name: &str| unescaped(element(credentials, name)?.trim()).filter(|text| !text.is_empty());
+        let member =
+            |name: &str| unescaped(element(credentials, name)?.trim()).filter(|text| !text.is_empty());
         let value = AwsCredentials {
             access_key_id: member("AccessKeyId")?,
             secret_access_key: member("SecretAccessKey")?.into(),

@@ -279,7 +279,8 @@ mod tests {
     fn times_are_read_as_they_are_written() {
         assert_eq!(utc_ms("2026-11-21T00:00:00Z"), Some(1_795_219_200_000));
         assert_eq!(utc_ms("2026-11-21T10:20:30.999Z"), Some(1_795_256_430_000));
-        for wrong in ["2026-11-21", "2026-11-21T00:00:00", "2026-11-21T24:00:00Z", "2026-11-21T1:00:00Z", "x"] {
+        for wrong in ["2026-11-21", "2026-11-21T00:00:00", "2026-11-21T24:00:00Z", "2026-11-21T1:00:00Z", "x"]
+        {
             assert_eq!(utc_ms(wrong), None, "{wrong}");
         }
     }
@@ -298,9 +299,15 @@ mod tests {
     fn a_refusal_s_words_are_told_and_no_token() {
         let token = "x".repeat(400);
         assert_eq!(said(br#"{"error":"invalid_grant","error_description":"No."}"#), "invalid_grant No.");
-        assert_eq!(said(br#"{"error":{"code":403,"status":"PERMISSION_DENIED","message":"No."}}"#), "PERMISSION_DENIED No.");
+        assert_eq!(
+            said(br#"{"error":{"code":403,"status":"PERMISSION_DENIED","message":"No."}}"#),
+            "PERMISSION_DENIED No."
+        );
         assert_eq!(said(br#"{"code":"AccessDenied","message":"No."}"#), "AccessDenied No.");
-        assert_eq!(said(b"<E><Error><Code>ExpiredTokenException</Code><Message>Old.</Message></Error></E>"), "ExpiredTokenException Old.");
+        assert_eq!(
+            said(b"<E><Error><Code>ExpiredTokenException</Code><Message>Old.</Message></Error></E>"),
+            "ExpiredTokenException Old."
+        );
         assert_eq!(said(token.as_bytes()), "");
         let echoed = said(format!(r#"{{"error":"bad {token}\u0000"}}"#).as_bytes());
         assert!(echoed.len() < 80 && echoed.starts_with("bad xxx"), "{echoed}");

@@ -120,16 +120,14 @@ impl External {
             // AWS' signed requests, and programs, which are not run here.
             _ => return Err(AuthError::Setup("an external account's token comes from a file or a url")),
         };
-        let field = match place.format.kind.as_deref() {
-            None | Some("text") => None,
-            Some("json") => Some(
-                place
-                    .format
-                    .subject_token_field_name
-                    .ok_or(AuthError::Setup("the external account's file names no subject_token_field_name"))?,
-            ),
-            Some(_) => return Err(AuthError::Setup("an external account's token is text or json")),
-        };
+        let field =
+            match place.format.kind.as_deref() {
+                None | Some("text") => None,
+                Some("json") => Some(place.format.subject_token_field_name.ok_or(AuthError::Setup(
+                    "the external account's file names no subject_token_field_name",
+                ))?),
+                Some(_) => return Err(AuthError::Setup("an external account's token is text or json")),
+            };
         let lifetime_s =
             file.service_account_impersonation.unwrap_or_default().token_lifetime_seconds.unwrap_or(3_600);
         let account = match file.service_account_impersonation_url {

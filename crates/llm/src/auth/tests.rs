@@ -491,7 +491,8 @@ async fn another_provider_s_token_is_one_of_google_s() {
                 "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "token_url": format!("{url}/sts"),
                 "credential_source": source});
             if impersonate {
-                account["service_account_impersonation_url"] = json!(format!("{url}/impersonate:generateAccessToken"));
+                account["service_account_impersonation_url"] =
+                    json!(format!("{url}/impersonate:generateAccessToken"));
                 account["service_account_impersonation"] = json!({"token_lifetime_seconds": 1800});
             }
             TokenSource::google(&account.to_string().into())

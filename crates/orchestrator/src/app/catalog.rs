@@ -76,9 +76,15 @@ impl Provider {
         if !self.is_claude_on_vertex(spoken) {
             return body;
         }
-        // Vertex has a version of its own, in the body.
-        headers.remove(ANTHROPIC_VERSION);
+        self.only_its_headers(headers);
         anthropic::vertex_body(&body)
+    }
+
+    /// Vertex has a version of its own, in the body.
+    pub(crate) fn only_its_headers(&self, headers: &mut HeaderMap) {
+        if self.is_claude_on_vertex(self.dialect) {
+            headers.remove(ANTHROPIC_VERSION);
+        }
     }
 
     /// Where tokens of Messages are counted.

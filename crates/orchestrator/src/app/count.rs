@@ -98,6 +98,7 @@ async fn ask(
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     forward(&request.headers, &mut headers);
+    candidate.provider.only_its_headers(&mut headers);
     let (path, body) = question.put(&request.body, candidate)?;
     let sent = candidate.provider.upstream.send(&path, headers, body, ctx.deadline).await;
     let Answer { status, body, .. } = sent.ok()?;

@@ -56,8 +56,15 @@ pub enum AwsFrom {
 pub enum TokensFrom {
     /// Google's JSON: a service account's key, or an external account.
     Google(SecretString),
-    GoogleInstance { url: Option<String> },
-    Entra { tenant_id: String, client_id: String, token_file: PathBuf, authority: Option<String> },
+    GoogleInstance {
+        url: Option<String>,
+    },
+    Entra {
+        tenant_id: String,
+        client_id: String,
+        token_file: PathBuf,
+        authority: Option<String>,
+    },
 }
 
 struct Finding<'a> {
@@ -84,7 +91,9 @@ pub(super) fn find(
             Err(finding.wrong("claude on vertex takes tokens, and no api_key"))
         }
         (Some(fixed), ..) if matches!(from, CredentialsFrom::Auto | CredentialsFrom::Static) => Ok(fixed),
-        (Some(_), ..) => Err(finding.wrong("credentials names a source, and there is a key or token besides")),
+        (Some(_), ..) => {
+            Err(finding.wrong("credentials names a source, and there is a key or token besides"))
+        }
         (None, ProviderDialect::Bedrock, _) => finding.aws(),
         (None, ProviderDialect::Gemini, _) | (None, _, ProviderPlatform::Vertex) => finding.google(),
         (None, _, ProviderPlatform::Azure) => finding.azure(),
@@ -122,11 +131,15 @@ impl Finding<'_> {
         let from = match provider.credentials {
             CredentialsFrom::Static => {
                 let found = own()?.map_or_else(everybodys, |keys| Ok(Some(keys)))?;
-                Some(found.ok_or_else(lacks("credentials = static needs access_key_id and secret_access_key"))?)
+                Some(
+                    found.ok_or_else(lacks(
+                        "credentials = static needs access_key_id and secret_access_key",
+                    ))?,
+                )
             }
-            CredentialsFrom::Container => Some(
-                self.container().ok_or_else(lacks("credentials = container needs credentials_url"))?,
-            ),
+            CredentialsFrom::Container => {
+                Some(self.container().ok_or_else(lacks("credentials = container needs credentials_url"))?)
+            }
             CredentialsFrom::WebIdentity => Some(
                 self.role().ok_or_else(lacks("credentials = web_identity needs role_arn and token_file"))?,
             ),
@@ -234,12 +247,154 @@ impl Finding<'_> {
         };
         match provider.credentials {
             CredentialsFrom::Auto => Ok(known().unwrap_or_default()),
-            CredentialsFrom::WebIdentity => known()
-                .ok_or_else(|| self.wrong("credentials = web_identity needs tenant_id, client_id and token_file")),
-            CredentialsFrom::Static => Err(self.wrong("credentials = static needs an api_key or an access_token")),
+            CredentialsFrom::WebIdentity => known().ok_or_else(|| {
+                self.wrong("credentials = web_identity needs tenant_id, client_id and token_file")
+            }),
+            CredentialsFrom::Static => {
+                Err(self.wrong("credentials = static needs an api_key or an access_token"))
+            }
             CredentialsFrom::Container | CredentialsFrom::Instance => {
                 Err(self.wrong("credentials: azure's are auto, static or web_identity"))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider(dialect: ProviderDialect, platform: ProviderPlatform) -> ProviderConfig {
+        ProviderConfig { dialect, platform, ..ProviderConfig::default() }
+    }
+
+    fn bedrock() -> ProviderConfig {
+        let region = Some("eu-central-1".to_owned());
+        ProviderConfig { region, ..provider(ProviderDialect::Bedrock, ProviderPlatform::Direct) }
+    }
+
+    /// What they are, in a word.
+    fn found(provider: &ProviderConfig, vendors: &Vendors) -> String {
+        let text = match find("p", provider, vendors) {
+            Ok(Credentials::None) => "none",
+            Ok(Credentials::Key(_)) => "key",
+            Ok(Credentials::Bearer(_)) => "bearer",
+            Ok(Credentials::Aws { from, .. }) => match from {
+                AwsFrom::Keys(_) => "keys",
+                AwsFrom::Container { uri, token } => {
+                    return format!("container {uri} {}", token.is_some());
+                }
+                AwsFrom::WebIdentity { role_arn, token_file, .. } => {
+                    return format!("role {role_arn} {}", token_file.display());
+                }
+                AwsFrom::Instance { .. } => "instance",
+            },
+            Ok(Credentials::Tokens(from)) => match from {
+                TokensFrom::Google(_) => "google",
+                TokensFrom::GoogleInstance { .. } => "google instance",
+                TokensFrom::Entra { .. } => "entra",
+            },
+            Err(error) => return error.to_string(),
+        };
+        text.to_owned()
+    }
+
+    #[test]
+    fn aws_s_come_from_the_first_place_there_is() {
+        let text = |text: &str| Some(text.to_owned());
+        let mut vendors = Vendors::default();
+        let elsewhere = ProviderConfig { base_url: "http://x".to_owned(), ..bedrock() };
+        assert_eq!(
+            (found(&bedrock(), &vendors), found(&elsewhere, &vendors)),
+            ("instance".into(), "none".into())
+        );
+        vendors.aws_ec2_metadata_disabled = true;
+        assert_eq!(found(&bedrock(), &vendors), "none");
+        vendors.aws_container_credentials_full_uri = text("http://169.254.170.23/v1/credentials");
+        vendors.aws_container_authorization_token_file = Some("/eks".into());
+        assert_eq!(found(&bedrock(), &vendors), "container http://169.254.170.23/v1/credentials true");
+        vendors.aws_container_credentials_relative_uri = text("/v2/x");
+        assert_eq!(found(&bedrock(), &vendors), "container /v2/x true");
+        // A role without its token's file is none.
+        vendors.aws_role_arn = text("arn:aws:iam::1:role/r");
+        assert_eq!(found(&bedrock(), &vendors), "container /v2/x true");
+        vendors.aws_web_identity_token_file = Some("/irsa".into());
+        assert_eq!(found(&elsewhere, &vendors), "role arn:aws:iam::1:role/r /irsa");
+        vendors.aws_access_key_id = text("AKID");
+        vendors.aws_secret_access_key = Some("s".into());
+        assert_eq!(found(&bedrock(), &vendors), "keys");
+        // Its own settings come before everybody's.
+        let own = ProviderConfig { role_arn: text("arn:aws:iam::2:role/own"), ..bedrock() };
+        assert_eq!(found(&own, &vendors), "role arn:aws:iam::2:role/own /irsa");
+        let own = ProviderConfig { credentials_url: text("http://127.0.0.1:1/c"), ..bedrock() };
+        assert_eq!(found(&own, &vendors), "container http://127.0.0.1:1/c true");
+        let own = ProviderConfig { api_key: Some("k".into()), ..bedrock() };
+        assert_eq!(found(&own, &vendors), "key");
+        for (credentials, expected) in [
+            (CredentialsFrom::Static, "keys"),
+            (CredentialsFrom::Container, "container /v2/x true"),
+            (CredentialsFrom::WebIdentity, "role arn:aws:iam::1:role/r /irsa"),
+            (CredentialsFrom::Instance, "instance"),
+        ] {
+            assert_eq!(found(&ProviderConfig { credentials, ..bedrock() }, &vendors), expected);
+        }
+        let region = ProviderConfig { region: None, ..bedrock() };
+        assert!(found(&region, &vendors).contains("region"));
+    }
+
+    #[test]
+    fn google_s_and_entra_s_likewise() {
+        let (gemini, claude) = (
+            provider(ProviderDialect::Gemini, ProviderPlatform::Vertex),
+            provider(ProviderDialect::Anthropic, ProviderPlatform::Vertex),
+        );
+        let mut vendors = Vendors::default();
+        for vertex in [&gemini, &claude] {
+            assert_eq!(found(vertex, &vendors), "google instance");
+            let elsewhere = ProviderConfig { base_url: "http://x".to_owned(), ..vertex.clone() };
+            assert_eq!(found(&elsewhere, &vendors), "none");
+            let own = ProviderConfig { service_account: Some("{}".into()), ..vertex.clone() };
+            assert_eq!(found(&own, &vendors), "google");
+        }
+        let gemini_api = provider(ProviderDialect::Gemini, ProviderPlatform::Direct);
+        assert_eq!(found(&gemini_api, &vendors), "none");
+        let azure = provider(ProviderDialect::OpenAi, ProviderPlatform::Azure);
+        assert_eq!(found(&azure, &vendors), "none");
+        vendors.azure_tenant_id = Some("t".to_owned());
+        vendors.azure_federated_token_file = Some("/aks".into());
+        assert_eq!(found(&azure, &vendors), "none");
+        let own = ProviderConfig { client_id: Some("c".to_owned()), ..azure.clone() };
+        assert_eq!(found(&own, &vendors), "entra");
+        vendors.azure_client_id = Some("c".to_owned());
+        assert_eq!(found(&azure, &vendors), "entra");
+        let keyed = ProviderConfig { api_key: Some("k".into()), ..azure };
+        assert_eq!(found(&keyed, &vendors), "key");
+    }
+
+    #[test]
+    fn what_a_source_lacks_is_named() {
+        let vendors = Vendors::default();
+        let openai = provider(ProviderDialect::OpenAi, ProviderPlatform::Direct);
+        let azure = provider(ProviderDialect::OpenAi, ProviderPlatform::Azure);
+        let vertex = provider(ProviderDialect::Gemini, ProviderPlatform::Vertex);
+        for (provider, credentials, lacks) in [
+            (bedrock(), CredentialsFrom::Static, "access_key_id"),
+            (bedrock(), CredentialsFrom::Container, "credentials_url"),
+            (bedrock(), CredentialsFrom::WebIdentity, "token_file"),
+            (azure.clone(), CredentialsFrom::WebIdentity, "tenant_id"),
+            (azure, CredentialsFrom::Instance, "web_identity"),
+            (vertex, CredentialsFrom::WebIdentity, "instance"),
+            (openai.clone(), CredentialsFrom::Instance, "keys alone"),
+        ] {
+            let text = found(&ProviderConfig { credentials, ..provider }, &vendors);
+            assert!(text.contains(lacks) && text.starts_with("orchestrator.providers.p: "), "{text}");
+        }
+        let both =
+            ProviderConfig { api_key: Some("k".into()), credentials: CredentialsFrom::Instance, ..bedrock() };
+        assert!(found(&both, &vendors).contains("besides"));
+        let keyed = provider(ProviderDialect::Anthropic, ProviderPlatform::Vertex);
+        let keyed = ProviderConfig { api_key: Some("k".into()), ..keyed };
+        assert!(found(&keyed, &vendors).contains("no api_key"));
+        assert_eq!(found(&openai, &vendors), "none");
     }
 }

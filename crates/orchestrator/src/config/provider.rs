@@ -168,7 +168,18 @@ pub(super) fn endpoint(
     let (dialect, only_named) = (provider.dialect, provider.only_named);
     let models = if only_named { Vec::new() } else { provider.models };
     let responses = responses && dialect == ProviderDialect::OpenAi;
-    Ok(Endpoint { name, base_url, credentials, dialect, responses, platform, models, only_named, prices, timeouts })
+    Ok(Endpoint {
+        name,
+        base_url,
+        credentials,
+        dialect,
+        responses,
+        platform,
+        models,
+        only_named,
+        prices,
+        timeouts,
+    })
 }
 
 /// Whose prices hold where an address is a vendor's own. Others, clouds too, have prices of their own, under their own

@@ -96,7 +96,7 @@ impl Dialect for OnVertex {
     fn parse<'a>(&self, _: &Simulator, asked: &Asked<'a>) -> Result<Parsed<'a>, ApiError> {
         let Read { request, prompt_tokens, omitted } = request::parse_on_vertex(asked.body, &self.model)?;
         if request.stream != self.stream {
-            return Err(ApiError::invalid("stream", "", "stream: rawPredict and streamRawPredict differ in it"));
+            return Err(ApiError::invalid("stream", "", "stream: the method says otherwise"));
         }
         Ok(Parsed { request, prompt_tokens, form: Box::new(Events::new(omitted)) })
     }

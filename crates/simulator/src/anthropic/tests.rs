@@ -259,7 +259,7 @@ async fn on_vertex_the_path_has_the_model_and_the_body_the_version() {
         ("claude-haiku-4-5:rawPredict", "Bearer ya29.t", with("model", model.clone()), 400, "model: Extra inputs"),
         ("claude-haiku-4-5:rawPredict", "Bearer ya29.t", with("anthropic_version", json!("2023-06-01")), 400, "vertex-2023"),
         ("claude-haiku-4-5:rawPredict", "Bearer ya29.t", json!({"max_tokens": 1}), 400, "anthropic_version: Field"),
-        ("claude-haiku-4-5:rawPredict", "Bearer ya29.t", streamed.clone(), 400, "streamRawPredict"),
+        ("claude-haiku-4-5:rawPredict", "Bearer ya29.t", streamed.clone(), 400, "the method says otherwise"),
         ("claude-haiku-4-5:predict", "Bearer ya29.t", body.clone(), 404, "Method"),
         ("nobody:rawPredict", "Bearer ya29.t", body.clone(), 404, "nobody"),
     ] {
