@@ -211,8 +211,8 @@ impl Service {
 
     /// Keeps credentials and the providers' lists of models fresh, and publishes the spool.
     pub fn spawn(&self, tasks: &Tasks) {
-        for auth in self.ending.iter().cloned() {
-            let shutdown = tasks.shutdown();
+        for auth in &*self.ending {
+            let (auth, shutdown) = (auth.clone(), tasks.shutdown());
             tasks.spawn("orchestrator.credentials", OnFailure::Log, async move {
                 tokio::select! {
                     () = auth.keep() => {}
