@@ -3,13 +3,14 @@
 //! A provider that serves it is asked. For all others a model is asked for a summary, in one ordinary call, and what it
 //! says is sealed: the client gets what the reference has, the user's messages and one item that it can't read.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{json, value::RawValue};
 use uuid::Uuid;
 use weir_error::{Code, Error, require_scope, require_tenant};
+use weir_llm::canonical::Losses;
 use weir_proto::chat::{CompleteFrame, CompleteRequest, Data, End, Head, complete_frame::Frame};
 use weir_types::{RequestContext, scope};
 
@@ -22,9 +23,8 @@ use super::{
 };
 use crate::app::{Compacted, Frames};
 
-const EMULATED: &str = "emulated;compact";
-/// Members that a summary is asked for with, and those that say nothing about one.
-const PASSED: [&str; 9] = [
+/// Members that a summary is asked for with, and those that are answered here.
+const PASSED: [&str; 10] = [
     "model",
     "instructions",
     "prompt_cache_key",
@@ -33,9 +33,12 @@ const PASSED: [&str; 9] = [
     "reasoning",
     "safety_identifier",
     "service_tier",
+    "tools",
     "user",
 ];
 const ANSWERED: [&str; 3] = ["input", "previous_response_id", "conversation"];
+/// Tools that are declared for their calls' sake.
+const MAX_TOOLS: usize = 128;
 
 /// What the model is asked for, after the conversation.
 const ASK: &str = "\
@@ -56,8 +59,8 @@ struct Emulation {
     /// What the user said, as it stands in the output.
     kept: Vec<Raw>,
     seal: Seal,
-    /// Members that were left out.
-    dropped: Vec<String>,
+    /// That it is one, and what was left out.
+    losses: Losses,
     created_s: i64,
 }
 
@@ -115,12 +118,13 @@ impl Responses {
         }
         let seal = self.seals.seal(ctx).await?;
         let mut body = Object::default();
-        let mut dropped = Vec::new();
+        let mut losses = Losses::default();
+        losses.emulated("compact");
         for (name, raw) in wanted.body.members() {
             if PASSED.contains(&name) || name.starts_with("x_") {
                 body.set_raw(name, raw.to_owned());
             } else if !ANSWERED.contains(&name) && says_something(raw) {
-                dropped.push(format!("dropped;{}", name.escape_default()));
+                losses.dropped(name);
             }
         }
         body.set("store", &false);
@@ -129,8 +133,9 @@ impl Responses {
         let mut all = items.unwrap_or(&own).to_vec();
         all.push(&ask);
         body.set("input", &all);
+        bound(&mut body, &all);
         let created_s = self.shared.clock.now_ms().div_euclid(1_000);
-        Ok((body.to_vec().into(), Emulation { kept, seal, dropped, created_s }))
+        Ok((body.to_vec().into(), Emulation { kept, seal, losses, created_s }))
     }
 }
 
@@ -142,6 +147,30 @@ fn native(wanted: &Wanted, items: Option<&[&Raw]>) -> Bytes {
         body.set("input", items);
     }
     body.to_vec().into()
+}
+
+/// No tools may be called. Some vendors refuse a conversation with calls of tools that it doesn't declare.
+fn bound(body: &mut Object, items: &[&Raw]) {
+    if body.get("tools").is_none() {
+        let called: BTreeSet<String> = items.iter().filter_map(|item| called(item)).take(MAX_TOOLS).collect();
+        let declared = called.into_iter().map(|name| {
+            let parameters = json!({ "type": "object", "properties": {} });
+            json!({ "type": "function", "name": name, "parameters": parameters, "strict": false })
+        });
+        let declared: Vec<_> = declared.collect();
+        if declared.is_empty() {
+            return;
+        }
+        body.set("tools", &declared);
+    }
+    body.set("tool_choice", "none");
+}
+
+/// The tool that an item is a call of.
+fn called(item: &Raw) -> Option<String> {
+    let object = item.get().contains("_call\"").then(|| Object::of(item)).flatten()?;
+    let kind: String = object.read("type")?;
+    matches!(kind.as_str(), "function_call" | "custom_tool_call").then(|| object.read("name"))?
 }
 
 fn says_something(raw: &RawValue) -> bool {
@@ -194,8 +223,7 @@ impl Emulation {
             }
         }
         let body = if head.status == 200 {
-            warn(&mut head, EMULATED);
-            self.dropped.iter().for_each(|dropped| warn(&mut head, dropped));
+            warn(&mut head, &self.losses.header());
             self.object(&body)?.to_vec().into()
         } else {
             body.freeze()

@@ -49,7 +49,7 @@ async fn a_conversation_becomes_the_user_s_messages_and_a_sealed_summary() {
             {"type": "function_call_output", "call_id": "c", "output": "4711"}],
         "prompt_cache_key": "k", "image": {"context_compression": "auto"}, "x_own": 1});
     let (head, made) = compact(responses, ctx, &body, false).await.unwrap();
-    assert_eq!(head.headers["x-weir-warnings"], "emulated;compact, dropped;image");
+    assert_eq!(head.headers["x-weir-warnings"], "dropped;image, emulated;compact");
     assert_eq!((&made["object"], &made["usage"]["total_tokens"]), (&json!("response.compaction"), &json!(5)));
     assert!(made["created_at"].as_i64() > Some(1_700_000_000), "{made}");
     let output = made["output"].as_array().unwrap();
@@ -66,6 +66,7 @@ async fn a_conversation_becomes_the_user_s_messages_and_a_sealed_summary() {
     assert_eq!((&input[5]["output"], &asked["store"]), (&json!("4711"), &json!(false)));
     assert!(text(&input[6]).starts_with("Write a summary of what was said"));
     assert_eq!((&asked["instructions"], &asked["x_own"]), (&json!("Be kind."), &json!(1)));
+    assert_eq!((&asked["tools"][0]["name"], &asked["tool_choice"]), (&json!("f"), &json!("none")));
     assert!(asked.get("image").is_none() && asked.get("previous_response_id").is_none());
 
     // Another instance opens it, as the user's.
