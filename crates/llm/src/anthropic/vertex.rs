@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn the_version_takes_the_model_s_place_and_all_else_stays() {
         let version = r#""anthropic_version":"vertex-2023-10-16""#;
-        let rest = r#""max_tokens" : 1.0e1, "messages":[{"role":"user","content":"\u00e9 \"model\": \"x\""}], "metadata":{"model":"m"}"#;
+        let rest = r#""max_tokens" : 1.0e1, "messages":[{"role":"user","content":"\u00e9 \"model\": 1"}], "metadata":{"model":"m"}"#;
         for (body, expected) in [
             (format!(r#"{{ "model" : "m", {rest} }}"#), format!("{{ {version}, {rest} }}")),
             (format!(r#"{{{rest},"mod\u0065l":"m"}}"#), format!("{{{rest},{version}}}")),
