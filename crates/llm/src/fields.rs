@@ -16,6 +16,8 @@ pub(crate) fn responses(field: &str) -> &str {
         "reasoning_effort" | "output_config.effort" => "reasoning.effort",
         "thinking" | "thinking.budget_tokens" => "reasoning",
         "response_format" => "text.format",
+        "response_format.json_schema.description" => "text.format.description",
+        "verbosity" => "text.verbosity",
         "logprobs" => "top_logprobs",
         "messages.role.system" => "input.role.system",
         "messages.role.tool" | "messages.content.tool_result" => "input.function_call_output",

@@ -207,7 +207,7 @@ mod tests {
     fn events_are_as_long_as_their_dialect_has_them() {
         let event = [b"data: ".as_slice(), &vec![b'x'; 3 * MAX_EVENT], b"\n\n"].concat();
         for dialect in [Dialect::Responses, Dialect::Gemini, Dialect::OpenAi, Dialect::Anthropic] {
-            let long = matches!(dialect, Dialect::Responses | Dialect::Gemini);
+            let long = dialect != Dialect::Anthropic;
             let provider = dialect.provider();
             assert_eq!(provider.max_event(), if long { MAX_LONG_EVENT } else { MAX_EVENT });
             let mut splitter = Splitter::of(provider.framing()).up_to(provider.max_event());

@@ -198,9 +198,13 @@ impl Translator {
             if let Some(collector) = &mut self.collector {
                 collector.take(step);
             }
-            // No encoder has a place for it.
-            if let Event::PartStart { part: PartStart::Foreign { kind, .. }, .. } = step {
-                self.losses.unsaid(kind);
+            // No encoder has a place for what is foreign.
+            match step {
+                Event::PartStart { part: PartStart::Foreign { kind, .. }, .. } => self.losses.unsaid(kind),
+                Event::PartStart { part: PartStart::Image(_), .. } if !self.into.draws() => {
+                    self.losses.unsaid("image");
+                }
+                _ => {}
             }
             if !self.hold.as_mut().is_some_and(|hold| hold.keep(step)) {
                 self.into.encode(step, out);

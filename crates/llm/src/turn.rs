@@ -4,6 +4,8 @@
 //! by all that was to be seen before it, and by what it says itself. Ids of calls that are given once need no more than
 //! whose they are.
 
+use std::collections::BTreeMap;
+
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
@@ -221,34 +223,36 @@ pub fn state(parts: &[Part]) -> Option<Vec<u8>> {
 /// Gives a turn back what `state` kept of this vendor's; true if there was any.
 pub fn restore(parts: &mut Vec<Part>, state: &[u8], vendor: Vendor) -> bool {
     let Ok(all) = serde_json::from_slice::<Vec<Kept>>(state) else { return false };
+    let calls: Vec<usize> =
+        parts.iter().enumerate().filter(|(_, part)| call(part).is_some()).map(|(at, _)| at).collect();
+    let last_text = parts.iter().rposition(|part| matches!(part.content, Content::Text(_)));
     let mut restored = false;
-    // Thoughts at one place keep their order.
-    let mut inserted = 0;
+    // By the place before which they belong.
+    let mut thoughts: BTreeMap<usize, Vec<Part>> = BTreeMap::new();
     for Kept { at, data, id, .. } in all.into_iter().filter(|kept| kept.vendor == vendor.name()) {
         let opaque = Some(Opaque { vendor, data, id });
-        let nth = |parts: &[Part], n: usize| {
-            let calls = parts.iter().enumerate().filter(|(_, part)| call(part).is_some());
-            calls.map(|(at, _)| at).nth(n)
-        };
         let (content, after) = match at {
             At::Thought(text, after) => (Content::Thinking(text), after),
             At::Redacted(after) => (Content::RedactedThinking, after),
-            At::Call(n) => {
-                let part = nth(parts, n).and_then(|at| parts.get_mut(at));
-                restored |= part.map(|part| part.opaque = opaque).is_some();
-                continue;
-            }
-            At::Text => {
-                let part = parts.iter_mut().rfind(|part| matches!(part.content, Content::Text(_)));
+            At::Call(_) | At::Text => {
+                let place = if let At::Call(n) = at { calls.get(n).copied() } else { last_text };
+                let part = place.and_then(|at| parts.get_mut(at));
                 restored |= part.map(|part| part.opaque = opaque).is_some();
                 continue;
             }
         };
-        let place = if after == 0 { Some(inserted) } else { nth(parts, after) };
-        let place = place.unwrap_or(parts.len()).min(parts.len());
-        parts.insert(place, Part::from(content).with_opaque(opaque));
-        inserted += usize::from(after == 0);
+        let place = if after == 0 { 0 } else { calls.get(after).copied().unwrap_or(parts.len()) };
+        thoughts.entry(place).or_default().push(Part::from(content).with_opaque(opaque));
         restored = true;
+    }
+    if !thoughts.is_empty() {
+        let said = std::mem::take(parts);
+        let end = said.len();
+        for (at, part) in said.into_iter().enumerate() {
+            parts.extend(thoughts.remove(&at).unwrap_or_default());
+            parts.push(part);
+        }
+        parts.extend(thoughts.remove(&end).unwrap_or_default());
     }
     restored
 }

@@ -150,6 +150,11 @@ pub trait Encode: Send + Sync + fmt::Debug {
 }
 
 /// Tokens of all that an answer says.
+    /// There is a place for images that the model drew.
+    fn draws(&self) -> bool {
+        false
+    }
+
 pub(crate) fn count_output(answer: &Answer) -> u64 {
     let count = |text: &mut String, content: &Content| match content {
         Content::Text(said) | Content::Thinking(said) | Content::Refusal(said) => text.push_str(said),

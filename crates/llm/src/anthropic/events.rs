@@ -284,7 +284,7 @@ impl Encoder {
                 self.called = true;
                 (OutBlock::ToolUse { id: ids::plain(id), name, input: Empty {} }, Kind::Call(id.clone()))
             }
-            PartStart::Foreign { .. } => return,
+            PartStart::Image(_) | PartStart::Foreign { .. } => return,
         };
         let index = self.count;
         self.count += 1;

@@ -1,6 +1,6 @@
 //! A streamed answer put together again, within a bound.
 
-use super::{Content, Delta, Event, Part, PartStart, ToolUse};
+use super::{Content, Delta, Event, Media, Part, PartStart, Source, ToolUse};
 
 /// Parts that are told apart.
 const MAX_PARTS: usize = 1_024;
@@ -51,6 +51,17 @@ impl Collector {
                 self.spend(id.len() + name.len());
                 let (id, name) = (id.clone(), name.clone());
                 Content::ToolUse(ToolUse { id, name, arguments: String::new() }).into()
+            }
+            PartStart::Image(Media { source, name, detail }) => {
+                let (Source::Url(held)
+                | Source::Data { data: held, .. }
+                | Source::Id(held)
+                | Source::Text(held)) = source;
+                self.spend(held.len());
+                let (name, detail) = (name.clone(), detail.clone());
+                // What there is no room for is not copied.
+                let source = if self.overflown { Source::Text(String::new()) } else { source.clone() };
+                Content::Image(Media { source, name, detail }).into()
             }
             PartStart::Foreign { kind, value } => {
                 self.spend(value.get().len());

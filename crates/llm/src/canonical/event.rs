@@ -1,6 +1,6 @@
 //! Answers, whole and as they come.
 
-use super::{Failure, Logprob, Opaque, Part, Raw};
+use super::{Failure, Logprob, Media, Opaque, Part, Raw};
 use crate::Usage;
 
 /// A whole answer.
@@ -126,6 +126,8 @@ pub enum PartStart {
     Refusal,
     /// Known to its vendor only.
     Foreign {
+    /// Whole: the model drew it.
+    Image(Media),
         kind: String,
         value: Raw,
     },

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Usage,
-    canonical::{Content, Delta, Event, Finish, Logprob, Opaque, PartStart},
+    canonical::{Content, Delta, Event, Finish, Logprob, Media, Opaque, PartStart, Source},
     prices::Tier,
     sse,
     wire::{Decode, Encode},
@@ -151,6 +151,12 @@ impl Decoder {
                     let Some(opaque) = opaque else { continue };
                     self.whole(choice, PartStart::RedactedThinking(opaque), out);
                 }
+                Read::Content(Content::Image(media)) => {
+                    self.close(choice, out);
+                    let index = self.begin(choice, PartStart::Image(media), out);
+                    out.extend(opaque.map(|o| Event::PartDelta { index, delta: Delta::Opaque(o) }));
+                    out.push(Event::PartStop { index });
+                }
                 Read::Content(Content::Foreign { kind, .. }) => {
                     self.whole(choice, PartStart::Foreign { kind, value: raw.to_owned() }, out);
                 }
@@ -260,7 +266,10 @@ impl Encoder {
                 let part = Out { thought: true, ..Out::default() }.signed(Some(part::sealed(opaque)));
                 return self.chunk(choice, part, None, out);
             }
-            PartStart::Foreign { .. } => return,
+            PartStart::Image(Media { source: Source::Data { media_type, data }, .. }) => {
+                return self.chunk(choice, Out::blob(media_type, data), None, out);
+            }
+            PartStart::Image(_) | PartStart::Foreign { .. } => return,
         };
         self.writing.insert(index, (choice, writing));
     }
@@ -343,6 +352,10 @@ impl Encode for Encoder {
 
     fn overflown(&self) -> bool {
         self.held > MOST_ARGUMENTS
+    }
+
+    fn draws(&self) -> bool {
+        true
     }
 
     fn end(&mut self, usage: Usage) -> Bytes {

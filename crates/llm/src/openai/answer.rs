@@ -13,6 +13,11 @@ pub(super) struct WireUsage {
     prompt_tokens: u64,
     #[serde(default)]
     completion_tokens: u64,
+    #[serde(default, deserialize_with = "lenient::read")]
+    total_tokens: u64,
+    /// Some have it here.
+    #[serde(default, deserialize_with = "lenient::read")]
+    reasoning_tokens: Option<u64>,
     #[serde(default)]
     prompt_tokens_details: Option<PromptDetails>,
     #[serde(default)]
@@ -44,12 +49,19 @@ impl WireUsage {
     pub(super) fn believable(self) -> Option<Usage> {
         let prompt = self.prompt_tokens_details.unwrap_or_default();
         let completion = self.completion_tokens_details.unwrap_or_default();
+        let reasoning =
+            completion.reasoning_tokens.filter(|n| *n > 0).or(self.reasoning_tokens).unwrap_or_default();
+        // Some of xAI's models count reasoning apart: the sum tells.
+        let apart = [self.prompt_tokens, self.completion_tokens, reasoning]
+            .into_iter()
+            .try_fold(0_u64, u64::checked_add)
+            .is_some_and(|sum| sum == self.total_tokens && reasoning > 0);
         let usage = Usage {
             input_tokens: self.prompt_tokens,
-            output_tokens: self.completion_tokens,
+            output_tokens: self.completion_tokens + if apart { reasoning } else { 0 },
             cache_read_tokens: prompt.cached_tokens.unwrap_or_default(),
             cache_write_tokens: prompt.cache_write_tokens.unwrap_or_default(),
-            reasoning_tokens: completion.reasoning_tokens.unwrap_or_default(),
+            reasoning_tokens: reasoning,
             input_audio_tokens: prompt.audio_tokens.unwrap_or_default(),
             input_image_tokens: prompt.image_tokens.unwrap_or_default(),
             output_audio_tokens: completion.audio_tokens.unwrap_or_default(),
@@ -138,6 +150,8 @@ pub(super) struct Said<'a> {
 struct ToolCall<'a> {
     #[serde(borrow, default)]
     function: Option<Function<'a>>,
+    #[serde(borrow, default)]
+    custom: Option<Function<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -146,12 +160,15 @@ struct Function<'a> {
     name: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient::text")]
     arguments: Option<Cow<'a, str>>,
+    /// The same, of a custom tool.
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    input: Option<Cow<'a, str>>,
 }
 
 impl Said<'_> {
     pub(super) fn append_to(&self, text: &mut String) {
-        let calls = self.tool_calls.iter().filter_map(|c| c.function.as_ref());
-        let calls = calls.flat_map(|f| [f.name.as_ref(), f.arguments.as_ref()]);
+        let calls = self.tool_calls.iter().flat_map(|c| [c.function.as_ref(), c.custom.as_ref()]).flatten();
+        let calls = calls.flat_map(|f| [f.name.as_ref(), f.arguments.as_ref(), f.input.as_ref()]);
         let thought = self.reasoning_content.as_ref().filter(|t| !t.is_empty()).or(self.reasoning.as_ref());
         let said = [thought, self.content.as_ref(), self.refusal.as_ref()];
         for piece in said.into_iter().chain(calls).flatten() {
@@ -219,6 +236,37 @@ mod tests {
             "x",
         ] {
             assert_eq!(usage_of_answer(without.as_bytes()), None, "{without}");
+        }
+    }
+
+    #[test]
+    fn reasoning_that_is_counted_apart_is_output() {
+        let of = |usage: &str| {
+            let body = format!(r#"{{"choices":[],"usage":{usage}}}"#);
+            let event = format!("data: {body}\n\n");
+            let mut tap = super::super::StreamTap::new(1);
+            tap.observe(event.as_bytes());
+            let usage = usage_of_answer(body.as_bytes());
+            assert_eq!(tap.usage(), usage);
+            usage.map(|u| (u.output_tokens, u.reasoning_tokens))
+        };
+        for (usage, expected) in [
+            (
+                r#"{"prompt_tokens":32,"completion_tokens":9,"total_tokens":361,"reasoning_tokens":320}"#,
+                (329, 320),
+            ),
+            (
+                r#"{"prompt_tokens":32,"completion_tokens":9,"total_tokens":361,"completion_tokens_details":{"reasoning_tokens":320}}"#,
+                (329, 320),
+            ),
+            (
+                r#"{"prompt_tokens":32,"completion_tokens":329,"total_tokens":361,"completion_tokens_details":{"reasoning_tokens":320}}"#,
+                (329, 320),
+            ),
+            (r#"{"prompt_tokens":32,"completion_tokens":9,"total_tokens":null}"#, (9, 0)),
+            (r#"{"prompt_tokens":32,"completion_tokens":9,"total_tokens":41,"reasoning_tokens":0}"#, (9, 0)),
+        ] {
+            assert_eq!(of(usage), Some(expected), "{usage}");
         }
     }
 

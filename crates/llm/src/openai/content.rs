@@ -17,7 +17,7 @@ pub(super) fn parts(from: &mut Members<'_>, name: &str, losses: &mut Losses) -> 
     from.parts(name, "a string or an array of parts", index, |raw, path| part(raw, path, losses))
 }
 
-fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> {
+pub(super) fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> {
     let mut from = Members::of(raw, path)?;
     let kind: Cow<'_, str> = from.need("type")?;
     // Not OpenAI's, but what its clients write for Anthropic's models.

@@ -12,7 +12,9 @@ use super::{
     state::{Detail, Extra, Thought, details},
 };
 use crate::{
-    canonical::{Content, Custom, Losses, Media, Message, Opaque, Part, Role, Source, ToolResult, ToolUse, Vendor},
+    canonical::{
+        Content, Custom, Losses, Media, Message, Opaque, Part, Role, Source, ToolResult, ToolUse, Vendor,
+    },
     models::{Maker, facts},
 };
 

@@ -8,7 +8,9 @@ use weir_error::Error;
 use crate::{
     Call, Client, Decode, Encode, Provider, Target,
     canonical::{Answer, Failure, Losses, Request},
-    fields, tokens,
+    fields,
+    framing::MAX_LONG_EVENT,
+    tokens,
 };
 
 mod answer;
@@ -24,6 +26,7 @@ mod restore;
 mod splice;
 mod state;
 mod tap;
+mod told;
 mod tools_in;
 mod view;
 mod whole;
@@ -39,6 +42,7 @@ pub(crate) use request_out::{effort, encode_request, is_object, reasons, samplin
 pub use restore::{carries_state, with_state, without_stream_options};
 pub use splice::upstream_body;
 pub use tap::StreamTap;
+pub use told::has_own_calls;
 pub use view::ChatView;
 pub use whole::decode_answer;
 
@@ -54,12 +58,12 @@ impl Client for Chat {
         decode_request(body, losses)
     }
 
-    fn encode_answer(&self, answer: &Answer, usage: Usage, _: &Call, losses: &mut Losses) -> Bytes {
-        whole::encode_answer(answer, usage, losses)
+    fn encode_answer(&self, answer: &Answer, usage: Usage, call: &Call, losses: &mut Losses) -> Bytes {
+        whole::encode_answer(answer, usage, &call.request, losses)
     }
 
     fn encoder(&self, call: &Call) -> Box<dyn Encode> {
-        Box::new(events::Encoder::new(call.include_usage, &call.model, call.now_s))
+        Box::new(events::Encoder::new(call))
     }
 
     fn tells(&self) -> &'static [u8] {
@@ -90,6 +94,11 @@ impl Client for Chat {
 impl Provider for Chat {
     fn path(&self, _: &str, _: bool) -> Cow<'static, str> {
         "/chat/completions".into()
+    }
+
+    /// An image may be one event.
+    fn max_event(&self) -> usize {
+        MAX_LONG_EVENT
     }
 
     fn takes_custom_tools(&self, model: &str) -> bool {

@@ -2,7 +2,7 @@
 //! Anthropic's in `thinking_blocks` (`LiteLLM`), Google's in `extra_content` (its own endpoint of this dialect), OpenAI's in
 //! `reasoning_details` (`OpenRouter`). Each is read back from all of them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -180,13 +180,36 @@ impl WireDetail {
     pub(super) fn of_call(&self) -> Option<&String> {
         self.id.as_ref().filter(|_| self.signature.is_none())
     }
+}
 
-    fn goes_with(&self, other: &Self) -> bool {
-        match (self.index, other.index) {
-            (Some(a), Some(b)) => a == b,
-            _ => self.id.is_some() && self.id == other.id,
+/// Pieces that are of one thought, in the order in which thoughts began: those of one index, or of one id where one of
+/// them has no index. Clients write them: one pass over all.
+fn groups(details: Vec<WireDetail>) -> Vec<Vec<WireDetail>> {
+    let mut groups: Vec<Vec<WireDetail>> = Vec::new();
+    let (mut by_index, mut by_id, mut by_id_alone) = (HashMap::new(), HashMap::new(), HashMap::new());
+    for detail in details {
+        let of = |ids: &HashMap<String, usize>| detail.id.as_ref().and_then(|id| ids.get(id)).copied();
+        let known = match detail.index {
+            Some(index) => by_index.get(&index).copied().into_iter().chain(of(&by_id_alone)).min(),
+            None => of(&by_id),
+        };
+        if let Some(group) = known.and_then(|at: usize| groups.get_mut(at)) {
+            group.push(detail);
+            continue;
         }
+        let at = groups.len();
+        if let Some(index) = detail.index {
+            by_index.insert(index, at);
+        }
+        if let Some(id) = &detail.id {
+            by_id.entry(id.clone()).or_insert(at);
+            if detail.index.is_none() {
+                by_id_alone.insert(id.clone(), at);
+            }
+        }
+        groups.push(vec![detail]);
     }
+    groups
 }
 
 /// What a message says of its model's thinking.
@@ -194,12 +217,12 @@ impl WireDetail {
 pub(super) struct Thoughts {
     pub(super) parts: Vec<Part>,
     /// State of calls, by the calls' ids.
-    of_calls: Vec<(String, Opaque)>,
+    of_calls: HashMap<String, Opaque>,
 }
 
 impl Thoughts {
     pub(super) fn of_call(&self, id: &str) -> Option<Opaque> {
-        self.of_calls.iter().find(|(of, _)| of == id).map(|(_, opaque)| opaque.clone())
+        self.of_calls.get(id).cloned()
     }
 }
 
@@ -220,7 +243,7 @@ pub(super) fn thoughts(from: &mut Members<'_>) -> Result<Thoughts, Error> {
         let text = text.filter(|text| opaque.is_some() || !text.is_empty());
         parts.extend(text.map(|text| Part::from(Content::Thinking(text)).with_opaque(opaque)));
     }
-    let mut details: Vec<WireDetail> = from
+    let details: Vec<WireDetail> = from
         .take::<Vec<&RawValue>>("reasoning_details")?
         .unwrap_or_default()
         .into_iter()
@@ -228,21 +251,19 @@ pub(super) fn thoughts(from: &mut Members<'_>) -> Result<Thoughts, Error> {
         .collect();
     // Both say the same of Anthropic's.
     let said_before = !parts.is_empty();
-    let mut of_calls = Vec::new();
-    while !details.is_empty() {
-        let first = details.remove(0);
-        let (with, rest): (Vec<_>, Vec<_>) = details.into_iter().partition(|d| d.goes_with(&first));
-        details = rest;
-        let group = || std::iter::once(&first).chain(&with);
-        let Some(opaque) = group().find_map(WireDetail::opaque) else { continue };
+    let mut of_calls = HashMap::new();
+    for group in groups(details) {
+        let Some(opaque) = group.iter().find_map(WireDetail::opaque) else { continue };
         if said_before && opaque.vendor == Vendor::Anthropic {
             continue;
         }
-        if let (Vendor::Google, Some(call)) = (opaque.vendor, &first.id) {
-            of_calls.push((call.clone(), opaque));
+        if let (Vendor::Google, Some(call)) =
+            (opaque.vendor, group.first().and_then(|first| first.id.as_ref()))
+        {
+            of_calls.entry(call.clone()).or_insert(opaque);
             continue;
         }
-        let text: String = group().filter_map(WireDetail::said).collect();
+        let text: String = group.iter().filter_map(WireDetail::said).collect();
         let content = if text.is_empty() { Content::RedactedThinking } else { Content::Thinking(text) };
         parts.push(Part::from(content).with_opaque(Some(opaque)));
     }
@@ -255,5 +276,45 @@ pub(super) fn arguments(raw: &RawValue) -> String {
         Some(text) => text.into_owned(),
         None if raw.get() == "null" => String::new(),
         None => raw.get().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, option, prelude::*};
+
+    use super::*;
+
+    fn detail((index, id): (Option<u64>, Option<u8>), said: usize) -> WireDetail {
+        let json =
+            serde_json::json!({"index": index, "id": id.map(|id| id.to_string()), "text": said.to_string()});
+        serde_json::from_value(json).unwrap()
+    }
+
+    /// Each goes with the first that it goes with.
+    fn slowly(mut details: Vec<WireDetail>) -> Vec<Vec<WireDetail>> {
+        let mut groups = Vec::new();
+        while !details.is_empty() {
+            let first = details.remove(0);
+            let goes = |d: &WireDetail| match (d.index, first.index) {
+                (Some(a), Some(b)) => a == b,
+                _ => d.id.is_some() && d.id == first.id,
+            };
+            let (with, rest): (Vec<_>, Vec<_>) = details.into_iter().partition(goes);
+            details = rest;
+            groups.push(std::iter::once(first).chain(with).collect());
+        }
+        groups
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_grouped_as_by_looking_at_each_pair(all in vec((option::of(0..4_u64), option::of(0..4_u8)), 0..12)) {
+            let details = || all.iter().enumerate().map(|(n, of)| detail(*of, n)).collect();
+            let said = |groups: Vec<Vec<WireDetail>>| -> Vec<Vec<Option<String>>> {
+                groups.into_iter().map(|group| group.into_iter().map(|d| d.text).collect()).collect()
+            };
+            prop_assert_eq!(said(groups(details())), said(slowly(details())));
+        }
     }
 }

@@ -31,7 +31,8 @@ struct Markers {
     finish: Finder<'static>,
     /// Fields of a delta whose non-empty string is a piece of the answer.
     said: [Finder<'static>; 5],
-    tool_calls: Finder<'static>,
+    /// Those that are no strings.
+    others: [Finder<'static>; 2],
 }
 
 static MARKERS: LazyLock<Markers> = LazyLock::new(|| Markers {
@@ -45,7 +46,7 @@ static MARKERS: LazyLock<Markers> = LazyLock::new(|| Markers {
         Finder::new(b"\"refusal\":"),
         Finder::new(b"\"arguments\":"),
     ],
-    tool_calls: Finder::new(b"\"tool_calls\":"),
+    others: [Finder::new(b"\"tool_calls\":"), Finder::new(b"\"images\":")],
 });
 
 #[derive(Debug)]
@@ -79,6 +80,8 @@ impl StreamTap {
     pub fn observe(&mut self, event: &[u8]) -> FrameKind {
         let Some(data) = sse::data(event) else { return FrameKind::Other };
         if data.as_ref() == b"[DONE]" {
+            // The provider's own provider broke off.
+            self.failed |= self.finished == 0;
             return FrameKind::Done;
         }
         let markers = &*MARKERS;
@@ -174,7 +177,7 @@ fn says_something(deltas: &[u8]) -> bool {
             value.starts_with(b"\"") && !value.starts_with(b"\"\"")
         })
     };
-    markers.said.iter().any(said) || markers.tool_calls.find(deltas).is_some()
+    markers.said.iter().any(said) || markers.others.iter().any(|other| other.find(deltas).is_some())
 }
 
 /// The service that the chunk with the usage names.

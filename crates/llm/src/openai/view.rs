@@ -13,8 +13,9 @@ use crate::{edits::place, thinking::asks_to_think};
 
 const MAX_MODEL: usize = 256;
 const MAX_N: u64 = 128;
-const MAX_TOOLS: usize = 128;
-const MAX_STOPS: usize = 4;
+/// Bounds of our own: providers have theirs.
+const MAX_TOOLS: usize = 1_024;
+const MAX_STOPS: usize = 1_024;
 const MAX_TOP_LOGPROBS: u64 = 20;
 const ROLES: [&str; 6] = ["developer", "system", "user", "assistant", "tool", "function"];
 
@@ -50,6 +51,7 @@ macro_rules! fields {
 fields!(
     model,
     messages,
+    input,
     stream,
     stream_options,
     max_tokens,
@@ -98,6 +100,11 @@ impl ChatView {
         let model = string(model, "model")?;
         if model.is_empty() || model.len() > MAX_MODEL {
             return Err(Error::invalid("model", format!("'model' must have 1 to {MAX_MODEL} characters.")));
+        }
+        if fields.messages.is_none() && fields.input.is_some() {
+            let text =
+                "Missing required parameter: 'messages'. A body with 'input' is asked at /v1/responses.";
+            return Err(Error::new(Code::MissingParameter, text).with_param("messages"));
         }
         let messages = required(fields.messages, "messages")?;
         check_messages(messages)?;
@@ -450,12 +457,29 @@ mod tests {
             (with(r#""n":129"#), Code::InvalidArgument, Some("n")),
             (with(r#""temperature":"hot""#), Code::InvalidType, Some("temperature")),
             (with(r#""temperature":2.1"#), Code::InvalidArgument, Some("temperature")),
-            (with(r#""stop":["a","b","c","d","e"]"#), Code::InvalidArgument, Some("stop")),
+            (
+                with(&format!(r#""stop":[{}"a"]"#, r#""a","#.repeat(1_024))),
+                Code::InvalidArgument,
+                Some("stop"),
+            ),
+            (
+                with(&format!(r#""tools":[{}{{}}]"#, "{},".repeat(1_024))),
+                Code::InvalidArgument,
+                Some("tools"),
+            ),
             (with(r#""tools":{}"#), Code::InvalidType, Some("tools")),
             (with(r#""logit_bias":[]"#), Code::InvalidType, Some("logit_bias")),
         ] {
             assert_eq!(refusal(&body), (code, param.map(str::to_owned)), "{body}");
         }
+    }
+
+    #[test]
+    fn more_tools_and_stops_than_openai_takes_are_others_to_take() {
+        let hi = r#""messages":[{"role":"user","content":"hi"}]"#;
+        let (tools, stops) = ("{},".repeat(128), r#""a","#.repeat(4));
+        let body = format!(r#"{{"model":"m",{hi},"tools":[{tools}{{}}],"stop":[{stops}"a"]}}"#);
+        assert!(ChatView::scan(body.as_bytes()).is_ok());
     }
 
     #[test]

@@ -11,10 +11,13 @@ use super::{
     content, lenient,
     logprobs::{OutLogprobs, WireLogprobs},
     state::{self, Detail, Extra, Thought, details},
+    told::Style,
 };
 use crate::{
     Usage,
-    canonical::{self, Answer, Content, Finish, Losses, Opaque, Part, Source, ToolUse, Vendor},
+    canonical::{
+        self, Answer, Content, Custom, Finish, Losses, Media, Opaque, Part, Source, ToolUse, Vendor,
+    },
     ids,
     members::Members,
 };
@@ -97,13 +100,22 @@ fn message(raw: &RawValue, id: &str) -> Option<Vec<Part>> {
     let calls = from.take::<Vec<&RawValue>>("tool_calls").ok()?.unwrap_or_default();
     for (at, raw) in calls.into_iter().enumerate() {
         let mut call = Members::of(raw, "").ok()?;
-        let mut function = call.object("function").ok()??;
+        let function = call.object("function").ok()?;
         let given = call.take::<String>("id").ok()?.filter(|id| !id.is_empty());
         let id = given.unwrap_or_else(|| super::events::made_up(id, 0, at));
         let opaque = state::extra(&mut call).or_else(|| thoughts.of_call(&id));
-        let arguments = function.raw("arguments").map(state::arguments).unwrap_or_default();
-        let content = Content::ToolUse(ToolUse { id, name: function.need("name").ok()?, arguments });
-        parts.push(Part::from(content).with_opaque(opaque));
+        let (name, arguments) = match function {
+            Some(mut function) => {
+                let arguments = function.raw("arguments").map(state::arguments).unwrap_or_default();
+                (function.need("name").ok()?, arguments)
+            }
+            None => {
+                let mut custom = call.object("custom").ok()??;
+                let input = custom.take::<Cow<'_, str>>("input").ok()?.unwrap_or_default();
+                (custom.need("name").ok()?, Custom::arguments(&input))
+            }
+        };
+        parts.push(Part::from(Content::ToolUse(ToolUse { id, name, arguments })).with_opaque(opaque));
     }
     let annotations = from.take::<Vec<IgnoredAny>>("annotations").ok().flatten();
     parts.extend(annotations.filter(|cited| !cited.is_empty()).map(|_| Part::citations()));
@@ -124,8 +136,11 @@ pub(super) fn finish(reason: &str, calls: bool, refused: bool) -> Finish {
     }
 }
 
-pub(super) fn finish_reason(finish: &Finish) -> &'static str {
+/// `refused`: the answer says that the model would not. That is no filter's doing, which clients tell apart.
+pub(super) fn finish_reason(finish: &Finish, refused: bool, older: bool) -> &'static str {
     match finish {
+        Finish::Refusal if refused => "stop",
+        Finish::ToolUse if older => "function_call",
         // A word that no client knows would break those with closed enums.
         Finish::Stop | Finish::StopSequence(_) | Finish::Pause | Finish::Other(_) => "stop",
         Finish::MaxTokens | Finish::ContextWindow => "length",
@@ -167,13 +182,15 @@ struct OutMessage<'a> {
     extra_content: Option<Extra<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<OutCall<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_call: Option<OutFunction<'a>>,
     /// OpenRouter's name for what a model drew.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     images: Vec<OutImage<'a>>,
 }
 
 #[derive(Serialize)]
-struct OutImage<'a> {
+pub(super) struct OutImage<'a> {
     r#type: &'static str,
     image_url: ImageUrl<'a>,
 }
@@ -187,15 +204,38 @@ impl<'a> OutImage<'a> {
     fn new(url: Cow<'a, str>) -> Self {
         Self { r#type: "image_url", image_url: ImageUrl { url } }
     }
+
+    pub(super) fn of(media: &'a Media) -> Option<Self> {
+        match &media.source {
+            Source::Url(url) => Some(Self::new(url.into())),
+            Source::Data { media_type, data } => {
+                Some(Self::new(format!("data:{media_type};base64,{data}").into()))
+            }
+            Source::Id(_) | Source::Text(_) => None,
+        }
+    }
 }
 
 #[derive(Serialize)]
 struct OutCall<'a> {
     id: &'a str,
-    r#type: &'static str,
-    function: OutFunction<'a>,
+    #[serde(flatten)]
+    called: OutCalled<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     extra_content: Option<Extra<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum OutCalled<'a> {
+    Function { function: OutFunction<'a> },
+    Custom { custom: OutCustom<'a> },
+}
+
+#[derive(Serialize)]
+struct OutCustom<'a> {
+    name: &'a str,
+    input: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
@@ -245,13 +285,14 @@ impl From<Usage> for Counts {
     }
 }
 
-/// The answer as a chat completion; `usage` stands in for what its dialect didn't say.
-pub(super) fn encode_answer(answer: &Answer, usage: Usage, losses: &mut Losses) -> Bytes {
+/// The answer to a request as a chat completion; `usage` stands in for what its dialect didn't say.
+pub(super) fn encode_answer(answer: &Answer, usage: Usage, request: &[u8], losses: &mut Losses) -> Bytes {
+    let style = Style::of_request(request);
     let choices = answer.choices.iter().zip(0..).map(|(choice, index)| OutChoice {
         index,
-        message: out_message(&choice.parts, losses),
+        message: out_message(&choice.parts, &style, losses),
         logprobs: logprobs(&choice.parts),
-        finish_reason: finish_reason(&choice.finish),
+        finish_reason: finish_reason(&choice.finish, refused(&choice.parts), style.older),
     });
     let out = Out {
         id: ids::with_prefix("chatcmpl-", &answer.id),
@@ -265,12 +306,16 @@ pub(super) fn encode_answer(answer: &Answer, usage: Usage, losses: &mut Losses) 
     serde_json::to_vec(&out).unwrap_or_default().into()
 }
 
+fn refused(parts: &[Part]) -> bool {
+    parts.iter().any(|part| matches!(part.content, Content::Refusal(_)))
+}
+
 fn logprobs(parts: &[Part]) -> Option<OutLogprobs<'_>> {
     let refusal = parts.iter().any(|p| matches!(p.content, Content::Refusal(_)) && !p.logprobs.is_empty());
     OutLogprobs::new(parts.iter().flat_map(|p| &p.logprobs), refusal)
 }
 
-fn out_message<'a>(parts: &'a [Part], losses: &mut Losses) -> OutMessage<'a> {
+fn out_message<'a>(parts: &'a [Part], style: &Style, losses: &mut Losses) -> OutMessage<'a> {
     let mut message = OutMessage { role: "assistant", ..OutMessage::default() };
     for part in parts {
         let opaque = part.opaque.as_ref();
@@ -285,24 +330,31 @@ fn out_message<'a>(parts: &'a [Part], losses: &mut Losses) -> OutMessage<'a> {
                 thought(Some(text), opaque, &mut message);
             }
             Content::RedactedThinking => thought(None, opaque, &mut message),
-            Content::ToolUse(ToolUse { id, name, arguments }) => message.tool_calls.push(OutCall {
-                id,
-                r#type: "function",
-                function: OutFunction { name, arguments },
-                extra_content: opaque.map(Extra::new),
-            }),
-            Content::Image(media) => match &media.source {
-                Source::Url(url) => message.images.push(OutImage::new(url.into())),
-                Source::Data { media_type, data } => {
-                    message.images.push(OutImage::new(format!("data:{media_type};base64,{data}").into()));
-                }
-                _ => losses.unsaid(part.content.kind()),
+            // There is a place for one.
+            Content::ToolUse(_) if style.older && message.function_call.is_some() => {
+                losses.unsaid(part.content.kind());
+            }
+            Content::ToolUse(ToolUse { name, arguments, .. }) if style.older => {
+                message.function_call = Some(OutFunction { name, arguments });
+            }
+            Content::ToolUse(ToolUse { id, name, arguments }) => {
+                let called = if style.is_custom(name) {
+                    OutCalled::Custom { custom: OutCustom { name, input: Custom::input(arguments) } }
+                } else {
+                    OutCalled::Function { function: OutFunction { name, arguments } }
+                };
+                message.tool_calls.push(OutCall { id, called, extra_content: opaque.map(Extra::new) });
+            }
+            Content::Image(media) => match OutImage::of(media) {
+                Some(image) => message.images.push(image),
+                None => losses.unsaid(part.content.kind()),
             },
             // Server tools' doings have no place here.
             other => losses.unsaid(other.kind()),
         }
     }
-    if message.content.is_none() && message.tool_calls.is_empty() && message.refusal.is_none() {
+    let called = message.function_call.is_some() || !message.tool_calls.is_empty();
+    if message.content.is_none() && !called && message.refusal.is_none() {
         message.content = Some(String::new());
     }
     message

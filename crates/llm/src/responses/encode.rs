@@ -125,7 +125,7 @@ impl Encoder {
                 extra_content: None,
             },
             // Server tools' doings have no place here.
-            PartStart::Foreign { .. } => return,
+            PartStart::Image(_) | PartStart::Foreign { .. } => return,
         };
         self.end_message(out);
         self.add(item, out);

@@ -1,6 +1,8 @@
 //! Translation from one dialect into another, as a whole.
 
 mod calls;
+mod claude;
+mod chat;
 mod gemini;
 mod golden;
 mod openai;

@@ -386,7 +386,8 @@ fn what_a_stream_s_client_is_not_told_is_named() {
     let search =
         r#"{"type":"content_block_start","index":0,"content_block":{"type":"server_tool_use","id":"s"}}"#;
     let cited = r#"{"type":"content_block_delta","index":1,"delta":{"type":"citations_delta","citation":{"url":"u"}}}"#;
-    let image = r#"{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"AA=="}}]},"groundingMetadata":{"webSearchQueries":["q"]}}]}"#;
+    let grounded =
+        r#"{"candidates":[{"content":{"parts":[]},"groundingMetadata":{"webSearchQueries":["q"]}}]}"#;
     let annotated = r#"{"choices":[{"index":0,"delta":{"annotations":[{"type":"url_citation"}]}}]}"#;
     let noted = r#"{"type":"response.output_text.annotation.added","annotation":{}}"#;
     let plain = r#"{"choices":[{"index":0,"delta":{"content":"hi","annotations":[]}}]}"#;
@@ -396,7 +397,7 @@ fn what_a_stream_s_client_is_not_told_is_named() {
             sse(&[search, cited]),
             "dropped;answer.citations, dropped;answer.server_tool_use",
         ),
-        (Dialect::Gemini, sse(&[image]), "dropped;answer.citations, dropped;answer.image"),
+        (Dialect::Gemini, sse(&[grounded]), "dropped;answer.citations"),
         (Dialect::OpenAi, sse(&[annotated, annotated]), "dropped;answer.citations"),
         (Dialect::Responses, sse(&[noted]), "dropped;answer.citations"),
         (Dialect::OpenAi, sse(&[plain]), ""),

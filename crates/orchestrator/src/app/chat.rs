@@ -86,8 +86,12 @@ impl Chat {
             before: asked.conversation(&owner).map(Box::new),
             owner,
         });
-        // Answers of this dialect alone repeat the request.
-        let repeated = dialect == Dialect::Responses;
+        // Answers of one dialect repeat the request, those of another are told as it declares its tools.
+        let repeated = match dialect {
+            Dialect::Responses => true,
+            Dialect::OpenAi => openai::has_own_calls(&asked.request.body),
+            _ => false,
+        };
         let streams = asked.request.stream;
         let relay = Relaying {
             client: dialect,

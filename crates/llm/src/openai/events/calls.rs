@@ -10,7 +10,7 @@ use super::super::{
     lenient,
     state::{WireExtra, arguments},
 };
-use crate::canonical::{Delta, Event, Opaque, PartStart};
+use crate::canonical::{Delta, Event, Opaque, PartStart, custom};
 
 /// Calls of one choice; more are none that a model makes.
 const MAX_CALLS: usize = 256;
@@ -26,6 +26,8 @@ pub(super) struct WireCall<'a> {
     id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     function: Option<WireFunction<'a>>,
+    #[serde(borrow, default)]
+    custom: Option<WireCustom<'a>>,
     #[serde(default, deserialize_with = "lenient::read")]
     extra_content: Option<WireExtra>,
 }
@@ -38,6 +40,24 @@ struct WireFunction<'a> {
     arguments: Option<&'a RawValue>,
 }
 
+/// Of a custom tool: text in pieces.
+#[derive(Deserialize)]
+struct WireCustom<'a> {
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    input: Option<Cow<'a, str>>,
+}
+
+/// Where a custom tool's text stands in the arguments of the function that stands for it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Text {
+    #[default]
+    None,
+    Open,
+    Closed,
+}
+
 #[derive(Debug, Default)]
 struct Call {
     index: Option<u64>,
@@ -46,6 +66,7 @@ struct Call {
     /// What has not been passed on.
     held: String,
     opaque: Option<Opaque>,
+    text: Text,
     shape: Shape,
     /// The part it became.
     part: Option<usize>,
@@ -83,6 +104,32 @@ impl Shape {
     }
 }
 
+impl Call {
+    fn say(&mut self, text: &str) {
+        self.shape.feed(text);
+        self.held.push_str(text);
+    }
+
+    /// A piece of a custom tool's text.
+    fn write(&mut self, piece: &str) {
+        if self.text == Text::None {
+            self.text = Text::Open;
+            self.say(custom::OPENING);
+        }
+        if self.text == Text::Open {
+            self.say(&custom::escaped(piece));
+        }
+    }
+
+    /// That was all of it.
+    fn close(&mut self) {
+        if self.text == Text::Open {
+            self.text = Text::Closed;
+            self.say(custom::CLOSING);
+        }
+    }
+}
+
 /// Calls in the order in which they began. All before `current` have ended.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
@@ -103,15 +150,23 @@ impl Calls {
     /// Takes a piece in.
     pub(super) fn take(&mut self, piece: WireCall<'_>) {
         let (name, raw) = piece.function.map_or((None, None), |f| (f.name, f.arguments));
+        let (name, input) = match piece.custom {
+            Some(custom) => (name.or(custom.name), Some(custom.input.unwrap_or_default())),
+            None => (name, None),
+        };
         let name = name.filter(|n| !n.is_empty()).map(Cow::into_owned);
         let id = piece.id.filter(|id| !id.is_empty()).map(Cow::into_owned);
         let Some(at) = self.place(piece.index, id.as_deref(), name.as_deref()) else { return };
+        // The next call says that a text is whole.
+        self.all.iter_mut().take(at).skip(self.current).for_each(Call::close);
         let Some(call) = self.all.get_mut(at).filter(|_| at >= self.current) else { return };
         call.id = call.id.take().or(id);
         call.name = call.name.take().or(name);
         if let Some(text) = raw.map(arguments) {
-            call.shape.feed(&text);
-            call.held.push_str(&text);
+            call.say(&text);
+        }
+        if let Some(input) = input {
+            call.write(&input);
         }
         call.opaque = piece.extra_content.and_then(WireExtra::opaque).or(call.opaque.take());
     }
@@ -163,6 +218,9 @@ impl Calls {
         choice: u64,
         out: &mut Vec<Event>,
     ) {
+        if end {
+            self.all.iter_mut().skip(self.current).for_each(Call::close);
+        }
         let (count, last_whole) = (self.all.len(), self.all.iter().rposition(|call| call.shape.whole()));
         let mut held: usize = self.all.iter().skip(self.current).map(|call| call.held.len()).sum();
         while let Some(call) = self.all.get_mut(self.current) {

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{
     super::{
         answer::WireUsage,
-        error_in_stream, lenient,
+        content, error_in_stream, lenient,
         logprobs::WireLogprobs,
         state::{Proof, WireDetail, WireExtra, WireThought},
         whole::finish,
@@ -16,7 +16,7 @@ use super::{
     calls::{Calls, WireCall},
 };
 use crate::{
-    canonical::{Delta, Event, Opaque, PartStart, Vendor},
+    canonical::{Content, Delta, Event, Failure, Losses, Media, Opaque, PartStart, Vendor},
     sse,
     wire::Decode,
 };
@@ -71,6 +71,8 @@ struct Said<'a> {
     extra_content: Option<WireExtra>,
     #[serde(borrow, default, deserialize_with = "lenient::list")]
     tool_calls: Vec<WireCall<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    images: Vec<&'a RawValue>,
     #[serde(default, deserialize_with = "lenient::list")]
     annotations: Vec<IgnoredAny>,
 }
@@ -96,7 +98,7 @@ impl Open {
 #[derive(Debug)]
 enum Later {
     Say(Open, Delta),
-    Redacted(Opaque),
+    Whole(PartStart),
     Close,
 }
 
@@ -130,7 +132,7 @@ impl Decode for Decoder {
     fn decode(&mut self, event: &[u8], out: &mut Vec<Event>) {
         let Some(data) = sse::data(event) else { return };
         if data.as_ref() == b"[DONE]" {
-            return self.rest(out);
+            return self.done(out);
         }
         if let Some(failure) = error_in_stream(&data) {
             out.push(Event::Error(failure));
@@ -170,10 +172,16 @@ impl Decode for Decoder {
 }
 
 impl Decoder {
-    /// A stream may end without having finished: what was held back is said.
-    fn rest(&mut self, out: &mut Vec<Event>) {
+    /// Some choices may end without having finished: what was held back is said. Where none has, the provider's own
+    /// provider broke off, and it ended the stream all the same.
+    fn done(&mut self, out: &mut Vec<Event>) {
+        let cut = !self.sides.iter().any(|side| side.finished);
         for side in self.sides.iter_mut().filter(|side| !side.finished) {
             side.end(&mut self.parts, out);
+        }
+        if cut {
+            let message = "the model provider ended its answer without a reason".to_owned();
+            out.push(Event::Error(Failure { status: 502, message, ..Failure::default() }));
         }
     }
 }
@@ -197,6 +205,9 @@ impl Side {
         }
         if let Some(opaque) = said.extra_content.and_then(WireExtra::opaque) {
             self.say(Open::Text, Delta::Opaque(opaque), parts, out);
+        }
+        for media in said.images.into_iter().filter_map(drawn) {
+            self.whole(PartStart::Image(media), parts, out);
         }
         let logprobs = choice.logprobs.map(WireLogprobs::into_canonical).unwrap_or_default();
         if let Some((index, _)) =
@@ -232,7 +243,7 @@ impl Side {
         self.calls.flush(true, &self.seed, parts, self.choice, out);
         self.late(parts, out);
         for (_, opaque) in std::mem::take(&mut self.of_calls) {
-            self.redacted(opaque, parts, out);
+            self.whole(PartStart::RedactedThinking(opaque), parts, out);
         }
         self.close(out);
     }
@@ -241,7 +252,7 @@ impl Side {
         for later in std::mem::take(&mut self.later) {
             match later {
                 Later::Say(kind, delta) => self.say(kind, delta, parts, out),
-                Later::Redacted(opaque) => self.redacted(opaque, parts, out),
+                Later::Whole(part) => self.whole(part, parts, out),
                 Later::Close => self.close(out),
             }
         }
@@ -310,17 +321,17 @@ impl Side {
                     self.close(out);
                 }
             }
-            Proof::Redacted(opaque) => self.redacted(opaque, parts, out),
+            Proof::Redacted(opaque) => self.whole(PartStart::RedactedThinking(opaque), parts, out),
         }
     }
 
-    fn redacted(&mut self, opaque: Opaque, parts: &mut usize, out: &mut Vec<Event>) {
-        let Some(Later::Redacted(opaque)) = self.waits(Later::Redacted(opaque), parts, out) else { return };
+    fn whole(&mut self, part: PartStart, parts: &mut usize, out: &mut Vec<Event>) {
+        let Some(Later::Whole(part)) = self.waits(Later::Whole(part), parts, out) else { return };
         self.close(out);
         self.calls.flush(true, &self.seed, parts, self.choice, out);
         let (index, choice) = (*parts, self.choice);
         *parts += 1;
-        out.push(Event::PartStart { index, choice, part: PartStart::RedactedThinking(opaque) });
+        out.push(Event::PartStart { index, choice, part });
         out.push(Event::PartStop { index });
     }
 
@@ -344,6 +355,14 @@ impl Side {
 
     fn close(&mut self, out: &mut Vec<Event>) {
         out.extend(self.open.take().map(|(index, _)| Event::PartStop { index }));
+    }
+}
+
+/// What a model drew.
+fn drawn(raw: &RawValue) -> Option<Media> {
+    match content::part(raw, "", &mut Losses::default()).ok()?.content {
+        Content::Image(media) => Some(media),
+        _ => None,
     }
 }
 

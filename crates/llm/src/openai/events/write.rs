@@ -1,5 +1,7 @@
 //! Writes chunks.
 
+use std::collections::BTreeMap;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::Serialize;
 use weir_error::Error;
@@ -8,11 +10,12 @@ use super::super::{
     DONE, error_body,
     logprobs::OutLogprobs,
     state::{Detail, Extra, Thought},
-    whole::{Counts, finish_reason},
+    told::Style,
+    whole::{Counts, OutImage, finish_reason},
 };
 use crate::{
     Usage,
-    canonical::{Delta, Event, Finish, Opaque, PartStart, Vendor},
+    canonical::{Custom, Delta, Event, Finish, Opaque, PartStart, Vendor},
     ids,
     wire::Encode,
 };
@@ -55,6 +58,12 @@ struct OutDelta<'a> {
     extra_content: Option<Extra<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[OutCall<'a>; 1]>,
+    /// As it was before there were tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_call: Option<OutFunction<'a>>,
+    /// OpenRouter's name for what a model drew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<[OutImage<'a>; 1]>,
 }
 
 #[derive(Serialize)]
@@ -64,7 +73,10 @@ struct OutCall<'a> {
     id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     r#type: Option<&'static str>,
-    function: OutFunction<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<OutFunction<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom: Option<OutCustom<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     extra_content: Option<Extra<'a>>,
 }
@@ -76,6 +88,16 @@ struct OutFunction<'a> {
     arguments: &'a str,
 }
 
+#[derive(Serialize)]
+struct OutCustom<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    input: &'a str,
+}
+
+/// Arguments of calls of custom tools that are not whole yet, in bytes.
+const MOST_ARGUMENTS: usize = 1024 * 1024;
+
 /// Writes chunks: one finish a choice, then the usage for those who asked, then `[DONE]`.
 #[derive(Debug)]
 pub(in crate::openai) struct Encoder {
@@ -86,6 +108,10 @@ pub(in crate::openai) struct Encoder {
     started: bool,
     parts: Vec<Part>,
     sides: Vec<Side>,
+    style: Style,
+    /// Arguments of calls of custom tools, by their parts: the text in them is known when they are whole.
+    held: BTreeMap<usize, String>,
+    held_bytes: usize,
 }
 
 /// A part of the answer, by its number there.
@@ -103,6 +129,10 @@ enum Kind {
     Thinking,
     /// By its number among the choice's calls.
     Call(usize),
+    /// The same, of a custom tool.
+    Custom(usize),
+    /// The only call.
+    Older,
 }
 
 /// A choice that has begun.
@@ -112,19 +142,22 @@ struct Side {
     finished: bool,
     calls: usize,
     details: usize,
+    refused: bool,
 }
 
 impl Encoder {
-    /// `id`, `model` and `now_s` stand in for what the provider's dialect doesn't say.
-    pub(in crate::openai) fn new(include_usage: bool, model: &str, now_s: i64) -> Self {
+    pub(in crate::openai) fn new(call: &crate::Call) -> Self {
         Self {
-            include_usage,
+            include_usage: call.include_usage,
             id: String::new(),
-            model: model.to_owned(),
-            created: now_s,
+            model: call.model.clone(),
+            created: call.now_s,
             started: false,
             parts: Vec::new(),
             sides: Vec::new(),
+            style: Style::of_request(&call.request),
+            held: BTreeMap::new(),
+            held_bytes: 0,
         }
     }
 
@@ -143,7 +176,7 @@ impl Encoder {
     /// The choice, begun with its role.
     fn side(&mut self, choice: u64, out: &mut BytesMut) -> Option<&mut Side> {
         if !self.sides.iter().any(|side| side.choice == choice) {
-            self.sides.push(Side { choice, finished: false, calls: 0, details: 0 });
+            self.sides.push(Side { choice, finished: false, calls: 0, details: 0, refused: false });
             let delta = OutDelta { role: Some("assistant"), content: Some(""), ..OutDelta::default() };
             self.chunk(choice, delta, out);
         }
@@ -154,26 +187,69 @@ impl Encoder {
         let Some(side) = self.side(choice, out) else { return };
         let kind = match part {
             PartStart::Text => Kind::Text,
-            PartStart::Refusal => Kind::Refusal,
+            PartStart::Refusal => {
+                side.refused = true;
+                Kind::Refusal
+            }
             PartStart::Thinking => Kind::Thinking,
             PartStart::ToolUse { id, name } => {
                 let number = side.calls;
                 side.calls += 1;
-                let function = OutFunction { name: Some(name), arguments: "" };
-                let call = OutCall {
-                    index: number,
-                    id: Some(id),
-                    r#type: Some("function"),
-                    function,
-                    extra_content: None,
-                };
-                self.chunk(choice, OutDelta { tool_calls: Some([call]), ..OutDelta::default() }, out);
-                Kind::Call(number)
+                let Some(kind) = self.call(choice, number, (id, name), out) else { return };
+                kind
             }
             PartStart::RedactedThinking(opaque) => return self.redacted(choice, opaque, out),
+            PartStart::Image(media) => {
+                let images = OutImage::of(media).map(|image| [image]);
+                return self.chunk(choice, OutDelta { images, ..OutDelta::default() }, out);
+            }
             PartStart::Foreign { .. } => return,
         };
+        if matches!(kind, Kind::Custom(_)) {
+            self.held.insert(index, String::new());
+        }
         self.parts.push(Part { index, choice, kind });
+    }
+
+    /// The beginning of a call, as the client has it told; `None` where there is no place for one more.
+    fn call(&self, choice: u64, number: usize, (id, name): (&str, &str), out: &mut BytesMut) -> Option<Kind> {
+        let begun = || OutFunction { name: Some(name), arguments: "" };
+        if self.style.older {
+            let function_call = Some(begun()).filter(|_| number == 0)?;
+            self.chunk(choice, OutDelta { function_call: Some(function_call), ..OutDelta::default() }, out);
+            return Some(Kind::Older);
+        }
+        let custom = self.style.is_custom(name);
+        let call = OutCall {
+            index: number,
+            id: Some(id),
+            r#type: Some(if custom { "custom" } else { "function" }),
+            function: (!custom).then(begun),
+            custom: custom.then_some(OutCustom { name: Some(name), input: "" }),
+            extra_content: None,
+        };
+        self.chunk(choice, OutDelta { tool_calls: Some([call]), ..OutDelta::default() }, out);
+        Some(if custom { Kind::Custom(number) } else { Kind::Call(number) })
+    }
+
+    /// The text of a custom tool's call goes out in one piece.
+    fn stop(&mut self, index: usize, out: &mut BytesMut) {
+        let Some(arguments) = self.held.remove(&index) else { return };
+        self.held_bytes = self.held_bytes.saturating_sub(arguments.len());
+        let part = self.parts.iter().rev().find(|p| p.index == index).copied();
+        if let Some(Part { choice, kind: Kind::Custom(number), .. }) = part {
+            let input = Custom::input(&arguments);
+            let custom = Some(OutCustom { name: None, input: &input });
+            let call = OutCall {
+                index: number,
+                id: None,
+                r#type: None,
+                function: None,
+                custom,
+                extra_content: None,
+            };
+            self.chunk(choice, OutDelta { tool_calls: Some([call]), ..OutDelta::default() }, out);
+        }
     }
 
     fn redacted(&mut self, choice: u64, opaque: &Opaque, out: &mut BytesMut) {
@@ -198,8 +274,9 @@ impl Encoder {
             return;
         };
         let call = |number, arguments, extra_content| {
-            let function = OutFunction { name: None, arguments };
-            let call = OutCall { index: number, id: None, r#type: None, function, extra_content };
+            let function = Some(OutFunction { name: None, arguments });
+            let call =
+                OutCall { index: number, id: None, r#type: None, function, custom: None, extra_content };
             OutDelta { tool_calls: Some([call]), ..OutDelta::default() }
         };
         let delta = match (delta, kind) {
@@ -211,8 +288,29 @@ impl Encoder {
                 ..OutDelta::default()
             },
             (Delta::Arguments(arguments), Kind::Call(number)) => call(number, arguments.as_str(), None),
+            (Delta::Arguments(arguments), Kind::Custom(_)) => {
+                self.held_bytes += arguments.len();
+                self.held.entry(index).or_default().push_str(arguments);
+                return;
+            }
+            (Delta::Arguments(arguments), Kind::Older) => {
+                let function_call = Some(OutFunction { name: None, arguments });
+                OutDelta { function_call, ..OutDelta::default() }
+            }
             (Delta::Arguments(_), _) => return,
             (Delta::Opaque(opaque), Kind::Call(number)) => call(number, "", Some(Extra::new(opaque))),
+            (Delta::Opaque(opaque), Kind::Custom(number)) => {
+                let call = OutCall {
+                    index: number,
+                    id: None,
+                    r#type: None,
+                    function: None,
+                    custom: None,
+                    extra_content: Some(Extra::new(opaque)),
+                };
+                OutDelta { tool_calls: Some([call]), ..OutDelta::default() }
+            }
+            (Delta::Opaque(_), Kind::Older) => return,
             (Delta::Opaque(opaque), Kind::Text | Kind::Refusal) => {
                 OutDelta { extra_content: Some(Extra::new(opaque)), ..OutDelta::default() }
             }
@@ -235,9 +333,10 @@ impl Encoder {
     }
 
     fn finish(&mut self, choice: u64, finish: &Finish, out: &mut BytesMut) {
+        let older = self.style.older;
         let Some(side) = self.side(choice, out) else { return };
         if !std::mem::replace(&mut side.finished, true) {
-            let finish_reason = Some(finish_reason(finish));
+            let finish_reason = Some(finish_reason(finish, side.refused, older));
             let end = OutChoice { index: choice, delta: OutDelta::default(), logprobs: None, finish_reason };
             self.write(&[end], self.include_usage.then_some(None), out);
         }
@@ -266,9 +365,18 @@ impl Encode for Encoder {
             Event::PartStart { index, choice, part } => self.part(*index, *choice, part, out),
             Event::PartDelta { index, delta } => self.delta(*index, delta, out),
             Event::Finish { choice, finish } => self.finish(*choice, finish, out),
+            Event::PartStop { index } => self.stop(*index, out),
             // Usage comes last, and an error ends it all.
-            Event::PartStop { .. } | Event::Usage(_) | Event::Error(_) => {}
+            Event::Usage(_) | Event::Error(_) => {}
         }
+    }
+
+    fn draws(&self) -> bool {
+        true
+    }
+
+    fn overflown(&self) -> bool {
+        self.held_bytes > MOST_ARGUMENTS
     }
 
     fn end(&mut self, usage: Usage) -> Bytes {
