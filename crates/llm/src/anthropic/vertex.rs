@@ -36,7 +36,10 @@ pub const VERTEX_COUNT: &str = "/publishers/anthropic/models/count-tokens:rawPre
 /// A body with Vertex's version instead of the model, which the path names. All else stays the bytes it was.
 #[must_use]
 pub fn vertex_body(body: &Bytes) -> Bytes {
-    let Ok(fields) = serde_json::from_slice::<Fields<'_>>(body) else { return body.clone() };
+    // An array could be read as the members in their order.
+    let object = body.trim_ascii_start().starts_with(b"{").then_some(body);
+    let fields = object.and_then(|body| serde_json::from_slice::<Fields<'_>>(body).ok());
+    let Some(fields) = fields else { return body.clone() };
     let version = format!("\"{VERTEX_VERSION}\"");
     let mut edits = Edits::of(body);
     match (fields.model, fields.anthropic_version) {
