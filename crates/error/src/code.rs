@@ -56,6 +56,8 @@ codes! {
     NotFound = "not_found", NOT_FOUND, NotFound, "Not found";
     /// As OpenAI names it, with its status.
     PreviousResponseNotFound = "previous_response_not_found", BAD_REQUEST, NotFound, "No such earlier response";
+    /// As OpenAI names it: only a shorter conversation helps.
+    ContextLengthExceeded = "context_length_exceeded", BAD_REQUEST, OutOfRange, "The conversation is too long for the model";
     ModelNotFound = "model_not_found", NOT_FOUND, NotFound, "No such model";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, Unimplemented, "Method not allowed";
     Conflict = "conflict", CONFLICT, AlreadyExists, "Conflict";
@@ -63,6 +65,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, InvalidArgument, "Unsupported content type";
     /// A rate limit: waiting helps.
     RateLimited = "rate_limit_exceeded", TOO_MANY_REQUESTS, ResourceExhausted, "Rate limit exceeded";
+    /// As OpenAI names it: waiting doesn't help.
+    InsufficientQuota = "insufficient_quota", TOO_MANY_REQUESTS, ResourceExhausted, "The model provider's account is empty";
     /// Too much at once on this instance: waiting helps.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, Unavailable, "Overloaded";
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, DeadlineExceeded, "The request did not arrive in time";

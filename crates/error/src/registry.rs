@@ -49,6 +49,16 @@ impl Code {
                 "List the models: GET /v1/models.",
                 Retry::No,
             ),
+            Self::ContextLengthExceeded => (
+                "The conversation, or it and the answer, are longer than the model's context.",
+                "Send less of it, or name a model with a longer context.",
+                Retry::No,
+            ),
+            Self::InsufficientQuota => (
+                "The account at the model provider has no credit left.",
+                "Name another model, or tell the operator; waiting doesn't help.",
+                Retry::No,
+            ),
             Self::MethodNotAllowed => (
                 "The path is known, but not with this method.",
                 "The Allow header names the methods it takes.",
