@@ -137,6 +137,11 @@ pub trait Decode: Send + Sync + fmt::Debug {
 pub trait Encode: Send + Sync + fmt::Debug {
     fn encode(&mut self, event: &Event, out: &mut BytesMut);
 
+    /// There is a place for images that the model drew.
+    fn draws(&self) -> bool {
+        false
+    }
+
     /// More is kept for the answer's sake than there is room for: it can't go on.
     fn overflown(&self) -> bool {
         false
@@ -150,11 +155,6 @@ pub trait Encode: Send + Sync + fmt::Debug {
 }
 
 /// Tokens of all that an answer says.
-    /// There is a place for images that the model drew.
-    fn draws(&self) -> bool {
-        false
-    }
-
 pub(crate) fn count_output(answer: &Answer) -> u64 {
     let count = |text: &mut String, content: &Content| match content {
         Content::Text(said) | Content::Thinking(said) | Content::Refusal(said) => text.push_str(said),

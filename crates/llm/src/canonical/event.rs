@@ -124,10 +124,10 @@ pub enum PartStart {
         name: String,
     },
     Refusal,
-    /// Known to its vendor only.
-    Foreign {
     /// Whole: the model drew it.
     Image(Media),
+    /// Known to its vendor only.
+    Foreign {
         kind: String,
         value: Raw,
     },

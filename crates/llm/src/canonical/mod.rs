@@ -42,6 +42,8 @@ pub struct Request {
     pub stop: Vec<String>,
     pub sampling: Sampling,
     pub format: Option<Format>,
+    /// The answer is to be the text that stands as `value` in what the format says, and nothing around it.
+    pub bare: bool,
     pub reasoning: Option<Reasoning>,
     /// Whether the client is to see what the model thought; `None`: as the model has it.
     pub thoughts: Option<bool>,
@@ -307,10 +309,7 @@ impl ServiceTier {
 impl Request {
     /// Names what only OpenAI's dialects have words for.
     pub(crate) fn name_openai_s_own(&self, losses: &mut Losses) {
-        if matches!(
-            self.service_tier,
-            Some(ServiceTier::Flex | ServiceTier::Priority | ServiceTier::Scale)
-        ) {
+        if matches!(self.service_tier, Some(ServiceTier::Flex | ServiceTier::Priority | ServiceTier::Scale)) {
             losses.dropped("service_tier");
         }
         if self.verbosity.is_some() {

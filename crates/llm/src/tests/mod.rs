@@ -1,7 +1,6 @@
 //! Translation from one dialect into another, as a whole.
 
 mod calls;
-mod claude;
 mod chat;
 mod gemini;
 mod golden;

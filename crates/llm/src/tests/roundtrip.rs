@@ -165,6 +165,8 @@ fn request() -> impl Strategy<Value = Request> {
                 }),
                 user,
                 service_tier,
+                thoughts: None,
+                bare: false,
                 verbosity: None,
                 cache_key: None,
                 metadata: None,
