@@ -145,3 +145,19 @@ async fn a_translated_stream_tells_at_its_end_what_was_lost() {
     let text = text_of(&frames);
     assert!(text.contains(SEARCH) && !text.contains("weir"), "{text}");
 }
+
+/// So proxies end a stream whose own provider broke off.
+#[tokio::test]
+async fn a_chat_stream_that_ends_without_a_reason_was_cut() {
+    let half = || events(&[CHUNK, "data: [DONE]"]);
+    let house = House::new(&[("one", provider(half).await)], Transport::absent("router")).await;
+    let (_, _, text, _) = house.answer("m", true, false).await;
+    assert_eq!(text, format!("{CHUNK}\n\ndata: [DONE]\n\n"));
+    assert_eq!(house.metered().await.1.outcome(), Outcome::Cut);
+
+    let house = House::new(&[("one", provider(half).await)], Transport::absent("router")).await;
+    let frames = house.ask_anthropic(true, CompleteRequest::default()).await.unwrap();
+    let text = text_of(&frames);
+    assert!(text.contains("event: error") && !text.contains("end_turn"), "{text}");
+    assert_eq!(house.metered().await.1.outcome(), Outcome::Cut);
+}
