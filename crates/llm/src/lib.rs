@@ -17,6 +17,7 @@ pub mod framing;
 pub mod gemini;
 mod ids;
 mod kept;
+mod lenient;
 mod members;
 pub mod mistral;
 pub mod models;

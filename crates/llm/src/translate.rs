@@ -154,7 +154,7 @@ fn held_bytes(token: &Logprob) -> usize {
 impl Translator {
     #[must_use]
     pub fn new(provider: Dialect, client: Dialect, call: &Call) -> Self {
-        let (from, into) = (provider.provider().decoder(), client.client().encoder(call));
+        let (from, into) = (provider.provider().decoder_for(&call.model), client.client().encoder(call));
         Self {
             from,
             into,

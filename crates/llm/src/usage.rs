@@ -23,6 +23,8 @@ pub struct Usage {
     pub output_audio_tokens: u64,
     /// The service that was given, which has its own price.
     pub tier: Tier,
+    /// These are sums of several samplings, each of which has its price by its own length.
+    pub summed: bool,
 }
 
 impl Usage {

@@ -100,6 +100,11 @@ pub trait Provider: Sync {
 
     fn decoder(&self) -> Box<dyn Decode>;
 
+    /// For a model of whose streams something is different.
+    fn decoder_for(&self, _model: &str) -> Box<dyn Decode> {
+        self.decoder()
+    }
+
     /// A refusal with this status.
     fn decode_error(&self, status: u16, body: &[u8]) -> Failure;
 

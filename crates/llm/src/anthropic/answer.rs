@@ -6,155 +6,30 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use super::state;
+use super::{
+    state,
+    usage::{Counted, OutUsage, WireUsage},
+};
 use crate::{
     Usage,
     canonical::{Answer, Choice, Content, Finish, Losses, Opaque, Part, ToolUse, Vendor},
-    ids,
-    prices::Tier,
+    ids, lenient,
 };
-
-/// As Anthropic tells it: input without what came from or went into a cache.
-#[derive(Deserialize, Default)]
-pub(super) struct WireUsage {
-    #[serde(default)]
-    input_tokens: Option<u64>,
-    #[serde(default)]
-    output_tokens: Option<u64>,
-    #[serde(default)]
-    cache_creation_input_tokens: Option<u64>,
-    #[serde(default)]
-    cache_read_input_tokens: Option<u64>,
-    #[serde(default)]
-    cache_creation: Option<CacheCreation>,
-    #[serde(default)]
-    output_tokens_details: Option<OutputDetails>,
-    #[serde(default)]
-    service_tier: Option<String>,
-    /// `fast` is a service of its own, with its own price.
-    #[serde(default)]
-    speed: Option<String>,
-    #[serde(default)]
-    server_tool_use: Option<ServerTools>,
-}
-
-/// Charged by the use, beside the tokens.
-#[derive(Deserialize)]
-struct ServerTools {
-    #[serde(default)]
-    web_search_requests: u64,
-}
-
-#[derive(Deserialize)]
-struct CacheCreation {
-    #[serde(default)]
-    ephemeral_1h_input_tokens: u64,
-}
-
-#[derive(Deserialize)]
-struct OutputDetails {
-    #[serde(default)]
-    thinking_tokens: u64,
-}
-
-/// What was told so far: a stream says some of it at its start and the rest at its end, each time in full.
-#[derive(Debug, Default)]
-pub(super) struct Counted {
-    input: Option<u64>,
-    output: Option<u64>,
-    cache_write: u64,
-    cache_write_1h: u64,
-    cache_read: u64,
-    thinking: u64,
-    tier: Tier,
-}
-
-impl Counted {
-    pub(super) fn add(&mut self, told: Option<WireUsage>) {
-        let Some(told) = told else { return };
-        self.input = told.input_tokens.or(self.input);
-        self.output = told.output_tokens.or(self.output);
-        self.cache_write = told.cache_creation_input_tokens.unwrap_or(self.cache_write);
-        self.cache_read = told.cache_read_input_tokens.unwrap_or(self.cache_read);
-        self.cache_write_1h =
-            told.cache_creation.map_or(self.cache_write_1h, |c| c.ephemeral_1h_input_tokens);
-        let searched = told.server_tool_use.is_some_and(|tools| tools.web_search_requests > 0);
-        self.tier = match (told.speed.as_deref(), told.service_tier.as_deref()) {
-            _ if searched => Tier::Other,
-            (Some("fast"), _) => Tier::Fast,
-            (_, Some(tier)) => Tier::named(tier),
-            _ => self.tier,
-        };
-        self.thinking = told.output_tokens_details.map_or(self.thinking, |d| d.thinking_tokens);
-    }
-
-    /// Inclusive, once input was told.
-    pub(super) fn usage(&self) -> Option<Usage> {
-        let input = self.input?.checked_add(self.cache_write)?.checked_add(self.cache_read)?;
-        let usage = Usage {
-            input_tokens: input,
-            output_tokens: self.output.unwrap_or_default(),
-            cache_read_tokens: self.cache_read,
-            cache_write_tokens: self.cache_write,
-            cache_write_1h_tokens: self.cache_write_1h,
-            reasoning_tokens: self.thinking,
-            tier: self.tier,
-            ..Usage::default()
-        };
-        usage.believable()
-    }
-}
-
-impl From<WireUsage> for Counted {
-    fn from(told: WireUsage) -> Self {
-        let mut counted = Self::default();
-        counted.add(Some(told));
-        counted
-    }
-}
-
-/// Exclusive, for clients.
-#[derive(Debug, Serialize)]
-pub(super) struct OutUsage {
-    pub(super) input_tokens: u64,
-    pub(super) cache_creation_input_tokens: u64,
-    pub(super) cache_read_input_tokens: u64,
-    pub(super) output_tokens: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_tokens_details: Option<OutDetails>,
-}
-
-#[derive(Debug, Serialize)]
-struct OutDetails {
-    thinking_tokens: u64,
-}
-
-impl From<Usage> for OutUsage {
-    fn from(usage: Usage) -> Self {
-        let thinking_tokens = usage.reasoning_tokens;
-        Self {
-            input_tokens: usage.fresh_input_tokens(),
-            cache_creation_input_tokens: usage.cache_write_tokens,
-            cache_read_input_tokens: usage.cache_read_tokens,
-            output_tokens: usage.output_tokens,
-            output_tokens_details: (thinking_tokens > 0).then_some(OutDetails { thinking_tokens }),
-        }
-    }
-}
 
 #[derive(Deserialize)]
 struct Message<'a> {
-    #[serde(borrow, default)]
-    id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    model: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    model: Option<Cow<'a, str>>,
+    /// What makes it a message.
+    #[serde(borrow, deserialize_with = "lenient::list")]
     content: Vec<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     stop_reason: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     stop_sequence: Option<Cow<'a, str>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     usage: Option<WireUsage>,
 }
 
@@ -165,21 +40,45 @@ struct Message<'a> {
 pub(super) enum Block {
     Text {
         #[serde(default)]
-        text: String,
+        text: Loose,
     },
     Thinking {
         #[serde(default)]
-        thinking: String,
+        thinking: Loose,
         #[serde(default)]
-        signature: String,
+        signature: Loose,
     },
     RedactedThinking {
         data: String,
     },
     ToolUse {
-        id: String,
+        #[serde(default)]
+        id: Loose,
         name: String,
     },
+}
+
+/// A text, if it is one. What a tagged enum holds was read before.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Loose {
+    Text(String),
+    Else(IgnoredAny),
+}
+
+impl Default for Loose {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
+}
+
+impl From<Loose> for String {
+    fn from(said: Loose) -> Self {
+        match said {
+            Loose::Text(text) => text,
+            Loose::Else(_) => Self::new(),
+        }
+    }
 }
 
 /// The arguments as they were written: a tagged enum can't borrow them.
@@ -193,6 +92,7 @@ pub(super) struct Input<'a> {
 pub(super) fn usage_of_answer(body: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Used {
+        #[serde(default, deserialize_with = "lenient::read")]
         usage: Option<WireUsage>,
     }
     Counted::from(serde_json::from_slice::<Used>(body).ok()?.usage?).usage()
@@ -202,15 +102,16 @@ pub(super) fn usage_of_answer(body: &[u8]) -> Option<Usage> {
 pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
     let message: Message<'_> = serde_json::from_slice(body).ok()?;
     let stop_reason = message.stop_reason.as_deref().unwrap_or("end_turn");
-    let cites = message.content.iter().any(|block| cites(block));
+    let content = message.content;
+    let cites = content.iter().any(|block| cites(block));
     let cited = cites.then(Part::citations);
     let choice = Choice {
-        parts: message.content.into_iter().map(part).chain(cited).collect(),
+        parts: content.into_iter().map(part).chain(cited).collect(),
         finish: finish(stop_reason, message.stop_sequence.map(Cow::into_owned)),
     };
     Some(Answer {
-        id: message.id.into_owned(),
-        model: message.model.into_owned(),
+        id: message.id.unwrap_or_default().into_owned(),
+        model: message.model.unwrap_or_default().into_owned(),
         created: 0,
         choices: vec![choice],
         usage: message.usage.and_then(|told| Counted::from(told).usage()),
@@ -230,10 +131,10 @@ fn cites(block: &RawValue) -> bool {
 fn part(raw: &RawValue) -> Part {
     let own = |data| Some(Opaque::new(Vendor::Anthropic, data));
     let content = match serde_json::from_str(raw.get()) {
-        Ok(Block::Text { text }) => Content::Text(text),
+        Ok(Block::Text { text }) => Content::Text(text.into()),
         Ok(Block::Thinking { thinking, signature }) => {
-            let signature = Some(signature).filter(|s| !s.is_empty());
-            return Part::from(Content::Thinking(thinking)).with_opaque(signature.and_then(own));
+            let signature = Some(String::from(signature)).filter(|s| !s.is_empty());
+            return Part::from(Content::Thinking(thinking.into())).with_opaque(signature.and_then(own));
         }
         Ok(Block::RedactedThinking { data }) => {
             return Part::from(Content::RedactedThinking).with_opaque(own(data));
@@ -241,7 +142,7 @@ fn part(raw: &RawValue) -> Part {
         Ok(Block::ToolUse { id, name }) => {
             let input = serde_json::from_str::<Input<'_>>(raw.get()).ok().and_then(|i| i.input);
             let arguments = input.map_or("{}", RawValue::get).to_owned();
-            Content::ToolUse(ToolUse { id, name, arguments })
+            Content::ToolUse(ToolUse { id: id.into(), name, arguments })
         }
         Err(_) => Content::Foreign { kind: kind(raw), value: raw.to_owned() },
     };
@@ -370,37 +271,6 @@ fn empty() -> Box<RawValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn usage_becomes_inclusive_and_back() {
-        let body =
-            br#"{"usage":{"input_tokens":10,"cache_creation_input_tokens":3,"cache_read_input_tokens":4,
-            "cache_creation":{"ephemeral_5m_input_tokens":1,"ephemeral_1h_input_tokens":2},
-            "output_tokens":7,"output_tokens_details":{"thinking_tokens":5}}}"#;
-        let usage = usage_of_answer(body).unwrap();
-        let expected = Usage {
-            input_tokens: 17,
-            output_tokens: 7,
-            cache_read_tokens: 4,
-            cache_write_tokens: 3,
-            cache_write_1h_tokens: 2,
-            reasoning_tokens: 5,
-            ..Usage::default()
-        };
-        assert_eq!(usage, expected);
-        let out = OutUsage::from(usage);
-        assert_eq!(
-            (out.input_tokens, out.cache_creation_input_tokens, out.cache_read_input_tokens),
-            (10, 3, 4)
-        );
-        for without in [
-            "{}",
-            r#"{"usage":{}}"#,
-            r#"{"usage":{"input_tokens":18446744073709551615,"cache_read_input_tokens":1}}"#,
-        ] {
-            assert_eq!(usage_of_answer(without.as_bytes()), None, "{without}");
-        }
-    }
 
     #[test]
     fn arguments_that_are_no_object_become_one() {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -10,6 +11,11 @@ use crate::{
     canonical::{Content, Losses, Media, Message, Part, Raw, Role, Source, ToolUse, Vendor},
     ids,
 };
+
+/// <https://platform.claude.com/docs/en/build-with-claude/vision>.
+const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
+/// <https://platform.claude.com/docs/en/build-with-claude/pdf-support>.
+const PDF: &str = "application/pdf";
 
 #[derive(Serialize)]
 pub(super) struct Wire<'a> {
@@ -68,7 +74,7 @@ pub(super) enum Block<'a> {
 pub(super) enum WireSource<'a> {
     Base64 { media_type: &'a str, data: &'a str },
     Url { url: &'a str },
-    Text { media_type: &'static str, data: &'a str },
+    Text { media_type: &'static str, data: Cow<'a, str> },
 }
 
 /// Roles take turns, and instructions stand apart from them.
@@ -98,10 +104,10 @@ pub(super) fn write_messages<'a>(messages: &'a [Message], body: &mut Body<'a>, l
         // Results answer the calls before them, so they come first.
         message.content.sort_by_key(|block| !matches!(block, Block::ToolResult { .. }));
     }
+    // The beginning of an answer may not end with a space.
     if let Some(Wire { role: "assistant", content }) = body.messages.last_mut()
         && let Some(Block::Text { text, .. }) = content.last_mut()
     {
-        // The beginning of an answer may not end with a space.
         *text = text.trim_end().to_owned().into();
     }
     if body.messages.is_empty() && !body.system.is_empty() {
@@ -133,18 +139,18 @@ fn block<'a>(part: &'a Part, losses: &mut Losses) -> Option<Block<'a>> {
     }
     match &part.content {
         Content::Text(text) | Content::Refusal(text) => {
-            // Anthropic refuses empty ones.
-            (!text.is_empty()).then(|| Block::Text { text: text.into(), cache_control })
+            // Anthropic refuses blank ones.
+            (!text.trim().is_empty()).then(|| Block::Text { text: text.into(), cache_control })
         }
         Content::Image(Media { source, detail, .. }) => {
             if detail.as_deref().is_some_and(|d| d != "auto") {
                 losses.dropped("messages.content.image_url.detail");
             }
-            source_of(source, losses).map(|source| Block::Image { source, cache_control })
+            image(source, losses).map(|source| Block::Image { source, cache_control })
         }
         Content::File(Media { source, name, .. }) => {
             let title = name.as_deref();
-            source_of(source, losses).map(|source| Block::Document { source, title, cache_control })
+            document(source, losses).map(|source| Block::Document { source, title, cache_control })
         }
         Content::ToolUse(ToolUse { id, name, arguments }) => {
             let input = object(arguments);
@@ -185,14 +191,50 @@ pub(super) fn own(part: &Part) -> Option<&str> {
     Some(opaque.data.as_str()).filter(|data| !state::worthless(data))
 }
 
-fn source_of<'a>(source: &'a Source, losses: &mut Losses) -> Option<WireSource<'a>> {
+fn image<'a>(source: &'a Source, losses: &mut Losses) -> Option<WireSource<'a>> {
     match source {
         Source::Url(url) => Some(WireSource::Url { url }),
-        Source::Data { media_type, data } => Some(WireSource::Base64 { media_type, data }),
-        Source::Text(data) => Some(WireSource::Text { media_type: "text/plain", data }),
-        Source::Id(_) => {
-            losses.dropped("messages.content.file.file_id");
-            None
+        Source::Data { media_type, data } if IMAGES.contains(&plain(media_type)) => {
+            Some(WireSource::Base64 { media_type: plain(media_type), data })
         }
+        Source::Data { media_type, data } if plain(media_type) == "image/jpg" => {
+            Some(WireSource::Base64 { media_type: "image/jpeg", data })
+        }
+        Source::Id(_) => none("messages.content.image.file_id", losses),
+        Source::Data { .. } | Source::Text(_) => none("messages.content.image", losses),
     }
+}
+
+/// Base64 is for PDF alone; texts are told as such.
+fn document<'a>(source: &'a Source, losses: &mut Losses) -> Option<WireSource<'a>> {
+    let text = |data| Some(WireSource::Text { media_type: "text/plain", data });
+    match source {
+        Source::Url(url) => Some(WireSource::Url { url }),
+        Source::Text(data) => text(data.into()),
+        Source::Data { media_type, data } => match plain(media_type) {
+            PDF => Some(WireSource::Base64 { media_type: PDF, data }),
+            kind => match decoded(kind, data) {
+                Some(said) => text(said.into()),
+                None => none("messages.content.file", losses),
+            },
+        },
+        Source::Id(_) => none("messages.content.file.file_id", losses),
+    }
+}
+
+/// Without its parameters.
+fn plain(media_type: &str) -> &str {
+    media_type.split(';').next().unwrap_or_default().trim()
+}
+
+fn decoded(kind: &str, base64: &str) -> Option<String> {
+    if !kind.starts_with("text/") && kind != "application/json" {
+        return None;
+    }
+    String::from_utf8(BASE64.decode(base64).ok()?).ok()
+}
+
+fn none<'a>(lost: &str, losses: &mut Losses) -> Option<WireSource<'a>> {
+    losses.dropped(lost);
+    None
 }

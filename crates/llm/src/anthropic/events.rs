@@ -9,40 +9,41 @@ use weir_error::Error;
 
 use super::{
     MESSAGE_STOP,
-    answer::{Block, Counted, Input, OutUsage, WireUsage, finish, kind, stop_reason},
+    answer::{Block, Input, Loose, finish, kind, stop_reason},
     error::decode_error,
     error_frames, state,
+    usage::{Counted, OutUsage, WireUsage},
 };
 use crate::{
     Usage,
     canonical::{Delta, Event, Finish, Opaque, PartStart, Vendor},
-    ids, sse,
+    ids, lenient, sse,
     wire::{Decode, Encode},
 };
 
 #[derive(Deserialize)]
 struct Step<'a> {
-    #[serde(borrow, rename = "type", default)]
-    kind: Cow<'a, str>,
-    #[serde(default)]
+    #[serde(borrow, rename = "type", default, deserialize_with = "lenient::text")]
+    kind: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "lenient::read")]
     index: usize,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::read")]
     message: Option<Message<'a>>,
     #[serde(borrow, default)]
     content_block: Option<&'a RawValue>,
     #[serde(borrow, default)]
     delta: Option<&'a RawValue>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     usage: Option<WireUsage>,
 }
 
 #[derive(Deserialize)]
 struct Message<'a> {
-    #[serde(borrow, default)]
-    id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    model: Cow<'a, str>,
-    #[serde(default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    model: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "lenient::read")]
     usage: Option<WireUsage>,
 }
 
@@ -63,9 +64,9 @@ enum Said {
 
 #[derive(Deserialize)]
 struct Stopped {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     stop_reason: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     stop_sequence: Option<String>,
 }
 
@@ -81,13 +82,13 @@ impl Decode for Decoder {
         let Some(data) = sse::data(event) else { return };
         let Ok(step) = serde_json::from_slice::<Step<'_>>(&data) else { return };
         let index = step.index;
-        match step.kind.as_ref() {
+        match step.kind.as_deref().unwrap_or_default() {
             "message_start" => {
                 let Some(message) = step.message else { return };
                 self.usage.add(message.usage);
                 out.push(Event::Start {
-                    id: message.id.into_owned(),
-                    model: message.model.into_owned(),
+                    id: message.id.unwrap_or_default().into_owned(),
+                    model: message.model.unwrap_or_default().into_owned(),
                     created: 0,
                     usage: self.usage.usage(),
                 });
@@ -135,6 +136,7 @@ fn start(block: &RawValue) -> (PartStart, [Option<Delta>; 2]) {
         }
         Ok(Block::RedactedThinking { data }) => (PartStart::RedactedThinking(own(data)), [None, None]),
         Ok(Block::ToolUse { id, name }) => {
+            let id = id.into();
             let input = serde_json::from_str::<Input<'_>>(block.get()).ok().and_then(|block| block.input);
             let input = input.map(RawValue::get).filter(|json| says_something(json));
             (PartStart::ToolUse { id, name }, [input.map(|json| Delta::Arguments(json.to_owned())), None])
@@ -143,8 +145,8 @@ fn start(block: &RawValue) -> (PartStart, [Option<Delta>; 2]) {
     }
 }
 
-fn filled(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
+fn filled(text: Loose) -> Option<String> {
+    Some(String::from(text)).filter(|text| !text.is_empty())
 }
 
 /// `{}` stands for arguments that are still to come.
@@ -224,6 +226,10 @@ pub(super) struct Encoder {
     count: usize,
     /// Blocks not ended, in their order.
     open: Vec<Open>,
+    /// A call that waits for its state, which comes with it and stands before it: its part, id and name.
+    call: Option<(usize, String, String)>,
+    /// State of a text that has ended, which stands before what comes next: an answer doesn't end in a thought.
+    of_text: Option<Opaque>,
     called: bool,
     finish: Option<Finish>,
 }
@@ -253,6 +259,8 @@ impl Encoder {
             started: false,
             count: 0,
             open: Vec::new(),
+            call: None,
+            of_text: None,
             called: false,
             finish: None,
         }
@@ -274,6 +282,10 @@ impl Encoder {
     }
 
     fn part(&mut self, part: usize, start: &PartStart, out: &mut BytesMut) {
+        self.call(out);
+        if let Some(opaque) = self.of_text.take() {
+            self.state(&state::of_text(&opaque), out);
+        }
         let (content_block, kind) = match start {
             PartStart::Text | PartStart::Refusal => (OutBlock::Text { text: "" }, Kind::Text),
             PartStart::Thinking => (OutBlock::Thinking { thinking: "", signature: "" }, Kind::Thinking),
@@ -282,17 +294,45 @@ impl Encoder {
             }
             PartStart::ToolUse { id, name } => {
                 self.called = true;
-                (OutBlock::ToolUse { id: ids::plain(id), name, input: Empty {} }, Kind::Call(id.clone()))
+                return self.call = Some((part, id.clone(), name.clone()));
             }
             PartStart::Image(_) | PartStart::Foreign { .. } => return,
         };
+        self.begin(part, content_block, kind, out);
+    }
+
+    fn begin(&mut self, part: usize, content_block: OutBlock<'_>, kind: Kind, out: &mut BytesMut) {
         let index = self.count;
         self.count += 1;
         self.open.push(Open { part, index, kind, beside: None });
         write("content_block_start", &Out::ContentBlockStart { index, content_block }, out);
     }
 
+    /// The call that waited.
+    fn call(&mut self, out: &mut BytesMut) {
+        let Some((part, id, name)) = self.call.take() else { return };
+        let block = OutBlock::ToolUse { id: ids::plain(&id), name: &name, input: Empty {} };
+        self.begin(part, block, Kind::Call(id.clone()), out);
+    }
+
+    /// State that has a block of its own.
+    fn state(&mut self, sealed: &str, out: &mut BytesMut) {
+        let index = self.count;
+        self.count += 1;
+        let content_block = OutBlock::RedactedThinking { data: sealed.into() };
+        write("content_block_start", &Out::ContentBlockStart { index, content_block }, out);
+        write("content_block_stop", &Out::ContentBlockStop { index }, out);
+    }
+
     fn delta(&mut self, part: usize, delta: &Delta, out: &mut BytesMut) {
+        if let Some((_, id, _)) = self.call.as_ref().filter(|(waiting, ..)| *waiting == part) {
+            if let Delta::Opaque(opaque) = delta {
+                let sealed = state::of_call(id, opaque);
+                self.state(&sealed, out);
+                return self.call(out);
+            }
+            self.call(out);
+        }
         let Some(open) = self.open.iter_mut().find(|open| open.part == part) else { return };
         let index = open.index;
         let delta = match delta {
@@ -309,19 +349,18 @@ impl Encoder {
     }
 
     fn stop(&mut self, part: usize, out: &mut BytesMut) {
+        if self.call.as_ref().is_some_and(|(waiting, ..)| *waiting == part) {
+            self.call(out);
+        }
         let Some(at) = self.open.iter().position(|open| open.part == part) else { return };
         let Open { index, kind, beside, .. } = self.open.remove(at);
         write("content_block_stop", &Out::ContentBlockStop { index }, out);
-        let Some(opaque) = beside else { return };
-        let data = match &kind {
-            Kind::Call(id) => state::of_call(id, &opaque),
-            Kind::Text | Kind::Thinking => state::of_text(&opaque),
-        };
-        let index = self.count;
-        self.count += 1;
-        let content_block = OutBlock::RedactedThinking { data: data.into() };
-        write("content_block_start", &Out::ContentBlockStart { index, content_block }, out);
-        write("content_block_stop", &Out::ContentBlockStop { index }, out);
+        match (&kind, beside) {
+            (Kind::Call(id), Some(opaque)) => self.state(&state::of_call(id, &opaque), out),
+            // At the answer's end nobody needs it, and whoever keeps turns has it.
+            (_, Some(opaque)) => self.of_text = Some(opaque),
+            _ => {}
+        }
     }
 
     fn open_indices(&mut self) -> Vec<usize> {
@@ -351,6 +390,7 @@ impl Encode for Encoder {
         if !self.started {
             self.start("", "", None, &mut out);
         }
+        self.call(&mut out);
         let parts: Vec<_> = self.open.iter().map(|open| open.part).collect();
         parts.into_iter().for_each(|part| self.stop(part, &mut out));
         let unsaid = if self.called { Finish::ToolUse } else { Finish::Stop };

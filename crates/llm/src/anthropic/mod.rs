@@ -22,15 +22,18 @@ mod request_out;
 mod splice;
 mod state;
 mod tap;
+mod think;
+mod usage;
 mod vertex;
 mod view;
 
 pub(crate) use answer::object;
 pub use error::{end_with_error, error_body, error_frames};
 pub use open::OpenBlocks;
-pub(crate) use request_out::{JSON_ONLY, calls_without_thoughts};
+pub(crate) use request_out::JSON_ONLY;
 pub use splice::upstream_body;
 pub use tap::StreamTap;
+pub(crate) use think::{Claude, asked, must_call};
 pub use vertex::{VERTEX_COUNT, VERTEX_VERSION, vertex_body, vertex_path};
 pub use view::MessagesView;
 

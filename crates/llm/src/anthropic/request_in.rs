@@ -92,9 +92,10 @@ fn reasoning_and_format(
         let kind: Cow<'_, str> = thinking.need("type")?;
         reasoning.enabled = Some(matches!(kind.as_ref(), "enabled" | "adaptive"));
         reasoning.budget = thinking.take("budget_tokens")?;
-        if thinking.peek("display").is_some_and(|display| display.get() == r#""summarized""#) {
-            // As others have it anyway.
-            thinking.ignore(&["display"]);
+        request.thoughts = thinking.take::<Cow<'_, str>>("display")?.map(|display| display != "omitted");
+        if request.thoughts == Some(false) {
+            // Others show them all the same.
+            losses.dropped("thinking.display");
         }
         lost(thinking, "thinking", losses);
     }
@@ -135,10 +136,10 @@ fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> 
     let mut opaque: Option<String> = None;
     let content = match kind.as_ref() {
         "text" => Content::Text(from.need("text")?),
-        "image" => Content::Image(Media { source: source(&mut from)?, name: None, detail: None }),
+        "image" => Content::Image(Media { source: source(&mut from, losses)?, name: None, detail: None }),
         "document" => {
             let name = from.take("title")?;
-            Content::File(Media { source: source(&mut from)?, name, detail: None })
+            Content::File(Media { source: source(&mut from, losses)?, name, detail: None })
         }
         "tool_use" => Content::ToolUse(ToolUse {
             id: from.need("id")?,
@@ -158,6 +159,12 @@ fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> 
             opaque = Some(from.need("data")?);
             Content::RedactedThinking
         }
+        "search_result" => {
+            let text = search_result(&mut from, losses)?;
+            from.ignore(&["citations"]);
+            losses.emulated("messages.content.search_result");
+            Content::Text(text)
+        }
         other => return Ok(Content::Foreign { kind: other.to_owned(), value: raw.to_owned() }.into()),
     };
     for (name, _) in from.rest() {
@@ -167,7 +174,28 @@ fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> 
     Ok(Part { cache, opaque, ..content.into() })
 }
 
-fn source(from: &mut Members<'_>) -> Result<Source, Error> {
+/// What was found, and where: a text to everybody but Anthropic.
+fn search_result(from: &mut Members<'_>, losses: &mut Losses) -> Result<String, Error> {
+    let title: Option<String> = from.take("title")?;
+    let place: Option<String> = from.take("source")?;
+    let said = texts(parts(from, "content", losses)?, losses);
+    let all = title.into_iter().chain(place).chain([said]).filter(|text| !text.is_empty());
+    Ok(all.collect::<Vec<_>>().join("\n"))
+}
+
+/// What is text of these parts.
+fn texts(parts: Vec<Part>, losses: &mut Losses) -> String {
+    let texts = parts.into_iter().filter_map(|part| match part.content {
+        Content::Text(text) => Some(text),
+        other => {
+            losses.dropped(&format!("messages.content.{}", other.kind()));
+            None
+        }
+    });
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+fn source(from: &mut Members<'_>, losses: &mut Losses) -> Result<Source, Error> {
     let at = from.at("source");
     let mut source = from.object("source")?.ok_or_else(|| wrong(&at, "an object"))?;
     match source.need::<Cow<'_, str>>("type")?.as_ref() {
@@ -176,12 +204,8 @@ fn source(from: &mut Members<'_>) -> Result<Source, Error> {
         "file" => Ok(Source::Id(source.need("file_id")?)),
         "text" => Ok(Source::Text(source.need("data")?)),
         "content" => {
-            let parts = parts(&mut source, "content", &mut Losses::default())?;
-            let texts = parts.into_iter().filter_map(|part| match part.content {
-                Content::Text(text) => Some(text),
-                _ => None,
-            });
-            Ok(Source::Text(texts.collect::<Vec<_>>().join("\n")))
+            let parts = parts(&mut source, "content", losses)?;
+            Ok(Source::Text(texts(parts, losses)))
         }
         _ => Err(wrong(&source.at("type"), "'base64', 'url', 'file', 'text' or 'content'")),
     }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::{
     answer::object,
     blocks::{Block, Cache, Wire, own, write_messages},
+    think::{self, Claude, Thinking, must_call},
 };
 use crate::{
     canonical::{
@@ -20,8 +21,6 @@ use crate::{
 
 /// What Anthropic's smallest model answers at most: for models nobody told the limit of.
 const DEFAULT_MAX_TOKENS: u64 = 4_096;
-/// Anthropic takes no less: <https://platform.claude.com/docs/en/build-with-claude/extended-thinking>.
-const MIN_BUDGET: u64 = 1_024;
 /// <https://platform.claude.com/docs/en/build-with-claude/prompt-caching>.
 const MAX_MARKS: usize = 4;
 /// How `json_object` is asked for, which Anthropic has no field for.
@@ -51,6 +50,8 @@ pub(super) struct Body<'a> {
     tool_choice: Option<Choice<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<Thinking>,
+    #[serde(skip)]
+    thinks: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_config: Option<OutputConfig<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,13 +81,6 @@ struct Choice<'a> {
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     disable_parallel_tool_use: bool,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Thinking {
-    Adaptive,
-    Enabled { budget_tokens: u64 },
 }
 
 #[derive(Serialize)]
@@ -125,8 +119,9 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
         ..Body::default()
     };
     write_messages(&request.messages, &mut body, losses);
-    tools(request, &mut body, losses);
-    reasoning(request, target, &mut body, losses);
+    let claude = Claude::of(target);
+    tools(request, claude, &mut body, losses);
+    reasoning(request, target, claude, &mut body, losses);
     format(request, &mut body, losses);
     sampling(request, target, &mut body, losses);
     if request.choices.is_some() {
@@ -199,7 +194,7 @@ fn sampling(request: &Request, target: &Target<'_>, body: &mut Body<'_>, losses:
             losses.dropped(name);
         }
     }
-    if body.thinking.is_some() || target.fixed_sampling {
+    if body.thinks || target.fixed_sampling {
         // A model that thinks, or is new, takes none of these but at their defaults.
         for (name, given) in [
             ("temperature", sampling.temperature.is_some_and(|t| t != 1.0)),
@@ -221,7 +216,7 @@ fn sampling(request: &Request, target: &Target<'_>, body: &mut Body<'_>, losses:
     body.top_k = sampling.top_k;
 }
 
-fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
+fn tools<'a>(request: &'a Request, claude: Claude, body: &mut Body<'a>, losses: &mut Losses) {
     let mut room = Room::default();
     for tool in &request.tools {
         match tool {
@@ -234,6 +229,15 @@ fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
     }
     let single = request.parallel_tools == Some(false);
     let choice = |r#type, name| Choice { r#type, name, disable_parallel_tool_use: single };
+    if let Some((text, only)) = must_call(request, claude) {
+        losses.emulated("tool_choice");
+        if body.tools.iter().any(|tool| Some(tool.name) == only) {
+            body.tools.retain(|tool| Some(tool.name) == only);
+        }
+        body.system.push(Block::Text { text: text.into(), cache_control: None });
+        body.tool_choice = single.then(|| choice("auto", None));
+        return;
+    }
     body.tool_choice = match &request.tool_choice {
         Some(ToolChoice::Auto) => Some(choice("auto", None)),
         Some(ToolChoice::Required) => Some(choice("any", None)),
@@ -272,43 +276,20 @@ fn wire_tool<'a>(function: &'a Function, room: &mut Room, losses: &mut Losses) -
     }
 }
 
-/// Levels become what the model takes: a level, or a budget. Left out, and named, where Anthropic would refuse it.
-fn reasoning(request: &Request, target: &Target<'_>, body: &mut Body<'_>, losses: &mut Losses) {
-    let Some(reasoning) = request.reasoning.as_ref().filter(|r| r.enabled != Some(false)) else { return };
-    let forced = matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
-    if forced || (!body.tools.is_empty() && calls_without_thoughts(&request.messages)) {
-        return losses.dropped("reasoning_effort");
-    }
-    let effort = reasoning.effort.as_deref();
-    if target.adaptive_thinking {
-        body.thinking = Some(Thinking::Adaptive);
-        let effort = effort.map(|effort| match effort {
-            "minimal" | "low" => "low",
-            "high" => "high",
-            "xhigh" => "xhigh",
-            "max" => "max",
-            _ => "medium",
-        });
-        body.output_config = effort.map(|effort| OutputConfig { effort: Some(effort), format: None });
-        return;
-    }
-    let budget = reasoning.budget.unwrap_or(match effort {
-        Some("minimal" | "low") => MIN_BUDGET,
-        Some("high") => 16_384,
-        Some("xhigh" | "max") => 32_768,
-        _ => 4_096,
-    });
-    if request.max_output.is_none() && target.max_output.is_none() {
-        body.max_tokens += budget;
-    }
-    let budget = budget.min(body.max_tokens.saturating_sub(1));
-    if budget < MIN_BUDGET {
-        return losses.dropped("reasoning_effort");
-    }
-    if reasoning.budget != Some(budget) {
-        losses.altered("reasoning_effort");
-    }
-    body.thinking = Some(Thinking::Enabled { budget_tokens: budget });
+fn reasoning(
+    request: &Request,
+    target: &Target<'_>,
+    claude: Claude,
+    body: &mut Body<'_>,
+    losses: &mut Losses,
+) {
+    let most = request.max_output.or(target.max_output);
+    let asked = think::asked(request, claude, (!body.tools.is_empty(), most), losses);
+    body.thinks = asked.thinks();
+    body.max_tokens = asked.max_tokens.unwrap_or(body.max_tokens);
+    body.thinking = asked.thinking;
+    let effort = asked.effort;
+    body.output_config = effort.map(|effort| OutputConfig { effort: Some(effort), format: None });
 }
 
 /// Whether the turn that goes on made calls whose thoughts the client lost: Anthropic wants them back when it thinks.

@@ -6,11 +6,11 @@ use std::{borrow::Cow, sync::LazyLock};
 use memchr::memmem::Finder;
 use serde::Deserialize;
 
-use super::answer::{Counted, WireUsage};
+use super::usage::{Counted, WireUsage};
 use crate::{
     FrameKind, Usage,
     kept::{FIND_DELTA, Kept},
-    sse,
+    lenient, sse,
 };
 
 static FIND_BLOCK_DELTA: LazyLock<Finder<'static>> =
@@ -32,41 +32,41 @@ impl Default for StreamTap {
 
 #[derive(Deserialize)]
 struct Step<'a> {
-    #[serde(borrow, rename = "type", default)]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, rename = "type", default, deserialize_with = "lenient::text")]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::read")]
     content_block: Option<Block<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::read")]
     delta: Option<Delta<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     message: Option<Message>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     usage: Option<WireUsage>,
 }
 
 #[derive(Deserialize)]
 struct Block<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     name: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     text: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
 struct Message {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     usage: Option<WireUsage>,
 }
 
 #[derive(Deserialize)]
 struct Delta<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     text: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     thinking: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     partial_json: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     stop_reason: Option<Cow<'a, str>>,
 }
 
@@ -82,7 +82,7 @@ impl StreamTap {
             return FrameKind::Delta;
         }
         let Ok(step) = serde_json::from_slice::<Step<'_>>(&data) else { return FrameKind::Other };
-        match step.kind.as_ref() {
+        match step.kind.as_deref().unwrap_or_default() {
             "message_start" => {
                 self.usage.add(step.message.and_then(|m| m.usage));
                 FrameKind::Other

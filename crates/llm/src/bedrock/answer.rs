@@ -8,46 +8,63 @@ use serde_json::value::RawValue;
 use crate::{
     Usage,
     canonical::{Answer, Choice, Content, Finish, Opaque, Part, ToolUse, Vendor},
-    ids,
+    ids, lenient,
     prices::Tier,
 };
 
-/// As Bedrock tells it: input without what came from or went into a cache.
+/// As Bedrock tells it: input without what came from or went into a cache. A member that can't be read is as good as absent.
 #[derive(Debug, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct WireUsage {
+    #[serde(deserialize_with = "lenient::read")]
     input_tokens: Option<u64>,
+    #[serde(deserialize_with = "lenient::read")]
     output_tokens: Option<u64>,
+    #[serde(deserialize_with = "lenient::read")]
     cache_read_input_tokens: Option<u64>,
+    #[serde(deserialize_with = "lenient::read")]
     cache_write_input_tokens: Option<u64>,
-    cache_details: Option<Vec<CacheDetail>>,
+    #[serde(deserialize_with = "lenient::list")]
+    cache_details: Vec<CacheDetail>,
 }
 
 #[derive(Debug, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct CacheDetail {
+    #[serde(deserialize_with = "lenient::read")]
     ttl: String,
+    #[serde(deserialize_with = "lenient::read")]
     input_tokens: u64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Default)]
 pub(super) struct ServiceTier {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, deserialize_with = "lenient::read")]
     kind: String,
 }
 
 impl WireUsage {
+    /// As it should be, with the input that came from or went into a cache already in it: OpenAI's models tell it so in
+    /// streams, and as everybody else in whole answers.
+    pub(super) fn exclusive(mut self) -> Self {
+        let cached = [self.cache_read_input_tokens, self.cache_write_input_tokens];
+        let cached = cached.into_iter().flatten().fold(0_u64, u64::saturating_add);
+        self.input_tokens = self.input_tokens.map(|all| all.checked_sub(cached).unwrap_or(all));
+        self
+    }
+
     /// Inclusive.
     pub(super) fn inclusive(self, tier: Option<ServiceTier>) -> Option<Usage> {
         let cache_read = self.cache_read_input_tokens.unwrap_or_default();
         let cache_write = self.cache_write_input_tokens.unwrap_or_default();
-        let hour = self.cache_details.into_iter().flatten().filter(|detail| detail.ttl == "1h");
+        let cached = cache_read.checked_add(cache_write)?;
+        let hour = self.cache_details.iter().filter(|detail| detail.ttl == "1h");
         let usage = Usage {
-            input_tokens: self.input_tokens?.checked_add(cache_read)?.checked_add(cache_write)?,
+            input_tokens: self.input_tokens?.checked_add(cached)?,
             output_tokens: self.output_tokens.unwrap_or_default(),
             cache_read_tokens: cache_read,
             cache_write_tokens: cache_write,
-            cache_write_1h_tokens: hour.map(|detail| detail.input_tokens).sum(),
+            cache_write_1h_tokens: hour.fold(0, |sum, detail| sum.saturating_add(detail.input_tokens)),
             tier: tier.map(|tier| Tier::named(&tier.kind)).unwrap_or_default(),
             ..Usage::default()
         };
@@ -58,13 +75,14 @@ impl WireUsage {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Said<'a> {
+    /// What makes it an answer.
     #[serde(borrow)]
     output: Output<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     stop_reason: Option<Cow<'a, str>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     usage: Option<WireUsage>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     service_tier: Option<ServiceTier>,
     #[serde(borrow, default)]
     additional_model_response_fields: Option<&'a RawValue>,
@@ -72,32 +90,33 @@ struct Said<'a> {
 
 #[derive(Deserialize)]
 struct Output<'a> {
-    #[serde(borrow)]
-    message: Message<'a>,
+    #[serde(borrow, default, deserialize_with = "lenient::read")]
+    message: Option<Message<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Message<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
     content: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Block<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     text: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::read")]
     tool_use: Option<Call<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     reasoning_content: Option<Thought>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     citations_content: Option<Cited>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Call<'a> {
+    #[serde(default, deserialize_with = "lenient::read")]
     tool_use_id: String,
     name: String,
     #[serde(borrow, default)]
@@ -107,29 +126,29 @@ struct Call<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Thought {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     reasoning_text: Option<ThoughtText>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     redacted_content: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct ThoughtText {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     text: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     signature: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Cited {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::list")]
     content: Vec<CitedText>,
 }
 
 #[derive(Deserialize)]
 struct CitedText {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     text: String,
 }
 
@@ -137,7 +156,14 @@ struct CitedText {
 pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
     let said: Said<'_> = serde_json::from_slice(body).ok()?;
     let reason = said.stop_reason.as_deref().unwrap_or("end_turn");
-    let parts = said.output.message.content.into_iter().map(part).collect();
+    let parts = said
+        .output
+        .message
+        .map(|message| message.content)
+        .unwrap_or_default()
+        .into_iter()
+        .map(part)
+        .collect();
     let finish = finish(reason, said.additional_model_response_fields);
     Some(Answer {
         // Bedrock gives its answers none.
@@ -154,12 +180,13 @@ pub(super) fn usage_of_answer(body: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Used {
-        usage: WireUsage,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "lenient::read")]
+        usage: Option<WireUsage>,
+        #[serde(default, deserialize_with = "lenient::read")]
         service_tier: Option<ServiceTier>,
     }
     let used: Used = serde_json::from_slice(body).ok()?;
-    used.usage.inclusive(used.service_tier)
+    used.usage?.inclusive(used.service_tier)
 }
 
 fn part(raw: &RawValue) -> Part {
@@ -203,6 +230,7 @@ fn kind(raw: &RawValue) -> String {
 pub(super) fn finish(reason: &str, more: Option<&RawValue>) -> Finish {
     #[derive(Deserialize)]
     struct More {
+        #[serde(default, deserialize_with = "lenient::read")]
         stop_sequence: Option<String>,
     }
     match reason {

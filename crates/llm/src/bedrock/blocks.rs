@@ -225,11 +225,12 @@ impl<'l> Writer<'l> {
         }
         let (format, source) = match &media.source {
             Source::Data { media_type, data } => {
-                let format = match media_type.as_str() {
+                let format = match media_type.split(';').next().unwrap_or_default().trim() {
                     "image/png" => "png",
                     "image/gif" => "gif",
                     "image/webp" => "webp",
-                    _ => "jpeg",
+                    "image/jpeg" | "image/jpg" => "jpeg",
+                    _ => return self.none("messages.content.image"),
                 };
                 (format, WireSource::Bytes(data.into()))
             }

@@ -6,11 +6,12 @@ use serde_json::value::RawValue;
 use super::{
     answer::{ServiceTier, WireUsage, finish},
     error::exception,
+    model::Kind,
 };
 use crate::{
     aws_frames::Message,
     canonical::{Delta, Event, Failure, Opaque, PartStart, Vendor},
-    ids,
+    ids, lenient,
     wire::Decode,
 };
 
@@ -18,25 +19,33 @@ use crate::{
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Step<'a> {
+    #[serde(deserialize_with = "lenient::read")]
     content_block_index: u64,
+    #[serde(deserialize_with = "lenient::read")]
     start: Option<Start>,
+    #[serde(deserialize_with = "lenient::read")]
     delta: Option<Said>,
+    #[serde(deserialize_with = "lenient::read")]
     stop_reason: Option<String>,
     #[serde(borrow)]
     additional_model_response_fields: Option<&'a RawValue>,
+    #[serde(deserialize_with = "lenient::read")]
     usage: Option<WireUsage>,
+    #[serde(deserialize_with = "lenient::read")]
     service_tier: Option<ServiceTier>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Start {
+    #[serde(deserialize_with = "lenient::read")]
     tool_use: Option<Call>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Call {
+    #[serde(default, deserialize_with = "lenient::read")]
     tool_use_id: String,
     name: String,
 }
@@ -44,23 +53,29 @@ struct Call {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Said {
+    #[serde(deserialize_with = "lenient::read")]
     text: Option<String>,
+    #[serde(deserialize_with = "lenient::read")]
     tool_use: Option<Input>,
+    #[serde(deserialize_with = "lenient::read")]
     reasoning_content: Option<Thought>,
     citation: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
 struct Input {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     input: String,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Thought {
+    #[serde(deserialize_with = "lenient::read")]
     text: Option<String>,
+    #[serde(deserialize_with = "lenient::read")]
     signature: Option<String>,
+    #[serde(deserialize_with = "lenient::read")]
     redacted_content: Option<String>,
 }
 
@@ -81,6 +96,14 @@ pub(super) struct Decoder {
     finished: bool,
     ended: bool,
     cites: bool,
+    /// It is told of input with its cached parts.
+    inclusive: bool,
+}
+
+impl Decoder {
+    pub(super) fn of(model: &str) -> Self {
+        Self { inclusive: Kind::of(model) == Kind::OpenAi, ..Self::default() }
+    }
 }
 
 impl Decode for Decoder {
@@ -133,7 +156,8 @@ impl Decode for Decoder {
             "metadata" => {
                 // The last of all.
                 self.ended = self.finished;
-                let usage = step.usage.and_then(|usage| usage.inclusive(step.service_tier));
+                let usage = step.usage.map(|usage| if self.inclusive { usage.exclusive() } else { usage });
+                let usage = usage.and_then(|usage| usage.inclusive(step.service_tier));
                 out.extend(usage.map(Event::Usage));
             }
             _ => {}

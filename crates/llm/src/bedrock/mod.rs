@@ -46,6 +46,10 @@ impl Provider for Converse {
         Box::new(events::Decoder::default())
     }
 
+    fn decoder_for(&self, model: &str) -> Box<dyn Decode> {
+        Box::new(events::Decoder::of(model))
+    }
+
     fn decode_error(&self, status: u16, body: &[u8]) -> Failure {
         error::decode_error(status, body)
     }

@@ -9,6 +9,8 @@ pub(super) enum Kind {
     Nova,
     Nova2,
     GptOss,
+    /// OpenAI's own.
+    OpenAi,
     /// Before there was constrained decoding.
     Plain,
     /// Any of the other vendors' newer ones.
@@ -32,6 +34,8 @@ impl Kind {
             Self::Nova
         } else if has("gpt-oss") {
             Self::GptOss
+        } else if has("openai.") {
+            Self::OpenAi
         } else if ["titan", "jurassic", "cohere", "llama", "ai21", "deepseek.r1"].into_iter().any(has) {
             Self::Plain
         } else {
@@ -52,7 +56,7 @@ impl Kind {
     pub(super) fn has_schemas(self) -> bool {
         match self {
             Self::Claude(major, minor) => (major, minor) >= (4, 5),
-            Self::GptOss | Self::Other => true,
+            Self::GptOss | Self::OpenAi | Self::Other => true,
             Self::Nova | Self::Nova2 | Self::Plain => false,
         }
     }
@@ -90,6 +94,7 @@ mod tests {
             ("us.amazon.nova-pro-v1:0", Kind::Nova),
             ("amazon.nova-2-lite-v1:0", Kind::Nova2),
             ("openai.gpt-oss-120b-1:0", Kind::GptOss),
+            ("us.openai.gpt-5.6-sol", Kind::OpenAi),
             ("meta.llama3-1-70b-instruct-v1:0", Kind::Plain),
             ("qwen.qwen3-32b-v1:0", Kind::Other),
         ] {

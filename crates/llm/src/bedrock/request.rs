@@ -11,16 +11,12 @@ use super::{
     model::Kind,
 };
 use crate::{
-    anthropic::{JSON_ONLY, calls_without_thoughts, object},
+    anthropic::{Claude, JSON_ONLY, asked, must_call, object},
     canonical::{Content, Format, Function, Losses, Reasoning, Request, Tool, ToolChoice},
     dialect::Target,
     schema::{self, Flavor, Room},
 };
 
-/// Anthropic takes no less: <https://platform.claude.com/docs/en/build-with-claude/extended-thinking>.
-const MIN_BUDGET: u64 = 1_024;
-/// Room for the answer beside the thoughts, where nobody gave a bound.
-const ANSWER_ROOM: u64 = 4_096;
 /// Name of a schema whose client gave it none.
 const SCHEMA_NAME: &str = "answer";
 /// Members of Converse that stand for nothing canonical: a client that knows them gets them through.
@@ -147,7 +143,7 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
     (body.system, body.messages) = Writer::new(kind, losses).conversation(&request.messages);
     body.inference_config.max_tokens = request.max_output;
     stops(request, kind, &mut body, losses);
-    tools(request, kind, &mut body, losses);
+    tools(request, target, kind, &mut body, losses);
     let thinks = reasoning(request, target, kind, &mut body, losses);
     sampling(request, kind, thinks || target.fixed_sampling || kind.fixed(), &mut body, losses);
     format(request, kind, &mut body, losses);
@@ -204,7 +200,13 @@ fn stops<'a>(request: &'a Request, kind: Kind, body: &mut Body<'a>, losses: &mut
     body.inference_config.stop_sequences = stops;
 }
 
-fn tools<'a>(request: &'a Request, kind: Kind, body: &mut Body<'a>, losses: &mut Losses) {
+fn tools<'a>(
+    request: &'a Request,
+    target: &Target<'_>,
+    kind: Kind,
+    body: &mut Body<'a>,
+    losses: &mut Losses,
+) {
     let mut tools = Vec::with_capacity(request.tools.len());
     let mut room = Room::default();
     for tool in &request.tools {
@@ -233,7 +235,13 @@ fn tools<'a>(request: &'a Request, kind: Kind, body: &mut Body<'a>, losses: &mut
         return;
     }
     let single = request.parallel_tools == Some(false);
-    let choice = request.tool_choice.as_ref();
+    let must = must_call(request, Claude::of(target)).filter(|_| kind.is_claude());
+    if let Some((_, only)) = &must {
+        losses.emulated("tool_choice");
+        only_tool(&mut tools, *only);
+    }
+    let choice = request.tool_choice.as_ref().filter(|_| must.is_none());
+    body.system.extend(must.map(|(text, _)| Block::Text(text.into())));
     if kind.is_claude() && (single || choice == Some(&ToolChoice::None)) {
         // Converse has no words for it, but passes on Anthropic's.
         let mut own = serde_json::Map::new();
@@ -268,6 +276,16 @@ fn tools<'a>(request: &'a Request, kind: Kind, body: &mut Body<'a>, losses: &mut
         }
     };
     body.tool_config = Some(Tools { tools, tool_choice });
+}
+
+/// Leaves one tool, if it is among them, and what marks it.
+fn only_tool(tools: &mut Vec<WireTool<'_>>, only: Option<&str>) {
+    let named = |tool: &WireTool<'_>| matches!(tool, WireTool::ToolSpec { name, .. } if Some(*name) == only);
+    if let Some(at) = tools.iter().position(named) {
+        let marked = matches!(tools.get(at + 1), Some(WireTool::CachePoint(_)));
+        tools.truncate(at + 1 + usize::from(marked));
+        tools.drain(..at);
+    }
 }
 
 /// What can't be held to strictly isn't.
@@ -324,12 +342,14 @@ fn reasoning(
     body: &mut Body<'_>,
     losses: &mut Losses,
 ) -> bool {
+    if kind.is_claude() {
+        return claude_thinks(request, target, kind, body, losses);
+    }
     let Some(reasoning) = &request.reasoning else { return false };
     if reasoning.enabled == Some(false) {
         return false;
     }
     match kind {
-        Kind::Claude(..) => claude_thinks(request, reasoning, target, kind, body, losses),
         Kind::GptOss => {
             body.more("reasoning_effort", level(reasoning, losses));
             true
@@ -344,7 +364,7 @@ fn reasoning(
             }
             level == "high"
         }
-        Kind::Nova | Kind::Plain | Kind::Other => {
+        _ => {
             losses.dropped("reasoning_effort");
             false
         }
@@ -372,60 +392,29 @@ fn level(reasoning: &Reasoning, losses: &mut Losses) -> &'static str {
     }
 }
 
+/// In Anthropic's words, which Converse passes on.
 fn claude_thinks(
     request: &Request,
-    reasoning: &Reasoning,
     target: &Target<'_>,
     kind: Kind,
     body: &mut Body<'_>,
     losses: &mut Losses,
 ) -> bool {
-    let forced = matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
-    let thoughtless = body.tool_config.is_some() && calls_without_thoughts(&request.messages);
-    let adaptive = target.adaptive_thinking || kind.adaptive();
-    if forced || thoughtless || !(adaptive || kind.budgeted()) {
-        losses.dropped("reasoning_effort");
-        return false;
+    let mut claude = Claude::of(target);
+    claude.adaptive |= kind.adaptive();
+    claude.budgets = kind.budgeted() && !kind.fixed();
+    let most = request.max_output.or(target.max_output);
+    let asked = asked(request, claude, (body.tool_config.is_some(), most), losses);
+    if let Some(bound) = asked.max_tokens {
+        body.inference_config.max_tokens = Some(bound);
     }
-    let effort = reasoning.effort.as_deref();
-    if adaptive && (reasoning.budget.is_none() || kind.fixed()) {
-        if reasoning.budget.is_some() {
-            losses.altered("thinking.budget_tokens");
-        }
-        body.more("thinking", serde_json::json!({"type": "adaptive"}));
-        if let Some(effort) = effort {
-            let effort = match effort {
-                "minimal" | "low" => "low",
-                "high" => "high",
-                "xhigh" | "max" => "max",
-                _ => "medium",
-            };
-            body.more("output_config", serde_json::json!({"effort": effort}));
-        }
-        return true;
+    if let Some(thinking) = &asked.thinking {
+        body.more("thinking", thinking);
     }
-    let budget = reasoning.budget.unwrap_or_else(|| {
-        losses.altered("reasoning_effort");
-        match effort {
-            Some("minimal" | "low") => MIN_BUDGET,
-            Some("high") => 16_384,
-            Some("xhigh" | "max") => 32_768,
-            _ => 4_096,
-        }
-    });
-    // Converse wants a bound where there is a budget.
-    let most = request.max_output.or(target.max_output).unwrap_or(budget + ANSWER_ROOM);
-    let fitting = budget.min(most.saturating_sub(1));
-    if fitting < MIN_BUDGET {
-        losses.dropped("reasoning_effort");
-        return false;
+    if let Some(effort) = asked.effort {
+        body.more("output_config", serde_json::json!({"effort": effort}));
     }
-    if fitting < budget {
-        losses.altered("reasoning_effort");
-    }
-    body.inference_config.max_tokens = Some(most);
-    body.more("thinking", serde_json::json!({"type": "enabled", "budget_tokens": fitting}));
-    true
+    asked.thinks()
 }
 
 fn sampling(request: &Request, kind: Kind, fixed: bool, body: &mut Body<'_>, losses: &mut Losses) {

@@ -281,7 +281,7 @@ fn generation_config(mut from: Members<'_>, request: &mut Request, losses: &mut 
     if from.take::<bool>("responseLogprobs")?.unwrap_or(false) {
         request.logprobs = Some(top.unwrap_or(0));
     }
-    request.reasoning = think::read(&mut from)?;
+    think::read(&mut from, request)?;
     format(&mut from, request, losses)?;
     if let Some(modalities) = from.raw("responseModalities") {
         let asked = serde_json::from_str::<Vec<String>>(modalities.get())

@@ -6,7 +6,7 @@ use serde::Serialize;
 use weir_error::Error;
 
 use crate::{
-    canonical::{Losses, Reasoning},
+    canonical::{Losses, Reasoning, Request},
     members::Members,
 };
 
@@ -23,11 +23,12 @@ pub(super) struct Config {
 
 /// # Errors
 /// `InvalidType`.
-pub(super) fn read(from: &mut Members<'_>) -> Result<Option<Reasoning>, Error> {
-    let Some(mut config) = from.object("thinkingConfig")?.map(Members::camel) else { return Ok(None) };
+pub(super) fn read(from: &mut Members<'_>, request: &mut Request) -> Result<(), Error> {
+    let Some(mut config) = from.object("thinkingConfig")?.map(Members::camel) else { return Ok(()) };
     let budget = config.take::<i64>("thinkingBudget")?;
     let level = config.take::<String>("thinkingLevel")?.map(|level| level.to_ascii_lowercase());
-    let shown = config.take::<bool>("includeThoughts")?.unwrap_or(false);
+    request.thoughts = config.take::<bool>("includeThoughts")?;
+    let shown = request.thoughts == Some(true);
     let effort = level.filter(|level| level != "thinking_level_unspecified");
     let reasoning = Reasoning {
         // A budget of -1 leaves it to the model.
@@ -39,7 +40,8 @@ pub(super) fn read(from: &mut Members<'_>) -> Result<Option<Reasoning>, Error> {
         budget: budget.and_then(|budget| u64::try_from(budget).ok()).filter(|budget| *budget > 0),
         effort,
     };
-    Ok(Some(reasoning).filter(|r| *r != Reasoning::default()))
+    request.reasoning = Some(reasoning).filter(|r| *r != Reasoning::default());
+    Ok(())
 }
 
 /// Google's models by what they take.
@@ -47,12 +49,17 @@ pub(super) fn read(from: &mut Members<'_>) -> Result<Option<Reasoning>, Error> {
 pub(super) struct Version(u32, u32);
 
 impl Version {
+    /// Gemma up to the third, which takes neither instructions nor JSON mode, and does not think.
+    pub(super) const GEMMA: Self = Self(0, 0);
     pub(super) const TWO_FIVE: Self = Self(2, 5);
     pub(super) const THREE: Self = Self(3, 0);
 
     /// Names that don't say it are of the newest: `gemini-flash-latest`.
     pub(super) fn of(model: &str) -> Self {
         let name = model.rsplit('/').next().unwrap_or(model);
+        if ["gemma-2", "gemma-3", "gemma2", "gemma3"].iter().any(|older| name.starts_with(older)) {
+            return Self::GEMMA;
+        }
         let number = name.strip_prefix("gemini-").and_then(|rest| rest.split('-').next()).unwrap_or_default();
         let (major, minor) = number.split_once('.').unwrap_or((number, "0"));
         match (major.parse(), minor.parse()) {
@@ -208,6 +215,7 @@ mod tests {
                 "",
             ),
             (Some("low"), None, Some(true), "models/gemini-2.0-flash", "null", "dropped;reasoning_effort"),
+            (Some("low"), None, Some(true), "gemma-3-27b-it", "null", "dropped;reasoning_effort"),
         ] {
             assert_eq!(asked(effort, budget, enabled, model), (json.to_owned(), lost.to_owned()), "{model}");
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::{Effort, Efforts, Facts, Known, Maker, Retired, Thinks, undated, without_version};
+use super::{Effort, Efforts, Facts, Known, Maker, Retired, Thinks, ThinksOff, undated, without_version};
 use crate::prices::day_ms;
 
 const MAX_TOKENS: u64 = 100_000_000;
@@ -36,12 +36,21 @@ struct Family {
     max_output: Option<u64>,
     thinks: Option<Thinks>,
     efforts: Option<Vec<Effort>>,
+    thinks_off: Option<ThinksOff>,
+    #[serde(default)]
+    omits_thoughts: bool,
+    #[serde(default = "yes")]
+    forced_tools: bool,
     #[serde(default)]
     fixed_sampling: bool,
     #[serde(default)]
     max_completion_tokens: bool,
     source: String,
     reviewed: String,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -90,8 +99,11 @@ fn family(row: &Family, known: &mut Known) -> Result<(), &'static str> {
     if matches!((row.context, row.max_output), (Some(context), Some(most)) if most > context) {
         return Err("max_output: more than context");
     }
-    if row.efforts.is_some() && row.thinks != Some(Thinks::Level) {
+    if row.efforts.is_some() && !matches!(row.thinks, Some(Thinks::Level | Thinks::Adaptive)) {
         return Err("efforts: of models that are told in words only");
+    }
+    if (row.thinks_off.is_some() || row.omits_thoughts) && row.thinks != Some(Thinks::Adaptive) {
+        return Err("thinks_off, omits_thoughts: of models that decide themselves how much to think");
     }
     let facts = Facts {
         maker: row.vendor,
@@ -99,6 +111,9 @@ fn family(row: &Family, known: &mut Known) -> Result<(), &'static str> {
         max_output: row.max_output,
         thinks: row.thinks,
         efforts: row.efforts.as_deref().map(Efforts::of),
+        thinks_off: row.thinks_off,
+        omits_thoughts: row.omits_thoughts,
+        forced_tools: row.forced_tools,
         fixed_sampling: row.fixed_sampling,
         max_completion_tokens: row.max_completion_tokens,
     };

@@ -42,6 +42,17 @@ pub enum Thinks {
     Level,
 }
 
+/// How a model that thinks of its own accord is told not to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThinksOff {
+    Disabled,
+    /// It still says a little between two calls of tools.
+    BetweenTools,
+    /// It can't be.
+    Never,
+}
+
 /// How much a model may be told to think, in OpenAI's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -111,6 +122,12 @@ pub struct Facts {
     pub max_output: Option<u64>,
     pub thinks: Option<Thinks>,
     pub efforts: Option<Efforts>,
+    /// It thinks unless it is told not to.
+    pub thinks_off: Option<ThinksOff>,
+    /// What it thought it tells if it is asked to.
+    pub omits_thoughts: bool,
+    /// It may be told that it must call a tool.
+    pub forced_tools: bool,
     /// It refuses sampling parameters.
     pub fixed_sampling: bool,
     /// It refuses `max_tokens` for it, as OpenAI's models that reason do.

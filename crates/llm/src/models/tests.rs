@@ -83,6 +83,8 @@ fn efforts_are_the_nearest_that_a_model_takes() {
         ("gpt-5.1", "none", Some("none")),
         ("gpt-5.1", "minimal", Some("low")),
         ("gpt-5-pro-2025-10-06", "low", Some("high")),
+        ("claude-opus-4-6", "xhigh", Some("high")),
+        ("claude-opus-4-6", "max", Some("max")),
     ] {
         assert_eq!(of(model, asked), expected, "{model} {asked}");
     }
@@ -144,6 +146,8 @@ fn rows_that_contradict_themselves_are_refused() {
         (row("models = [\"x\"]\ncontext = 10\nmax_output = 11"), "more than context"),
         (row("models = [\"x\"]\nthinks = \"deeply\""), "unknown variant"),
         (row("models = [\"x\"]\nwindow = 1"), "unknown field"),
+        (row("models = [\"x\"]\nthinks = \"budget\"\nthinks_off = \"never\""), "decide themselves"),
+        (row("models = [\"x\"]\nthinks = \"budget\"\nefforts = [\"low\"]"), "in words only"),
         (gone("models = [\"gpt-a\"]\nfrom = \"soon\"\nsuccessor = [\"gpt-b\"]"), "no day"),
         (gone("models = [\"gpt-a\"]\nfrom = \"2026-01-01\"\nsuccessor = [\"gpt-c\"]"), "no family"),
         (gone("models = [\"gpt-a\"]\nfrom = \"2026-01-01\"\nsuccessor = [\"gpt-a\"]"), "its own"),

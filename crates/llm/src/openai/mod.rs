@@ -10,14 +10,13 @@ use crate::{
     canonical::{Answer, Failure, Losses, Request},
     fields,
     framing::MAX_LONG_EVENT,
-    tokens,
+    lenient, tokens,
 };
 
 mod answer;
 mod content;
 mod error;
 mod events;
-mod lenient;
 mod logprobs;
 mod messages_out;
 mod request_in;

@@ -43,6 +43,8 @@ pub fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request, Error
         effort: Some(effort).filter(|e| e != "none"),
         budget: None,
     });
+    // As `reasoning_content`.
+    request.thoughts = Some(true);
     let older = from.take::<String>("user")?;
     request.user = from.take("safety_identifier")?.or(older);
     if let Some(word) = from.take::<Cow<'_, str>>("service_tier")? {

@@ -8,8 +8,11 @@ use serde_json::value::RawValue;
 
 use super::messages_out::{Wire, carries, messages};
 use crate::{
-    canonical::{Format, Function, Grammar, Losses, Reasoning, Request, Sampling, ServiceTier, Tool, ToolChoice},
+    canonical::{
+        Format, Function, Grammar, Losses, Reasoning, Request, Sampling, ServiceTier, Tool, ToolChoice,
+    },
     dialect::{Target, extensions},
+    ids,
     models::{Effort, Efforts, Thinks, facts},
     schema::{self, Flavor, Room},
 };
@@ -62,7 +65,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_effort: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
+    user: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service_tier: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,7 +169,7 @@ pub(crate) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
         logprobs: logprobs.is_some(),
         top_logprobs: logprobs.filter(|top| *top > 0),
         reasoning_effort: request.reasoning.as_ref().and_then(|r| effort(r, target.model, losses)),
-        user: request.user.as_deref(),
+        user: request.user.as_deref().map(|user| ids::user(user, losses)),
         service_tier: request.service_tier.map(ServiceTier::openai),
         metadata: request.metadata.as_deref(),
         extensions: extensions(&request.extras, losses),

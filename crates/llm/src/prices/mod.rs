@@ -37,6 +37,8 @@ pub enum Tier {
     Flex,
     Priority,
     Fast,
+    /// The standard one, kept within the United States.
+    Us,
     /// One that is not known here, or that was more than tokens, as where the vendor searched the web: nor is its
     /// price known.
     Other,
@@ -141,6 +143,8 @@ impl Prices {
     pub fn cost(&self, vendor: &str, model: &str, at_ms: i64, usage: &Usage) -> Option<Cost> {
         let row = self.row(vendor, model, at_ms)?;
         let rates = match &row.long {
+            // Which of them was a long one nobody told.
+            Some((above, _)) if usage.input_tokens > *above && usage.summed => return None,
             Some((above, long)) if usage.input_tokens > *above => long.as_ref()?,
             _ => &row.rates,
         };

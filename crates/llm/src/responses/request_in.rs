@@ -309,6 +309,7 @@ fn reasoning(from: &mut Members<'_>, request: &mut Request) -> Result<(), Error>
         Some(summary) => Some(summary),
         None => reasoning.take("generate_summary")?,
     };
+    request.thoughts = summary.is_some().then_some(true);
     let enabled = match &effort {
         Some(effort) => Some(effort != "none"),
         None => summary.map(|_| true),

@@ -1,6 +1,9 @@
 //! A Responses body, written from what is meant.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -9,10 +12,11 @@ use serde_json::value::RawValue;
 use super::{ENCRYPTED, LOGPROBS};
 use crate::{
     canonical::{
-        Content, Format, Function, Losses, Media, Message, Part, Request, Role, ServiceTier, Source, Tool,
-        ToolChoice, ToolResult, ToolUse, Vendor,
+        Content, Custom, Format, Function, Grammar, Losses, Media, Message, Part, Request, Role, ServiceTier,
+        Source, Tool, ToolChoice, ToolResult, ToolUse, Vendor,
     },
     dialect::{Target, extensions},
+    ids,
     openai::{self, effort, reasons, sampling},
     schema::{self, Flavor, Room},
 };
@@ -49,9 +53,13 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning: Option<Reasoning>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
+    user: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service_tier: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_cache_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
     #[serde(flatten)]
     extensions: BTreeMap<&'a str, &'a RawValue>,
 }
@@ -69,6 +77,15 @@ enum Item<'a> {
         arguments: Cow<'a, str>,
     },
     FunctionCallOutput {
+        call_id: &'a str,
+        output: Output<'a>,
+    },
+    CustomToolCall {
+        call_id: &'a str,
+        name: &'a str,
+        input: Cow<'a, str>,
+    },
+    CustomToolCallOutput {
         call_id: &'a str,
         output: Output<'a>,
     },
@@ -130,14 +147,29 @@ struct Audio<'a> {
 }
 
 #[derive(Serialize)]
-struct WireTool<'a> {
-    r#type: &'static str,
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'a str>,
-    parameters: Option<&'a RawValue>,
-    /// Left out it would mean yes.
-    strict: bool,
+#[serde(tag = "type", rename_all = "snake_case")]
+enum WireTool<'a> {
+    Function {
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        description: Option<&'a str>,
+        parameters: Option<&'a RawValue>,
+        /// Left out it would mean yes.
+        strict: bool,
+    },
+    Custom {
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        description: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        format: Option<WireGrammar<'a>>,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum WireGrammar<'a> {
+    Grammar { syntax: &'a str, definition: &'a str },
 }
 
 #[derive(Serialize)]
@@ -149,14 +181,23 @@ enum Choice<'a> {
 
 #[derive(Serialize)]
 struct Text<'a> {
-    format: WireFormat<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<WireFormat<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verbosity: Option<&'a str>,
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum WireFormat<'a> {
     JsonObject,
-    JsonSchema { name: Cow<'a, str>, schema: Cow<'a, RawValue>, strict: bool },
+    JsonSchema {
+        name: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        description: Option<&'a str>,
+        schema: Cow<'a, RawValue>,
+        strict: bool,
+    },
 }
 
 #[derive(Serialize)]
@@ -179,8 +220,10 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
         top_p: sampling.top_p,
         top_logprobs: logprobs,
         reasoning: reasoning(request, target.model, losses),
-        user: request.user.as_deref(),
+        user: request.user.as_deref().map(|user| ids::user(user, losses)),
         service_tier: request.service_tier.map(ServiceTier::openai),
+        prompt_cache_key: request.cache_key.as_deref(),
+        metadata: request.metadata.as_deref(),
         extensions: extensions(&request.extras, losses),
         ..Body::default()
     };
@@ -192,9 +235,13 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
     }
     lost(request, losses);
     tools(request, &mut body, losses);
-    format(request, &mut body, losses);
+    let format = format(request, &mut body, losses);
+    let verbosity = request.verbosity.as_deref();
+    body.text = (format.is_some() || verbosity.is_some()).then_some(Text { format, verbosity });
+    let mut custom =
+        Customs { tools: request.custom_tools().map(|t| t.name.as_str()).collect(), ..Customs::default() };
     for message in &request.messages {
-        write_message(message, &mut body.input, losses);
+        write_message(message, &mut custom, &mut body.input, losses);
     }
     // Serializing into memory can't fail.
     serde_json::to_vec(&body).unwrap_or_default().into()
@@ -234,30 +281,31 @@ fn reasoning(request: &Request, model: &str, losses: &mut Losses) -> Option<Reas
 }
 
 /// As OpenAI takes it: strict where that is possible, and in words where a schema is none of an object.
-fn format<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
-    let (name, original, strict) = match &request.format {
-        None => return,
-        Some(Format::Json) => return body.text = Some(Text { format: WireFormat::JsonObject }),
-        Some(Format::Schema { name, schema, strict, .. }) => (name, schema, strict),
+fn format<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) -> Option<WireFormat<'a>> {
+    let (name, description, original, strict) = match &request.format {
+        None => return None,
+        Some(Format::Json) => return Some(WireFormat::JsonObject),
+        Some(Format::Schema { name, description, schema, strict }) => (name, description, schema, strict),
     };
-    let name = openai::schema_name(name.as_deref());
-    let text = |schema, strict| Some(Text { format: WireFormat::JsonSchema { name, schema, strict } });
+    let (name, description) = (openai::schema_name(name.as_deref()), description.as_deref());
+    let text = |schema, strict| Some(WireFormat::JsonSchema { name, description, schema, strict });
     if *strict == Some(false) {
-        return body.text = text(Cow::Borrowed(&**original), false);
+        return text(Cow::Borrowed(&**original), false);
     }
     let compiled = schema::compile(original, Flavor::OpenAi);
     if compiled.supported {
         if compiled.altered {
             losses.altered("response_format");
         }
-        body.text = text(Cow::Owned(compiled.schema), true);
+        text(Cow::Owned(compiled.schema), true)
     } else if openai::is_object(original) {
         losses.altered("response_format");
-        body.text = text(Cow::Borrowed(&**original), false);
+        text(Cow::Borrowed(&**original), false)
     } else {
         losses.emulated("response_format");
         let content = vec![Piece::InputText { text: schema::instruction(original).into() }];
         body.input.push(Item::Message { role: "system", content });
+        None
     }
 }
 
@@ -276,12 +324,21 @@ fn tools<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses) {
         ToolChoice::Auto => Choice::Word("auto"),
         ToolChoice::None => Choice::Word("none"),
         ToolChoice::Required => Choice::Word("required"),
+        ToolChoice::Named(name) if request.custom_tools().any(|tool| tool.name == *name) => {
+            Choice::Named { r#type: "custom", name }
+        }
         ToolChoice::Named(name) => Choice::Named { r#type: "function", name },
     });
     body.parallel_tool_calls = request.parallel_tools;
 }
 
 fn wire_tool<'a>(function: &'a Function, room: &mut Room, losses: &mut Losses) -> WireTool<'a> {
+    let (name, description) = (function.name.as_str(), function.description.as_deref());
+    if let Some(custom) = &function.custom {
+        let grammar =
+            |Grammar { syntax, definition }: &'a Grammar| WireGrammar::Grammar { syntax, definition };
+        return WireTool::Custom { name, description, format: custom.grammar.as_ref().map(grammar) };
+    }
     let mut strict = function.strict == Some(true);
     if let Some(schema) = function.schema.as_deref().filter(|_| strict) {
         let compiled = room.compile(schema, Flavor::OpenAi);
@@ -290,17 +347,23 @@ fn wire_tool<'a>(function: &'a Function, room: &mut Room, losses: &mut Losses) -
             strict = false;
         }
     }
-    WireTool {
-        r#type: "function",
-        name: &function.name,
-        description: function.description.as_deref(),
-        parameters: function.schema.as_deref(),
-        strict,
-    }
+    WireTool::Function { name, description, parameters: function.schema.as_deref(), strict }
+}
+
+/// Custom tools, and calls of them.
+#[derive(Default)]
+struct Customs<'a> {
+    tools: HashSet<&'a str>,
+    calls: HashSet<&'a str>,
 }
 
 /// Calls, their results and thoughts are items of their own, between those that say something.
-fn write_message<'a>(message: &'a Message, out: &mut Vec<Item<'a>>, losses: &mut Losses) {
+fn write_message<'a>(
+    message: &'a Message,
+    custom: &mut Customs<'a>,
+    out: &mut Vec<Item<'a>>,
+    losses: &mut Losses,
+) {
     let role = match message.role {
         Role::System => "system",
         Role::User => "user",
@@ -309,7 +372,7 @@ fn write_message<'a>(message: &'a Message, out: &mut Vec<Item<'a>>, losses: &mut
     let mut said = Vec::new();
     let mut written = false;
     for part in &message.parts {
-        match item(part, losses) {
+        match item(part, custom, losses) {
             Some(item) => {
                 flush(role, &mut said, out);
                 out.push(item);
@@ -330,9 +393,13 @@ fn flush<'a>(role: &'static str, said: &mut Vec<Piece<'a>>, out: &mut Vec<Item<'
     }
 }
 
-fn item<'a>(part: &'a Part, losses: &mut Losses) -> Option<Item<'a>> {
+fn item<'a>(part: &'a Part, custom: &mut Customs<'a>, losses: &mut Losses) -> Option<Item<'a>> {
     let own = part.opaque.as_ref().filter(|o| o.vendor == Vendor::OpenAi && !o.data.is_empty());
     match &part.content {
+        Content::ToolUse(ToolUse { id, name, arguments }) if custom.tools.contains(name.as_str()) => {
+            custom.calls.insert(id);
+            Some(Item::CustomToolCall { call_id: id, name, input: Custom::input(arguments) })
+        }
         Content::ToolUse(ToolUse { id, name, arguments }) => Some(Item::FunctionCall {
             call_id: id,
             name,
@@ -342,7 +409,12 @@ fn item<'a>(part: &'a Part, losses: &mut Losses) -> Option<Item<'a>> {
             if *is_error {
                 losses.dropped("messages.content.is_error");
             }
-            Some(Item::FunctionCallOutput { call_id: id, output: output(parts, losses) })
+            let output = output(parts, losses);
+            Some(if custom.calls.contains(id.as_str()) {
+                Item::CustomToolCallOutput { call_id: id, output }
+            } else {
+                Item::FunctionCallOutput { call_id: id, output }
+            })
         }
         Content::Thinking(text) => own.map(|state| Item::Reasoning {
             id: state.id.as_deref(),

@@ -56,6 +56,8 @@ struct Counts {
     output_audio: u64,
     #[serde(default)]
     tier: Tier,
+    #[serde(default)]
+    summed: bool,
 }
 
 impl From<Counts> for Usage {
@@ -70,6 +72,7 @@ impl From<Counts> for Usage {
             input_audio_tokens: counts.input_audio,
             output_audio_tokens: counts.output_audio,
             tier: counts.tier,
+            summed: counts.summed,
             ..Self::default()
         }
     }

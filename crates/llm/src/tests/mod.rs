@@ -1,9 +1,11 @@
 //! Translation from one dialect into another, as a whole.
 
 mod calls;
+mod claude;
 mod chat;
 mod gemini;
 mod golden;
+mod lenient;
 mod openai;
 mod provider_streams;
 mod providers;

@@ -269,7 +269,7 @@ fn bedrock_is_asked_for_schemas_thoughts_and_tools_as_the_model_takes_them() {
     assert_eq!(opus["additionalModelRequestFields"], more);
     let newest = json!({"reasoning_effort": "low", "temperature": 0.5});
     let (newest, losses) = sent("anthropic.claude-opus-5-5-v1:0", newest);
-    assert_eq!(newest["additionalModelRequestFields"]["thinking"], json!({"type": "adaptive"}));
+    assert_eq!(newest["additionalModelRequestFields"]["thinking"], json!({"type": "adaptive", "display": "summarized"}));
     assert_eq!((losses.as_str(), newest.get("inferenceConfig")), ("dropped;temperature", None));
     let (sonnet, losses) = sent(
         "anthropic.claude-3-7-sonnet-20250219-v1:0",

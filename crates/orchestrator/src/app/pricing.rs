@@ -47,9 +47,11 @@ pub(crate) fn usage_tokens(usage: Usage) -> Tokens {
             Tier::Flex => ServiceTier::Flex,
             Tier::Priority => ServiceTier::Priority,
             Tier::Fast => ServiceTier::Fast,
+            Tier::Us => ServiceTier::Us,
             Tier::Other => ServiceTier::Other,
         }
         .into(),
+        summed: usage.summed,
     }
 }
 
@@ -70,8 +72,10 @@ pub(crate) fn llm_usage(tokens: Tokens) -> Usage {
             ServiceTier::Flex => Tier::Flex,
             ServiceTier::Priority => Tier::Priority,
             ServiceTier::Fast => Tier::Fast,
+            ServiceTier::Us => Tier::Us,
             ServiceTier::Other => Tier::Other,
         },
+        summed: tokens.summed,
     }
 }
 
@@ -88,6 +92,7 @@ pub(crate) fn both(a: Tokens, b: Tokens) -> Tokens {
         input_image: a.input_image + b.input_image,
         output_audio: a.output_audio + b.output_audio,
         tier: b.tier,
+        summed: a.summed || b.summed || a.input > 0,
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{is_redacted, is_signed, request::invalid};
-use crate::{error::ApiError, request::Conversation};
+use crate::{error::ApiError, native::is_base64, request::Conversation};
 
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 
@@ -61,7 +61,11 @@ impl Reader {
                     check_image(block, &at)?;
                     spoke = true;
                 }
-                "document" | "search_result" => spoke = true,
+                "document" => {
+                    check_document(block, &at)?;
+                    spoke = true;
+                }
+                "search_result" => spoke = true,
                 "tool_result" => self.result(block, &at)?,
                 other => return Err(invalid(&at, &format!("unexpected block '{other}' in a user message"))),
             }
@@ -191,9 +195,38 @@ fn blocks(content: &Value, at: &str) -> Result<Vec<Value>, ApiError> {
 fn text<'a>(block: &'a Value, at: &str) -> Result<&'a str, ApiError> {
     match block.get("text").and_then(Value::as_str) {
         Some("") => Err(invalid(at, "text content blocks must be non-empty")),
+        Some(text) if text.trim().is_empty() => {
+            Err(invalid(at, "text content blocks must contain non-whitespace text"))
+        }
         Some(text) => Ok(text),
         None => Err(invalid(&format!("{at}.text"), "Field required")),
     }
+}
+
+/// Bytes are those of a PDF.
+fn check_document(block: &Value, at: &str) -> Result<(), ApiError> {
+    let member = |name: &str| block["source"][name].as_str();
+    let wanted = match member("type") {
+        Some("base64") => "application/pdf",
+        Some("text") => "text/plain",
+        Some("url" | "file" | "content") => return Ok(()),
+        _ => {
+            return Err(invalid(&format!("{at}.document.source"), "Input should be a valid document source"));
+        }
+    };
+    if member("media_type") == Some(wanted) && member("data").is_some() {
+        return check_data(block, &format!("{at}.document.source"));
+    }
+    Err(invalid(&format!("{at}.document.source.media_type"), &format!("Input should be '{wanted}'")))
+}
+
+/// Bytes are in standard base64.
+fn check_data(block: &Value, at: &str) -> Result<(), ApiError> {
+    let source = &block["source"];
+    if source["type"] == "base64" && !source["data"].as_str().is_some_and(is_base64) {
+        return Err(invalid(&format!("{at}.base64"), "invalid base64 data"));
+    }
+    Ok(())
 }
 
 fn check_image(block: &Value, at: &str) -> Result<(), ApiError> {
@@ -207,7 +240,7 @@ fn check_image(block: &Value, at: &str) -> Result<(), ApiError> {
         _ => false,
     };
     if fits {
-        Ok(())
+        check_data(block, &format!("{at}.image.source"))
     } else {
         Err(invalid(&format!("{at}.image.source"), "Input should be a valid image source"))
     }

@@ -48,6 +48,9 @@ pub(super) const THREADS: &str = "thread_unsupported_request";
 const SAMPLING: [&str; 3] = ["temperature", "top_p", "top_k"];
 const MOST_CACHE_MARKS: usize = 4;
 const LEAST_BUDGET: u64 = 1_024;
+/// They refuse to be told that they must call a tool:
+/// <https://platform.claude.com/docs/en/models/opus-5-5/whats-new-opus-5-5>.
+pub(crate) const UNFORCED: [&str; 3] = ["claude-opus-5-5", "claude-sonnet-5-5", "claude-fable-5-1"];
 const EFFORTS: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
 
 pub(super) fn invalid(at: &str, what: &str) -> ApiError {
@@ -122,7 +125,9 @@ fn read(from: Map<String, Value>, version: Version, answered: bool) -> Result<Re
     let (tool_choice, parallel_tool_calls) = tool_choice(&from, &tools)?;
     let thinking = thinking(&from, max_tokens, &tool_choice)?;
     let thinks = matches!(thinking, Thinking::On { .. });
-    let mut reader = Reader::new(thinks && !tools.is_empty());
+    // Who decides himself how much to think does not insist on it.
+    let manual = from.get("thinking").is_some_and(|thinking| thinking["type"] == "enabled");
+    let mut reader = Reader::new(thinks && manual && !tools.is_empty());
     if let Some(system) = from.get("system") {
         reader.system(system)?;
     }
@@ -287,6 +292,12 @@ fn tool_choice(from: &Map<String, Value>, tools: &[Tool]) -> Result<(Choice, boo
         return Err(invalid("tool_choice", "tool_choice may only be specified while providing tools"));
     }
     let name = choice.get("name").and_then(Value::as_str).unwrap_or_default();
+    let model = from.get("model").and_then(Value::as_str).unwrap_or_default();
+    let forced = matches!(choice.get("type").and_then(Value::as_str), Some("any" | "tool"));
+    if forced && UNFORCED.iter().any(|family| model.starts_with(family)) {
+        let text = "tool_choice: type \"tool\" and \"any\" are not supported for this model.";
+        return Err(ApiError::invalid("tool_choice", "", text));
+    }
     let choice = match choice.get("type").and_then(Value::as_str) {
         Some("auto") => Choice::Auto,
         Some("none") => Choice::None,
@@ -319,7 +330,7 @@ fn thinking(
             budget.ok_or_else(|| invalid("thinking.enabled.budget_tokens", "Field required"))?
         }
         Some("adaptive") => LEAST_BUDGET,
-        Some("disabled" | "between_tools") => return Ok(Thinking::Off),
+        Some(off @ ("disabled" | "between_tools")) => return thinks_not(from, model, off),
         _ => return Err(invalid("thinking.type", "Input tag is not one of the expected tags")),
     };
     if budget < LEAST_BUDGET {
@@ -330,7 +341,7 @@ fn thinking(
     {
         return Err(invalid("max_tokens", "`max_tokens` must be greater than `thinking.budget_tokens`"));
     }
-    if matches!(choice, Choice::Required | Choice::Named(_)) {
+    if matches!(choice, Choice::Required | Choice::Named(_)) && from["thinking"]["type"] == "enabled" {
         return Err(invalid("tool_choice", "Thinking may not be enabled when tool_choice forces tool use."));
     }
     let temperature = from.get("temperature").and_then(Value::as_f64);
@@ -338,6 +349,28 @@ fn thinking(
         return Err(invalid("temperature", "`temperature` may only be set to 1 when thinking is enabled"));
     }
     Ok(Thinking::On { effort: 1, budget: Some(budget) })
+}
+
+/// How each model is told not to think, if it can be.
+fn thinks_not(from: &Map<String, Value>, model: &str, off: &str) -> Result<Thinking, ApiError> {
+    let way = match model {
+        _ if model.starts_with("claude-opus-5-5") => None,
+        _ if model.starts_with("claude-sonnet-5-5") => Some("between_tools"),
+        _ => Some("disabled"),
+    };
+    if way != Some(off) {
+        let text = format!(
+            "\"thinking.type.{off}\" is not supported for this model. Use \"thinking.type.{}\" and \
+             \"output_config.effort\" to control thinking behavior.",
+            way.unwrap_or("adaptive")
+        );
+        return Err(ApiError::invalid("thinking", "", text));
+    }
+    let effort = from.get("output_config").and_then(|config| config.get("effort")).and_then(Value::as_str);
+    if effort.is_some_and(|effort| matches!(effort, "xhigh" | "max")) {
+        return Err(invalid("output_config.effort", "not supported when thinking is off"));
+    }
+    Ok(Thinking::Off)
 }
 
 fn stops(from: &Map<String, Value>) -> Result<Vec<Cow<'static, str>>, ApiError> {

@@ -127,6 +127,25 @@ async fn what_anthropic_refuses_is_refused() {
             "Expected `thinking`",
         ),
         (json!({"thinking": {"type": "enabled", "budget_tokens": 10}}), "1024"),
+        (json!({"tools": tools, "thinking": thinking, "tool_choice": {"type": "any"}}), "forces tool use"),
+        (
+            json!({"model": "claude-opus-5-5", "tools": tools, "tool_choice": {"type": "tool", "name": "f"}}),
+            "are not supported for this model",
+        ),
+        (json!({"model": "claude-opus-5-5", "thinking": {"type": "disabled"}}), "thinking.type.disabled"),
+        (json!({"model": "claude-sonnet-5-5", "thinking": {"type": "disabled"}}), "between_tools"),
+        (json!({"thinking": {"type": "between_tools"}}), "thinking.type.between_tools"),
+        (
+            json!({"model": "claude-sonnet-5-5", "thinking": {"type": "between_tools"},
+                "output_config": {"effort": "xhigh"}}),
+            "thinking is off",
+        ),
+        (json!({"messages": [{"role": "user", "content": " \n"}]}), "non-whitespace"),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "document",
+                "source": {"type": "base64", "media_type": "text/plain", "data": "eA=="}}]}]}),
+            "application/pdf",
+        ),
         (json!({"tools": [{"name": "f", "input_schema": {}}]}), "input_schema.type"),
         (
             json!({"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}),
@@ -147,6 +166,15 @@ async fn what_anthropic_refuses_is_refused() {
         let (status, text) = send(&router, "/v1/messages", "2023-06-01", &ask(&more)).await;
         assert!(status == StatusCode::BAD_REQUEST && text.contains(says), "{more} {text}");
         assert!(text.contains("\"invalid_request_error\""), "{text}");
+    }
+    let adaptive = json!({"type": "adaptive"});
+    for more in [
+        json!({"messages": [user, call, result], "tools": tools, "thinking": adaptive}),
+        json!({"tools": tools, "thinking": adaptive, "tool_choice": {"type": "any"}}),
+        json!({"model": "claude-sonnet-5-5", "thinking": {"type": "between_tools"}}),
+    ] {
+        let (status, text) = send(&router, "/v1/messages", "2023-06-01", &ask(&more)).await;
+        assert_eq!(status, StatusCode::OK, "{more} {text}");
     }
     let sampled = ask(&json!({"temperature": 1}));
     assert_eq!(send(&router, "/v1/messages", "2023-06-01", &sampled).await.0, StatusCode::OK);
@@ -234,7 +262,8 @@ async fn on_vertex_the_path_has_the_model_and_the_body_the_version() {
     let place = "/v1/projects/p/locations/us-east5/publishers/anthropic/models";
     let send = async |target: &str, token: &str, body: &Value| {
         let request = Request::post(format!("{place}/{target}")).header("authorization", token);
-        let response = router.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();
+        let response =
+            router.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(bytes.to_vec()).unwrap())
@@ -256,9 +285,27 @@ async fn on_vertex_the_path_has_the_model_and_the_body_the_version() {
     };
     for (target, token, body, status, says) in [
         ("claude-haiku-4-5:rawPredict", "Bearer sk-1", body.clone(), 401, "OAuth 2"),
-        ("claude-haiku-4-5:rawPredict", "Bearer ya29.t", with("model", model.clone()), 400, "model: Extra inputs"),
-        ("claude-haiku-4-5:rawPredict", "Bearer ya29.t", with("anthropic_version", json!("2023-06-01")), 400, "vertex-2023"),
-        ("claude-haiku-4-5:rawPredict", "Bearer ya29.t", json!({"max_tokens": 1}), 400, "anthropic_version: Field"),
+        (
+            "claude-haiku-4-5:rawPredict",
+            "Bearer ya29.t",
+            with("model", model.clone()),
+            400,
+            "model: Extra inputs",
+        ),
+        (
+            "claude-haiku-4-5:rawPredict",
+            "Bearer ya29.t",
+            with("anthropic_version", json!("2023-06-01")),
+            400,
+            "vertex-2023",
+        ),
+        (
+            "claude-haiku-4-5:rawPredict",
+            "Bearer ya29.t",
+            json!({"max_tokens": 1}),
+            400,
+            "anthropic_version: Field",
+        ),
         ("claude-haiku-4-5:rawPredict", "Bearer ya29.t", streamed.clone(), 400, "the method says otherwise"),
         ("claude-haiku-4-5:predict", "Bearer ya29.t", body.clone(), 404, "Method"),
         ("nobody:rawPredict", "Bearer ya29.t", body.clone(), 404, "nobody"),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{invalid, wire::Messages};
 use crate::{
-    anthropic::{is_redacted, signature},
+    anthropic::{is_redacted, is_signed},
     cache::{End, FIVE_MINUTES_MS, HOUR_MS},
     dialect::Parsed,
     error::ApiError,
@@ -59,7 +59,9 @@ pub(super) fn parse(body: &[u8], model: &str, stream: bool) -> Result<Parsed<'st
     let (tool_choice, parallel_tool_calls) = tool_choice(&from, &more, &tools)?;
     let max_tokens = inference["maxTokens"].as_u64();
     let thinking = thinking(&more, claude, max_tokens, &tool_choice)?;
-    let thinks = matches!(thinking, Thinking::On { .. }) && claude;
+    // Who decides himself how much to think does not insist on it.
+    let manual = more.get("thinking").is_some_and(|thinking| thinking["type"] == "enabled");
+    let thinks = matches!(thinking, Thinking::On { .. }) && claude && manual;
     let mut reader =
         Reader { talk: Conversation::default(), tools: from.contains_key("toolConfig"), thinks, claude };
     for block in list(&from, "system") {
@@ -167,11 +169,11 @@ fn thinking(more: &Members, claude: bool, max: Option<u64>, choice: &Choice) -> 
         return if asked { on(1, None) } else { Ok(Thinking::Usual) };
     }
     let Some(thinking) = more.get("thinking") else { return Ok(Thinking::Off) };
-    if matches!(choice, Choice::Required | Choice::Named(_)) {
+    if matches!(choice, Choice::Required | Choice::Named(_)) && thinking["type"] == "enabled" {
         return Err(invalid("Thinking may not be enabled when tool_choice forces tool use."));
     }
     match thinking["type"].as_str() {
-        Some("disabled") => Ok(Thinking::Off),
+        Some("disabled" | "between_tools") => Ok(Thinking::Off),
         Some("adaptive") => on(1, None),
         Some("enabled") => {
             let budget = thinking["budget_tokens"].as_u64().unwrap_or_default();
@@ -351,7 +353,10 @@ impl Reader {
                 let text = &reasoning["reasoningText"];
                 let whole = match reasoning["redactedContent"].as_str() {
                     Some(data) => is_redacted(data),
-                    None => text["signature"] == signature(text["text"].as_str().unwrap_or_default()),
+                    None => is_signed(
+                        text["text"].as_str().unwrap_or_default(),
+                        text["signature"].as_str().unwrap_or_default(),
+                    ),
                 };
                 if !whole {
                     return Err(invalid(

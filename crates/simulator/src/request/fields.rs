@@ -7,6 +7,8 @@ use serde_json::value::RawValue;
 
 use crate::error::ApiError;
 
+const LONGEST_IDENTIFIER: usize = 64;
+
 pub(crate) type Raw<'a> = Option<&'a RawValue>;
 
 /// What a JSON text is, as OpenAI's messages say it.
@@ -57,6 +59,19 @@ pub(crate) fn text<'a>(raw: &'a RawValue, param: &str) -> Result<Cow<'a, str>, A
         return Ok(Cow::Borrowed(inner));
     }
     serde_json::from_str(json).map(Cow::Owned).map_err(|_| wrong_type(param, "a string", raw))
+}
+
+/// An identifier, which is not long.
+pub(crate) fn identifier(value: &str, param: &str) -> Result<(), ApiError> {
+    let length = value.chars().count();
+    if length <= LONGEST_IDENTIFIER {
+        return Ok(());
+    }
+    let message = format!(
+        "Invalid '{param}': string too long. Expected a string with maximum length {LONGEST_IDENTIFIER}, but got a \
+         string with length {length} instead."
+    );
+    Err(ApiError::invalid(param, "string_above_max_length", message))
 }
 
 pub(crate) fn boolean(raw: Raw<'_>, param: &str) -> Result<Option<bool>, ApiError> {

@@ -124,6 +124,10 @@ struct Body<'a> {
     x_sim: Raw<'a>,
     #[serde(borrow, default)]
     reasoning_effort: Raw<'a>,
+    #[serde(borrow, default)]
+    user: Raw<'a>,
+    #[serde(borrow, default)]
+    safety_identifier: Raw<'a>,
 }
 
 impl<'a> Request<'a> {
@@ -137,6 +141,11 @@ impl<'a> Request<'a> {
         let conversation = Conversation::read(messages)?;
         let stream = boolean(body.stream, "stream")?.unwrap_or(false);
         check_sampling(&body)?;
+        for (name, raw) in [("user", body.user), ("safety_identifier", body.safety_identifier)] {
+            if let Some(raw) = raw {
+                fields::identifier(&text(raw, name)?, name)?;
+            }
+        }
         let mut tools = tools::tools(body.tools)?;
         let tool_choice = tools::choice(body.tool_choice, &mut tools, body.tools.is_some())?;
         Ok(Self {
@@ -383,6 +392,8 @@ mod tests {
             ),
             (r#""response_format":"json""#, "response_format"),
             (r#""service_tier":"gold""#, "service_tier"),
+            (r#""user":"65_______________________________________________________________""#, "user"),
+            (r#""safety_identifier":7"#, "safety_identifier"),
             (r#""tool_choice":"auto""#, "tool_choice"),
             (r#""x_sim":{"statsu":1}"#, "x_sim"),
             (r#""x_sim":{"rate":0.5}"#, "x_sim"),

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::ApiError,
     faults::Faults,
-    request::{Choice, Format, Request, Thinking, Thoughts, Tool},
+    request::{Choice, Format, Request, Thinking, Thoughts, Tool, fields::identifier},
     strict,
     tokens::count_text,
 };
@@ -86,6 +86,11 @@ pub(super) fn parse(body: &[u8]) -> Result<(Request<'static>, u64, Form), ApiErr
     let members = Members(&from);
     let model = members.text("model")?.ok_or_else(|| ApiError::missing("model"))?.to_owned();
     stateless(&members)?;
+    for name in ["user", "safety_identifier"] {
+        if let Some(value) = members.text(name)? {
+            identifier(value, name)?;
+        }
+    }
     let mut reader = Reader::default();
     if let Some(instructions) = members.text("instructions")? {
         reader.instructions(instructions);
