@@ -6,7 +6,7 @@ use weir_error::{Code, Error};
 use crate::{
     Call, Dialect, Usage,
     canonical::{
-        CITATIONS, Collector, Delta, Event, Failure, Finish, Logprob, Losses, Opaque, Part, PartStart,
+        CITATIONS, Collector, Delta, Event, Failure, Finish, Logprob, Losses, Opaque, Part, PartStart, Wrong,
     },
     wire::{Decode, Encode},
 };
@@ -328,11 +328,13 @@ impl Listener {
 
 /// A provider's error as ours, with its words.
 fn in_stream(failure: &Failure) -> Error {
-    let code = match failure.status {
-        429 => Code::RateLimited,
-        503 | 529 => Code::Overloaded,
-        400 | 413 => Code::InvalidArgument,
-        504 => Code::UpstreamTimeout,
+    let code = match (failure.wrong(), failure.status) {
+        (Wrong::ContextLength, _) => Code::ContextLengthExceeded,
+        (Wrong::Quota, _) => Code::InsufficientQuota,
+        (_, 429) => Code::RateLimited,
+        (_, 503 | 529) => Code::Overloaded,
+        (_, 400 | 413) => Code::InvalidArgument,
+        (_, 504) => Code::UpstreamTimeout,
         _ => Code::UpstreamFailed,
     };
     let message = if failure.message.is_empty() {

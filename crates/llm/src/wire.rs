@@ -108,6 +108,11 @@ pub trait Provider: Sync {
     /// A refusal with this status.
     fn decode_error(&self, status: u16, body: &[u8]) -> Failure;
 
+    /// What went wrong, where a whole answer says so itself, whatever its status.
+    fn failure_of_answer(&self, _body: &[u8]) -> Option<Failure> {
+        None
+    }
+
     /// What a whole answer says that it used.
     fn usage_of_answer(&self, body: &[u8]) -> Option<Usage> {
         self.decode_answer(body)?.usage

@@ -39,21 +39,27 @@ const NO_THREADS: Details = Details { error_code: "thread_unsupported_request", 
 pub fn error_body(error: &Error, request_id: Option<&str>) -> Bytes {
     let kind = match error.code() {
         Code::Overloaded => "overloaded_error",
+        Code::InsufficientQuota => kind(402),
         code => kind(code.http().as_u16()),
     };
+    let too_long = error.code() == Code::ContextLengthExceeded;
     let details = Some(NO_THREADS).filter(|_| error.param() == Some(THREAD));
-    envelope(kind, error.message(), details, request_id)
+    envelope(kind, &told(error.message(), too_long), details, request_id)
+}
+
+/// By these words clients know that they are to shorten the conversation.
+fn told(message: &str, too_long: bool) -> Cow<'_, str> {
+    if too_long && !message.to_ascii_lowercase().contains("too long") {
+        return format!("prompt is too long: {message}").into();
+    }
+    message.into()
 }
 
 /// Another vendor's refusal in Anthropic's shape, with the status it has here.
 pub(super) fn encode_error(failure: &Failure, request_id: Option<&str>) -> (u16, Bytes) {
     let message = failure.message.as_str();
     let (status, message) = match (failure.wrong(), failure.status) {
-        // By these words clients know that they are to shorten the conversation.
-        (Wrong::ContextLength, _) if !message.to_ascii_lowercase().contains("too long") => {
-            (400, Cow::Owned(format!("prompt is too long: {message}")))
-        }
-        (Wrong::ContextLength, _) => (400, message.into()),
+        (Wrong::ContextLength, _) => (400, told(message, true)),
         (Wrong::Quota, _) => (402, message.into()),
         (Wrong::ModelNotFound, _) => (404, message.into()),
         (_, 503) => (529, message.into()),

@@ -190,6 +190,9 @@ const WORDS: [&str; 34] = [
 ];
 
 fn kind(code: Code) -> &'static str {
+    if code == Code::InsufficientQuota {
+        return "insufficient_quota";
+    }
     match code.http().as_u16() {
         403 => "permission_error",
         429 => "rate_limit_error",

@@ -8,34 +8,50 @@ use serde_json::value::RawValue;
 
 use super::{
     content::{self, kind},
-    custom::CustomTools,
+    error,
     item::{self, Ids},
     object::{self, Response, State},
     request_in::PARAGRAPH,
+    tools::{self, ToolNames},
     usage::WireUsage,
 };
 use crate::{
     Call, Usage,
-    canonical::{Answer, Choice, Content, Finish, Logprob, Losses, Opaque, Part, ToolUse, Vendor},
+    canonical::{
+        Answer, Choice, Content, Custom, Failure, Finish, Logprob, Losses, Media, Opaque, Part, Source,
+        ToolUse, Vendor,
+    },
+    lenient,
     members::Members,
 };
 
-#[derive(Deserialize)]
-struct Whole<'a> {
-    #[serde(borrow, default)]
-    id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    model: Cow<'a, str>,
-    #[serde(default)]
-    created_at: f64,
-    #[serde(borrow, default)]
+/// A response. A member that can't be read is as good as absent.
+#[derive(Deserialize, Default)]
+pub(super) struct Whole<'a> {
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    pub(super) id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    pub(super) model: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "lenient::read")]
+    pub(super) created_at: f64,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     status: Option<Cow<'a, str>>,
-    #[serde(default)]
-    incomplete_details: Option<Incomplete>,
-    #[serde(borrow)]
-    output: Vec<&'a RawValue>,
-    #[serde(default)]
-    usage: Option<WireUsage>,
+    #[serde(default, deserialize_with = "lenient::read")]
+    pub(super) incomplete_details: Option<Incomplete>,
+    #[serde(borrow, default, deserialize_with = "lenient::read")]
+    pub(super) output: Option<Vec<&'a RawValue>>,
+    #[serde(default, deserialize_with = "lenient::read")]
+    pub(super) usage: Option<WireUsage>,
+}
+
+impl Whole<'_> {
+    pub(super) fn failed(&self) -> bool {
+        matches!(self.status.as_deref(), Some("failed" | "cancelled"))
+    }
+
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.status.as_deref() == Some("incomplete")
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,21 +60,28 @@ pub(super) struct Incomplete {
     reason: Option<String>,
 }
 
-/// `None` for what is no response.
-pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
+/// What went wrong with a response that says it failed, though it came as an answer.
+pub(super) fn failure(body: &[u8]) -> Option<Failure> {
     let whole: Whole<'_> = serde_json::from_slice(body).ok()?;
-    let cites = whole.output.iter().any(|item| cites(item));
+    whole.failed().then(|| error::of_response(std::str::from_utf8(body).unwrap_or_default()))
+}
+
+/// `None` for what is no response, and for one that failed.
+pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
+    let whole: Whole<'_> = serde_json::from_slice(body).ok().filter(|whole: &Whole<'_>| !whole.failed())?;
+    let incomplete = whole.is_incomplete();
+    let output = whole.output?;
+    let cites = output.iter().any(|item| cites(item));
     let cited = cites.then(Part::citations);
-    let parts: Vec<Part> = whole.output.into_iter().flat_map(parts_of).chain(cited).collect();
+    let parts: Vec<Part> = output.into_iter().flat_map(parts_of).chain(cited).collect();
     let finish = finish(
-        whole.status.as_deref().unwrap_or("completed"),
-        whole.incomplete_details.as_ref(),
+        incomplete.then_some(whole.incomplete_details.as_ref()),
         parts.iter().any(|p| matches!(p.content, Content::ToolUse(_))),
         parts.iter().any(|p| matches!(p.content, Content::Refusal(_))),
     );
     Some(Answer {
-        id: whole.id.into_owned(),
-        model: whole.model.into_owned(),
+        id: whole.id.unwrap_or_default().into_owned(),
+        model: whole.model.unwrap_or_default().into_owned(),
         created: seconds(whole.created_at),
         choices: vec![Choice { parts, finish }],
         usage: whole.usage.and_then(WireUsage::believable),
@@ -85,9 +108,10 @@ pub(super) fn seconds(time: f64) -> i64 {
     time as i64
 }
 
-pub(super) fn finish(status: &str, incomplete: Option<&Incomplete>, calls: bool, refused: bool) -> Finish {
-    if status == "incomplete" {
-        return match incomplete.and_then(|i| i.reason.as_deref()) {
+/// `cut`: it is incomplete, with what is said of why.
+pub(super) fn finish(cut: Option<Option<&Incomplete>>, calls: bool, refused: bool) -> Finish {
+    if let Some(why) = cut {
+        return match why.and_then(|i| i.reason.as_deref()) {
             Some("max_output_tokens") | None => Finish::MaxTokens,
             Some("content_filter") => Finish::Refusal,
             Some(other) => Finish::Other(other.to_owned()),
@@ -118,14 +142,35 @@ fn item_parts(raw: &RawValue) -> Option<Vec<Part>> {
             let opaque = content::extra(&mut from).ok()?;
             let call = ToolUse {
                 id: from.need("call_id").ok()?,
-                name: from.need("name").ok()?,
+                name: called(&mut from)?,
                 arguments: from.take("arguments").ok()?.unwrap_or_default(),
             };
             Some(vec![Part::from(Content::ToolUse(call)).with_opaque(opaque)])
         }
+        "custom_tool_call" => {
+            let opaque = content::extra(&mut from).ok()?;
+            let name = called(&mut from)?;
+            let input = from.take::<Cow<'_, str>>("input").ok()?.unwrap_or_default();
+            let arguments = Custom::arguments(&input);
+            let call = ToolUse { id: from.need("call_id").ok()?, name, arguments };
+            Some(vec![Part::from(Content::ToolUse(call)).with_opaque(opaque)])
+        }
+        "image_generation_call" => {
+            let data: String = from.take("result").ok()?.filter(|data: &String| !data.is_empty())?;
+            let format = from.take::<Cow<'_, str>>("output_format").ok()?.unwrap_or("png".into());
+            let source = Source::Data { media_type: format!("image/{format}"), data };
+            Some(vec![Content::Image(Media { source, name: None, detail: None }).into()])
+        }
         "reasoning" => Some(reasoning(raw).into_iter().collect()),
         _ => None,
     }
+}
+
+/// The name of a tool, as others know it.
+fn called(from: &mut Members<'_>) -> Option<String> {
+    let name: String = from.need("name").ok()?;
+    let namespace = from.take::<Cow<'_, str>>("namespace").ok()?;
+    Some(namespace.map_or_else(|| name.clone(), |namespace| tools::joined(&namespace, &name)))
 }
 
 /// A part of a message.
@@ -205,10 +250,10 @@ impl From<&WireLogprob> for Logprob {
 pub(super) fn encode_answer(answer: &Answer, usage: Usage, call: &Call, losses: &mut Losses) -> Bytes {
     let id = item::response_id(call.id.as_deref(), &answer.id);
     let ids = Ids::new(&id);
-    let custom = CustomTools::of_request(&call.request);
+    let tools = ToolNames::of_request(&call.request);
     let refused = answer.parts().iter().any(|p| matches!(p.content, Content::Refusal(_)));
     let incomplete = object::incomplete(answer.finish(), refused);
-    let output = item::output(answer.parts(), &ids, &custom, incomplete.is_none(), losses);
+    let output = item::output(answer.parts(), &ids, &tools, incomplete.is_none(), losses);
     let model = if answer.model.is_empty() { &call.model } else { &answer.model };
     let created = if answer.created == 0 { call.now_s } else { answer.created };
     let response = Response::new(id, model, created, &call.request);
@@ -219,6 +264,7 @@ pub(super) fn encode_answer(answer: &Answer, usage: Usage, call: &Call, losses: 
         incomplete,
         output: &output,
         usage: Some(usage.into()),
+        tier: object::tier(usage.tier),
     };
     response.json(&state).get().to_owned().into()
 }

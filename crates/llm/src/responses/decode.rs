@@ -1,13 +1,13 @@
 //! Reads a provider's stream. Items may come interleaved; what a provider says only at the end of an item, or of the
 //! response, counts as said then.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    answer::{self, Incomplete, WireLogprob},
+    answer::{self, Whole, WireLogprob},
     content::kind,
     error, event,
     request_in::PARAGRAPH,
@@ -39,24 +39,6 @@ struct Step<'a> {
     part: Option<&'a RawValue>,
     #[serde(borrow, default)]
     response: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize, Default)]
-struct Whole<'a> {
-    #[serde(borrow, default)]
-    id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    model: Cow<'a, str>,
-    #[serde(default)]
-    created_at: f64,
-    #[serde(borrow, default)]
-    status: Cow<'a, str>,
-    #[serde(default)]
-    incomplete_details: Option<Incomplete>,
-    #[serde(borrow, default)]
-    output: Vec<&'a RawValue>,
-    #[serde(default)]
-    usage: Option<WireUsage>,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +76,7 @@ pub(super) struct Decoder {
     parts: usize,
     open: Vec<Open>,
     /// Items of which something was told, or that are whole.
-    told: Vec<u64>,
+    told: BTreeSet<u64>,
     calls: bool,
     refused: bool,
     cites: bool,
@@ -128,7 +110,7 @@ impl Decode for Decoder {
             "response.function_call_arguments.done" => self.said(&step, Kind::Call, true, out),
             "response.content_part.done" => self.part_done(&step, out),
             "response.output_item.done" => self.item_done(&step, out),
-            terminal if event::is_terminal(terminal) => self.end(step.response, out),
+            terminal if event::is_terminal(terminal) => self.end(terminal, step.response, out),
             _ => {}
         }
     }
@@ -150,8 +132,8 @@ impl Decoder {
         let whole: Whole<'_> =
             response.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
         out.push(Event::Start {
-            id: whole.id.into_owned(),
-            model: whole.model.into_owned(),
+            id: whole.id.unwrap_or_default().into_owned(),
+            model: whole.model.unwrap_or_default().into_owned(),
             created: answer::seconds(whole.created_at),
             usage: None,
         });
@@ -209,9 +191,7 @@ impl Decoder {
         if !self.started {
             self.start(None, out);
         }
-        if !self.told.contains(&item) {
-            self.told.push(item);
-        }
+        self.told.insert(item);
         let index = self.parts;
         self.parts += 1;
         out.push(Event::PartStart { index, choice: 0, part });
@@ -292,7 +272,7 @@ impl Decoder {
         if !self.started {
             self.start(None, out);
         }
-        self.told.push(item);
+        self.told.insert(item);
         for part in answer::parts_of(raw) {
             let index = self.parts;
             self.parts += 1;
@@ -312,17 +292,18 @@ impl Decoder {
         }
     }
 
-    fn end(&mut self, response: Option<&RawValue>, out: &mut Vec<Event>) {
+    /// The verdict is in the event's name, whatever else its object says.
+    fn end(&mut self, kind: &str, response: Option<&RawValue>, out: &mut Vec<Event>) {
         self.ended = true;
         let whole: Whole<'_> =
             response.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
-        if whole.status == "failed" || whole.status == "cancelled" {
+        if kind == "response.failed" || whole.failed() {
             let failure = error::of_response(response.map_or("", RawValue::get));
             out.push(Event::Error(failure));
             return;
         }
         self.start(response, out);
-        for (at, raw) in (0..).zip(&whole.output) {
+        for (at, raw) in (0..).zip(whole.output.iter().flatten()) {
             if !self.told.contains(&at) {
                 self.whole(at, raw, out);
             } else if self.open.iter().any(|open| open.item == at) {
@@ -330,8 +311,9 @@ impl Decoder {
             }
         }
         out.extend(self.open.drain(..).map(|open| Event::PartStop { index: open.index }));
-        let finish =
-            answer::finish(&whole.status, whole.incomplete_details.as_ref(), self.calls, self.refused);
+        let incomplete = kind == "response.incomplete" || whole.is_incomplete();
+        let cut = incomplete.then_some(whole.incomplete_details.as_ref());
+        let finish = answer::finish(cut, self.calls, self.refused);
         out.push(Event::Finish { choice: 0, finish });
         out.extend(whole.usage.and_then(WireUsage::believable).map(Event::Usage));
     }
@@ -355,6 +337,7 @@ fn start_of(part: &Part) -> Option<PartStart> {
         Content::ToolUse(ToolUse { id, name, .. }) => {
             PartStart::ToolUse { id: id.clone(), name: name.clone() }
         }
+        Content::Image(media) => PartStart::Image(media.clone()),
         Content::Foreign { kind, value } => PartStart::Foreign { kind: kind.clone(), value: value.clone() },
         _ => return None,
     })

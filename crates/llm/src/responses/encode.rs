@@ -7,15 +7,15 @@ use serde_json::value::RawValue;
 use weir_error::Error;
 
 use super::{
-    custom::CustomTools,
     error,
     item::{self, Ids, Item, Piece, Summary},
     object::{self, Response, State},
     out::{Out, OutPart, Writer},
+    tools::ToolNames,
 };
 use crate::{
     Call, Usage,
-    canonical::{Delta, Event, Finish, Logprob, PartStart},
+    canonical::{Delta, Event, Finish, Logprob, Media, PartStart},
     wire::Encode,
 };
 
@@ -38,7 +38,7 @@ pub(super) struct Encoder {
     now_s: i64,
     since: Instant,
     ids: Ids,
-    custom: CustomTools,
+    tools: ToolNames,
     writer: Writer,
     started: bool,
     items: Vec<Item>,
@@ -47,6 +47,8 @@ pub(super) struct Encoder {
     open: Vec<Open>,
     /// The message that goes on, should the next part be one of a message.
     message: Option<usize>,
+    /// An item whose end waits for what comes next: if that is the response's, it may have been cut.
+    held: Option<usize>,
     refused: bool,
     finish: Option<Finish>,
 }
@@ -59,13 +61,14 @@ impl Encoder {
             now_s: call.now_s,
             since: Instant::now(),
             ids: Ids::new(""),
-            custom: CustomTools::of_request(&call.request),
+            tools: ToolNames::of_request(&call.request),
             writer: Writer::default(),
             started: false,
             items: Vec::new(),
             said: 0,
             open: Vec::new(),
             message: None,
+            held: None,
             refused: false,
             finish: None,
         }
@@ -108,24 +111,10 @@ impl Encoder {
                 summary: Vec::new(),
                 encrypted_content: item::sealed(opaque),
             },
-            PartStart::ToolUse { id, name } if self.custom.has(name) => Item::CustomToolCall {
-                id: self.ids.id("ctc", place),
-                status: "in_progress",
-                call_id: id.clone(),
-                name: name.clone(),
-                input: String::new(),
-                extra_content: None,
-            },
-            PartStart::ToolUse { id, name } => Item::FunctionCall {
-                id: self.ids.id("fc", place),
-                status: "in_progress",
-                call_id: id.clone(),
-                name: name.clone(),
-                arguments: String::new(),
-                extra_content: None,
-            },
+            PartStart::ToolUse { id, name } => item::begun_call(id, self.tools.known(name), &self.ids, place),
+            PartStart::Image(media) => return self.image(media, out),
             // Server tools' doings have no place here.
-            PartStart::Image(_) | PartStart::Foreign { .. } => return,
+            PartStart::Foreign { .. } => return,
         };
         self.end_message(out);
         self.add(item, out);
@@ -175,7 +164,32 @@ impl Encoder {
         self.writer.write(event, out);
     }
 
+    /// One that a model drew, which comes whole.
+    fn image(&mut self, media: &Media, out: &mut BytesMut) {
+        let Some((data, format)) = item::drawn(media) else { return };
+        self.end_message(out);
+        self.said += data.len();
+        let place = self.items.len();
+        let (id, output_format) = (self.ids.id("ig", place), format.to_owned());
+        let begun =
+            Item::ImageGenerationCall { id: id.clone(), status: "in_progress", result: None, output_format };
+        self.add(begun, out);
+        for r#type in [
+            "response.image_generation_call.in_progress",
+            "response.image_generation_call.generating",
+            "response.image_generation_call.completed",
+        ] {
+            self.writer
+                .write(Out { r#type, item_id: Some(&id), output_index: Some(place), ..Out::default() }, out);
+        }
+        if let Some(item) = self.items.get_mut(place) {
+            *item = item::image_item((data, format), &self.ids, place);
+        }
+        self.item_done(place, out);
+    }
+
     fn add(&mut self, item: Item, out: &mut BytesMut) {
+        self.release("completed", out);
         let output_index = Some(self.items.len());
         self.writer.write(
             Out { r#type: "response.output_item.added", output_index, item: Some(&item), ..Out::default() },
@@ -189,6 +203,18 @@ impl Encoder {
         let Some(place) = self.message.take() else { return };
         if !self.open.iter().any(|open| open.item == place) {
             self.item_done(place, out);
+        }
+    }
+
+    fn item_done(&mut self, place: usize, out: &mut BytesMut) {
+        self.release("completed", out);
+        self.held = Some(place);
+    }
+
+    /// Tells the end that was held back.
+    fn release(&mut self, status: &'static str, out: &mut BytesMut) {
+        if let Some(place) = self.held.take() {
+            self.item_ends(place, status, out);
         }
     }
 
@@ -214,10 +240,6 @@ impl Encoder {
         if !goes_on {
             self.item_done(open.item, out);
         }
-    }
-
-    fn item_done(&mut self, place: usize, out: &mut BytesMut) {
-        self.item_ends(place, "completed", out);
     }
 
     fn item_ends(&mut self, place: usize, status: &'static str, out: &mut BytesMut) {
@@ -256,6 +278,10 @@ impl Encode for Encoder {
         }
     }
 
+    fn draws(&self) -> bool {
+        true
+    }
+
     fn overflown(&self) -> bool {
         self.said > MOST_SAID
     }
@@ -270,9 +296,10 @@ impl Encode for Encoder {
             self.stop(part, &mut out);
         }
         if let Some(place) = self.message.take() {
-            let cut = incomplete.is_some();
-            self.item_ends(place, if cut { "incomplete" } else { "completed" }, &mut out);
+            self.item_done(place, &mut out);
         }
+        // Only what came last can have been cut.
+        self.release(if incomplete.is_some() { "incomplete" } else { "completed" }, &mut out);
         let now =
             self.now_s.saturating_add(i64::try_from(self.since.elapsed().as_secs()).unwrap_or_default());
         let state = State {
@@ -282,6 +309,7 @@ impl Encode for Encoder {
             incomplete,
             output: &self.items,
             usage: Some(usage.into()),
+            tier: object::tier(usage.tier),
         };
         let response = self.response.json(&state);
         let name = if incomplete.is_some() { "response.incomplete" } else { "response.completed" };
@@ -292,6 +320,7 @@ impl Encode for Encoder {
     fn fail(&mut self, error: &Error) -> Bytes {
         let mut out = BytesMut::new();
         self.start("", "", 0, &mut out);
+        self.release("completed", &mut out);
         let open = std::mem::take(&mut self.open);
         for place in open.iter().map(|open| open.item).chain(self.message.take()) {
             if let Some(item) = self.items.get_mut(place) {

@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use weir_error::Error;
+use weir_error::{Code, Error};
 
 use super::object::Failed;
-use crate::canonical::Failure;
+use crate::canonical::{Failure, Wrong};
 
 #[derive(Deserialize, Default)]
 struct Told {
@@ -52,15 +52,59 @@ fn status_of(code: &str) -> u16 {
     }
 }
 
-/// An error of ours as a response has it, whose codes are closed.
+/// An error of ours as a response has it.
 pub(super) fn failed(error: &Error) -> Failed<'_> {
-    let code = match error.code().http().as_u16() {
-        429 => "rate_limit_exceeded",
-        400..500 => "invalid_prompt",
+    let code = match (error.code(), error.code().http().as_u16()) {
+        (Code::ContextLengthExceeded | Code::InsufficientQuota, _) => error.code().as_str(),
+        (_, 429) => "rate_limit_exceeded",
+        (_, 400..500) => "invalid_prompt",
         _ => "server_error",
     };
-    Failed { code, message: error.message() }
+    Failed { code: code.into(), message: error.message() }
 }
+
+/// Why a provider's stream failed, as a response has it: the provider's own word, by which clients know whether to ask
+/// again, where it is one.
+pub(super) fn of_provider(failure: &Failure) -> Failed<'_> {
+    let code = match (failure.wrong(), failure.code.as_deref()) {
+        (_, Some(code)) if is_word(code) => code,
+        (Wrong::ContextLength, _) => "context_length_exceeded",
+        (Wrong::Quota, _) => "insufficient_quota",
+        (Wrong::RateLimit, _) => "rate_limit_exceeded",
+        _ => "server_error",
+    };
+    Failed { code: code.into(), message: &failure.message }
+}
+
+fn is_word(code: &str) -> bool {
+    (1..=64).contains(&code.len())
+        && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// The code that an error has in a response, of an answer that was refused with this status.
+#[must_use]
+pub fn told_code(status: u16, body: &[u8]) -> String {
+    let told = of_event(body);
+    let known = told.code.filter(|code| KNOWN.contains(&code.as_str()));
+    known.unwrap_or_else(|| {
+        let code = match status {
+            429 => "rate_limit_exceeded",
+            400 | 413 | 422 => "invalid_prompt",
+            _ => "server_error",
+        };
+        code.to_owned()
+    })
+}
+
+/// Codes by which clients tell what to do next.
+const KNOWN: [&str; 6] = [
+    "context_length_exceeded",
+    "insufficient_quota",
+    "invalid_prompt",
+    "rate_limit_exceeded",
+    "server_is_overloaded",
+    "slow_down",
+];
 
 #[cfg(test)]
 mod tests {
@@ -76,6 +120,15 @@ mod tests {
         }
         assert_eq!(of_event(br#"{"code":503,"message":"x"}"#).status, 503);
         assert_eq!(of_event(b"x").status, 500);
+        let refused =
+            |status, code: &str| told_code(status, format!(r#"{{"error":{{"code":"{code}"}}}}"#).as_bytes());
+        assert_eq!(refused(400, "context_length_exceeded"), "context_length_exceeded");
+        assert_eq!(refused(429, "insufficient_quota"), "insufficient_quota");
+        assert_eq!(
+            (refused(400, "invalid_value"), refused(429, "requests")),
+            ("invalid_prompt".into(), "rate_limit_exceeded".into())
+        );
+        assert_eq!(told_code(502, b"<html>"), "server_error");
         assert_eq!(of_response(r#"{"error":{"code":"invalid_prompt","message":"x"}}"#).status, 400);
     }
 }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use weir_error::{Code, Error};
+use weir_error::Error;
 
 use super::{
     error, event,
@@ -76,11 +76,9 @@ impl OpenResponse {
     #[must_use]
     pub fn end_with(&self, event: &Bytes) -> Bytes {
         let failure = error::of_event(&sse::data(event).unwrap_or_default());
-        let code = if failure.status == 429 { Code::RateLimited } else { Code::UpstreamFailed };
-        let own = Error::new(code, failure.message);
         let next = event::number(event).map_or(self.next, |n| n.saturating_add(1)).max(self.next);
         let mut out = BytesMut::from(event.as_ref());
-        out.extend_from_slice(&self.failed(next, &error::failed(&own)));
+        out.extend_from_slice(&self.failed(next, &error::of_provider(&failure)));
         out.freeze()
     }
 
@@ -94,7 +92,7 @@ impl OpenResponse {
         }
         // Clients want to hear of a response before its end.
         let begun = written("response.created", number, &unknown("in_progress", None));
-        let error = Some(Failed { code: failed.code, message: failed.message });
+        let error = Some(Failed { code: failed.code.clone(), message: failed.message });
         (begun + &written("response.failed", number + 1, &unknown("failed", error))).into()
     }
 }

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::custom::CustomTools;
+use super::tools::{Known, ToolNames};
 use crate::{
-    canonical::{Content, Logprob, Losses, Opaque, Part, ToolUse, Vendor},
+    canonical::{Content, Custom, Logprob, Losses, Media, Opaque, Part, Source, ToolUse, Vendor},
     ids,
 };
 
@@ -32,20 +32,37 @@ pub(super) enum Item {
         id: String,
         status: &'static str,
         call_id: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
         name: String,
         arguments: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         extra_content: Option<Extra>,
     },
+    ImageGenerationCall {
+        id: String,
+        status: &'static str,
+        /// Base64.
+        result: Option<String>,
+        output_format: String,
+    },
     CustomToolCall {
         id: String,
         status: &'static str,
         call_id: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
         name: String,
         input: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         extra_content: Option<Extra>,
     },
+}
+
+/// What a model drew, in Base64, and as what; `None` for what is only told where it is.
+pub(super) fn drawn(media: &Media) -> Option<(&str, &str)> {
+    let Source::Data { media_type, data } = &media.source else { return None };
+    Some((data, media_type.strip_prefix("image/").unwrap_or(media_type)))
 }
 
 #[derive(Debug, Serialize)]
@@ -168,7 +185,7 @@ pub(super) fn response_id(ours: Option<&str>, theirs: &str) -> String {
 pub(super) fn output(
     parts: &[Part],
     ids: &Ids,
-    custom: &CustomTools,
+    tools: &ToolNames,
     complete: bool,
     losses: &mut Losses,
 ) -> Vec<Item> {
@@ -196,7 +213,11 @@ pub(super) fn output(
                 continue;
             }
             Content::ToolUse(call) => {
-                items.push(call_item(call, opaque, ids, custom, place));
+                items.push(call_item(call, opaque, ids, tools, place));
+                continue;
+            }
+            Content::Image(media) if drawn(media).is_some() => {
+                items.extend(drawn(media).map(|image| image_item(image, ids, place)));
                 continue;
             }
             // Server tools' doings have no place here.
@@ -221,16 +242,39 @@ pub(super) fn output(
     items
 }
 
-fn call_item(call: &ToolUse, opaque: Option<&Opaque>, ids: &Ids, custom: &CustomTools, place: usize) -> Item {
-    let extra_content = opaque.map(Extra::of);
-    let (call_id, name) = (call.id.clone(), call.name.clone());
-    if custom.has(&name) {
-        let (id, input) = (ids.id("ctc", place), CustomTools::input(&call.arguments).into_owned());
-        return Item::CustomToolCall { id, status: "completed", call_id, name, input, extra_content };
+fn call_item(call: &ToolUse, opaque: Option<&Opaque>, ids: &Ids, tools: &ToolNames, place: usize) -> Item {
+    let mut item = begun_call(&call.id, tools.known(&call.name), ids, place);
+    match &mut item {
+        Item::CustomToolCall { input, extra_content, .. } => {
+            *input = Custom::input(&call.arguments).into_owned();
+            *extra_content = opaque.map(Extra::of);
+        }
+        Item::FunctionCall { arguments, extra_content, .. } => {
+            *arguments = arguments_or_empty(&call.arguments).into_owned();
+            *extra_content = opaque.map(Extra::of);
+        }
+        _ => {}
     }
-    let arguments = arguments_or_empty(&call.arguments).into_owned();
-    let id = ids.id("fc", place);
-    Item::FunctionCall { id, status: "completed", call_id, name, arguments, extra_content }
+    item.set_status("completed");
+    item
+}
+
+/// What a model drew.
+pub(super) fn image_item((data, format): (&str, &str), ids: &Ids, place: usize) -> Item {
+    let (result, output_format) = (Some(data.to_owned()), format.to_owned());
+    Item::ImageGenerationCall { id: ids.id("ig", place), status: "completed", result, output_format }
+}
+
+/// A call that has begun, of the tool as its client knows it.
+pub(super) fn begun_call(call_id: &str, tool: Known, ids: &Ids, place: usize) -> Item {
+    let (status, call_id, extra_content) = ("in_progress", call_id.to_owned(), None);
+    let Known { namespace, name, custom } = tool;
+    if custom {
+        let (id, input) = (ids.id("ctc", place), String::new());
+        return Item::CustomToolCall { id, status, call_id, namespace, name, input, extra_content };
+    }
+    let (id, arguments) = (ids.id("fc", place), String::new());
+    Item::FunctionCall { id, status, call_id, namespace, name, arguments, extra_content }
 }
 
 impl Item {
@@ -244,7 +288,8 @@ impl Item {
             Self::Message { status, .. }
             | Self::FunctionCall { status, .. }
             | Self::CustomToolCall { status, .. } => *status = to,
-            Self::Reasoning { .. } => {}
+            // An image is whole.
+            Self::Reasoning { .. } | Self::ImageGenerationCall { .. } => {}
         }
     }
 }

@@ -19,7 +19,6 @@ use crate::{
 mod answer;
 mod content;
 mod count;
-mod custom;
 mod decode;
 mod encode;
 mod error;
@@ -33,10 +32,12 @@ mod request_out;
 mod restore;
 mod splice;
 mod tap;
+mod tools;
 mod usage;
 mod view;
 
 pub(crate) use content::part as content_part;
+pub use error::told_code;
 pub use follow::OpenResponse;
 pub use object::queued;
 pub use restore::{asks_for_state, carries_state, with_state};
@@ -109,6 +110,10 @@ impl Provider for Responses {
         MAX_LONG_EVENT
     }
 
+    fn takes_custom_tools(&self, _: &str) -> bool {
+        true
+    }
+
     fn encode_request(&self, request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
         request_out::encode_request(request, target, losses)
     }
@@ -123,6 +128,10 @@ impl Provider for Responses {
 
     fn decode_error(&self, status: u16, body: &[u8]) -> Failure {
         openai::Chat.decode_error(status, body)
+    }
+
+    fn failure_of_answer(&self, body: &[u8]) -> Option<Failure> {
+        answer::failure(body)
     }
 
     fn usage_of_answer(&self, body: &[u8]) -> Option<Usage> {

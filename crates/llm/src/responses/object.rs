@@ -1,10 +1,16 @@
 //! The response object: what was asked for, repeated, and what came of it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{item::Item, usage::Counts};
-use crate::canonical::{Finish, Raw};
+use crate::{
+    canonical::{Finish, Raw},
+    lenient,
+    prices::Tier,
+};
 
 /// What the answer says of itself besides.
 #[derive(Debug)]
@@ -14,6 +20,8 @@ pub(super) struct Response {
     pub(super) created: i64,
     /// Members that repeat the request, as JSON without braces.
     echo: String,
+    /// The service that was asked for.
+    tier: String,
 }
 
 /// How it stands with a response.
@@ -25,11 +33,23 @@ pub(super) struct State<'a> {
     pub(super) incomplete: Option<&'static str>,
     pub(super) output: &'a [Item],
     pub(super) usage: Option<Counts>,
+    /// The service that was given, once that is known.
+    pub(super) tier: Option<&'static str>,
+}
+
+/// OpenAI's word for the service that an answer was given; `None` where it has none.
+pub(super) fn tier(given: Tier) -> Option<&'static str> {
+    match given {
+        Tier::Standard | Tier::Batch | Tier::Fast | Tier::Us => Some("default"),
+        Tier::Flex => Some("flex"),
+        Tier::Priority => Some("priority"),
+        Tier::Other => None,
+    }
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct Failed<'a> {
-    pub(super) code: &'static str,
+    pub(super) code: Cow<'a, str>,
     pub(super) message: &'a str,
 }
 
@@ -50,11 +70,19 @@ struct Out<'a> {
     model: &'a str,
     output: &'a [Item],
     usage: &'a Option<Counts>,
+    service_tier: &'a str,
 }
 
 impl Response {
     pub(super) fn new(id: String, model: &str, created: i64, request: &[u8]) -> Self {
-        Self { id, model: model.to_owned(), created, echo: echo(request) }
+        #[derive(Deserialize, Default)]
+        struct Wanted {
+            #[serde(default, deserialize_with = "lenient::read")]
+            service_tier: Option<String>,
+        }
+        let wanted: Wanted = serde_json::from_slice(request).unwrap_or_default();
+        let tier = wanted.service_tier.filter(|tier| tier != "auto").unwrap_or_else(|| "default".to_owned());
+        Self { id, model: model.to_owned(), created, echo: echo(request), tier }
     }
 
     /// The object as JSON.
@@ -70,6 +98,7 @@ impl Response {
             model: &self.model,
             output: state.output,
             usage: &state.usage,
+            service_tier: state.tier.unwrap_or(&self.tier),
         };
         // Serializing into memory can't fail, and what it gives is an object.
         let mut json = serde_json::to_string(&out).unwrap_or_default();
@@ -129,7 +158,6 @@ echoed!(
     prompt_cache_retention = "",
     reasoning = r#"{"effort":null,"summary":null}"#,
     safety_identifier = "null",
-    service_tier = r#""default""#,
     store = "true",
     temperature = "1.0",
     text = r#"{"format":{"type":"text"}}"#,
@@ -152,7 +180,6 @@ fn echo(request: &[u8]) -> String {
             ("tools", Some(raw)) => tools(raw),
             ("text", Some(raw)) => with_members(raw, &[("format", r#"{"type":"text"}"#)]),
             ("reasoning", Some(raw)) => with_members(raw, &[("effort", "null"), ("summary", "null")]),
-            ("service_tier", Some(raw)) if raw.get() == r#""auto""# => default.to_owned(),
             (_, Some(raw)) => raw.get().to_owned(),
         };
         if !out.is_empty() {
@@ -234,6 +261,13 @@ mod tests {
         assert_eq!(full["reasoning"], json!({"effort": "low", "summary": null}));
         assert_eq!(full["text"], json!({"verbosity": "low", "format": {"type": "text"}}));
         assert_eq!((&full["service_tier"], &full["user"]), (&json!("default"), &json!(null)));
+        // What was asked for, until it is known what was given.
+        let request = json!({"service_tier": "priority"});
+        assert_eq!(object(&request)["service_tier"], "priority");
+        let response = Response::new("resp_1".into(), "m", 7, request.to_string().as_bytes());
+        let state = State { status: "completed", tier: tier(Tier::Standard), ..State::default() };
+        let given: Value = serde_json::from_str(response.json(&state).get()).unwrap();
+        assert_eq!(given["service_tier"], "default");
     }
 
     #[test]

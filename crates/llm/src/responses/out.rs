@@ -4,11 +4,8 @@ use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{
-    custom::CustomTools,
-    item::{self, Extra, Item, Piece, Summary, WireLogprob},
-};
-use crate::canonical::Delta;
+use super::item::{self, Extra, Item, Piece, Summary, WireLogprob};
+use crate::canonical::{Custom, Delta};
 
 /// An event: each has some of these.
 #[derive(Serialize, Default)]
@@ -157,6 +154,7 @@ impl Writer {
                 let r#type = "response.reasoning_summary_part.done";
                 self.write(Out { r#type, part: Some(OutPart::Summary(said)), ..at() }, out);
             }
+            Item::ImageGenerationCall { .. } => {}
             Item::FunctionCall { id, name, arguments, .. } => {
                 if arguments.trim().is_empty() {
                     "{}".clone_into(arguments);
@@ -170,7 +168,7 @@ impl Writer {
                 self.write(Out { r#type, item_id, name, arguments, ..at }, out);
             }
             Item::CustomToolCall { id, input, .. } => {
-                *input = CustomTools::input(input).into_owned();
+                *input = Custom::input(input).into_owned();
                 let r#type = "response.custom_tool_call_input.delta";
                 let (output_index, delta) = (Some(place), Some(input.as_str()));
                 self.write(Out { r#type, item_id: Some(id), output_index, delta, ..Out::default() }, out);

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{content::kind, item::Summary, splice::speaker, view::ResponsesView};
+use super::{content::kind, item::Summary, request_in::Turn, tools::ADDED, view::ResponsesView};
 use crate::{
-    canonical::{Content, Message, Part, Role, Vendor},
+    canonical::{Content, Message, Part, Vendor},
     edits::Edits,
 };
 
@@ -47,8 +47,12 @@ pub fn with_state<'a>(
         return None;
     }
     let mut all: Vec<&str> = Vec::with_capacity(items.len() + before.len());
+    before.sort_by_key(|(next, _)| *next);
+    let mut thoughts = before.iter().peekable();
     for (at, item) in items.iter().enumerate() {
-        all.extend(before.iter().filter(|(next, _)| *next == at).map(|(_, thought)| thought.as_str()));
+        while let Some((_, thought)) = thoughts.next_if(|(next, _)| *next == at) {
+            all.push(thought);
+        }
         all.push(item.get());
     }
     let mut edits = Edits::of(body);
@@ -86,14 +90,18 @@ fn thought(part: &Part) -> Option<Thought<'_>> {
 /// The items of each message, as a body is read: those of one turn of the model are one.
 fn turns(items: &[&RawValue], instructed: bool) -> Vec<(usize, usize)> {
     let mut turns = if instructed { vec![(0, 0)] } else { Vec::new() };
-    let mut last = Role::System;
+    let mut last = None;
     for (at, item) in items.iter().enumerate() {
-        let role = speaker(item, &kind(item));
+        let kind = kind(item);
+        if kind == ADDED {
+            continue;
+        }
+        let turn = Turn::of(item, &kind);
         match turns.last_mut() {
-            Some((_, end)) if role == Role::Assistant && last == Role::Assistant => *end = at + 1,
+            Some((_, end)) if last.is_some_and(|last| turn.goes_on(last)) => *end = at + 1,
             _ => turns.push((at, at + 1)),
         }
-        last = role;
+        last = Some(turn);
     }
     turns
 }

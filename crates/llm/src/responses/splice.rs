@@ -8,7 +8,7 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{ENCRYPTED, ResponsesView, content::kind};
+use super::{ENCRYPTED, ResponsesView, content::kind, tools::ADDED};
 use crate::{
     canonical::{Losses, Opaque, Role, Vendor},
     edits::Edits,
@@ -105,7 +105,7 @@ fn own_items(input: &[u8], thinks: bool, losses: &mut Losses) -> Option<String> 
             (said && thinks && !reasoned && FREE.contains(&kind.as_ref())).then(|| without(item, "id"));
         let bare = bare.flatten();
         let item = bare.as_deref().unwrap_or(item);
-        let own = without_extra(item);
+        let own = without_extra(item, true);
         if own.is_some() {
             losses.dropped("thinking");
         }
@@ -131,6 +131,7 @@ pub(super) fn speaker(item: &RawValue, kind: &str) -> Role {
                 _ => Role::User,
             }
         }
+        ADDED => Role::System,
         output if output.ends_with("_output") => Role::User,
         _ => Role::Assistant,
     }
@@ -171,17 +172,19 @@ fn has_extra(input: &[u8]) -> bool {
     memchr::memmem::find(input, b"\"extra_content\"").is_some()
 }
 
-/// An item without the `extra_content` that we gave it.
-fn without_extra(item: &RawValue) -> Option<String> {
+/// An item, or a part of its content, without the `extra_content` that we gave it.
+fn without_extra(item: &RawValue, whole: bool) -> Option<String> {
     if !has_extra(item.get().as_bytes()) {
         return None;
     }
     let mut members = Members::of(item, "").ok()?;
     let found = members.raw("extra_content").is_some();
-    let content = members.peek("content").and_then(|raw| {
+    let content = members.peek("content").filter(|_| whole).and_then(|raw| {
         let parts: Vec<&RawValue> = serde_json::from_str(raw.get()).ok()?;
-        let parts: Vec<String> =
-            parts.into_iter().map(|p| without_extra(p).unwrap_or_else(|| p.get().to_owned())).collect();
+        let parts: Vec<String> = parts
+            .into_iter()
+            .map(|p| without_extra(p, false).unwrap_or_else(|| p.get().to_owned()))
+            .collect();
         RawValue::from_string(format!("[{}]", parts.join(","))).ok()
     });
     let nested = content.as_ref().is_some_and(|c| !has_extra(c.get().as_bytes()));

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     FrameKind, Usage,
     kept::{DELTA, FIND_DELTA, Kept},
-    sse,
+    lenient, sse,
 };
 
 #[derive(Debug)]
@@ -39,11 +39,11 @@ struct Step {
 
 #[derive(Deserialize)]
 struct Response {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     usage: Option<WireUsage>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     service_tier: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::list")]
     output: Vec<usage::Item>,
 }
 

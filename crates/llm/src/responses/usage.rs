@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Usage, prices::Tier};
+use crate::{Usage, lenient, prices::Tier};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct WireUsage {
@@ -79,10 +79,11 @@ impl WireUsage {
 pub(super) fn of_answer(body: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Used {
+        #[serde(default, deserialize_with = "lenient::read")]
         usage: Option<WireUsage>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "lenient::read")]
         service_tier: Option<String>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "lenient::list")]
         output: Vec<Item>,
     }
     let used: Used = serde_json::from_slice(body).ok()?;

@@ -11,6 +11,8 @@ use crate::{edits::place, thinking::asks_to_think};
 use super::{ENCRYPTED, LOGPROBS};
 
 const MAX_MODEL: usize = 256;
+/// Each costs work before anybody else can refuse it.
+const MAX_TOOLS: usize = 1_024;
 
 /// What Weir reads of a Responses body. The rest belongs to the provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +57,7 @@ macro_rules! fields {
 fields!(
     model,
     input,
+    prompt,
     instructions,
     stream,
     store,
@@ -104,7 +107,9 @@ impl ResponsesView {
             }
         }
         let previous_response_id = read(fields.previous_response_id, "previous_response_id", "a string")?;
-        if input.is_none() && previous_response_id.is_none() {
+        // A prompt kept at the provider may need no more.
+        let prompted = fields.prompt.is_some_and(|prompt| prompt.get().starts_with('{'));
+        if input.is_none() && previous_response_id.is_none() && !prompted {
             return Err(missing("input"));
         }
         check_numbers(&fields)?;
@@ -155,7 +160,10 @@ fn check_numbers(fields: &Fields<'_>) -> Result<(), Error> {
     if read::<u64>(fields.max_output_tokens, "max_output_tokens", "an integer of at least 1")? == Some(0) {
         return Err(Error::invalid("max_output_tokens", "Invalid 'max_output_tokens': expected at least 1."));
     }
-    let _: Option<Vec<&RawValue>> = read(fields.tools, "tools", "an array of tools")?;
+    let tools: Option<Vec<&RawValue>> = read(fields.tools, "tools", "an array of tools")?;
+    if tools.is_some_and(|tools| tools.len() > MAX_TOOLS) {
+        return Err(Error::invalid("tools", format!("Invalid 'tools': expected at most {MAX_TOOLS}.")));
+    }
     Ok(())
 }
 
@@ -183,7 +191,10 @@ fn wrong(name: &str, expected: &str) -> Error {
 
 fn not_json(error: &serde_json::Error) -> Error {
     if error.is_data() {
-        return Error::new(Code::InvalidType, format!("The body is not a request: {error}."));
+        // What else is wrong is of a member, but for its being no object at all.
+        let said = error.to_string();
+        let said = if said.contains("struct") { "expected an object" } else { said.as_str() };
+        return Error::new(Code::InvalidType, format!("The body is not a request: {said}."));
     }
     let (line, column) = (error.line(), error.column());
     Error::new(Code::InvalidJson, format!("The body is not valid JSON at line {line}, column {column}."))
@@ -222,6 +233,7 @@ mod tests {
             (r#"{"model":"","input":"x"}"#, Code::InvalidArgument, Some("model")),
             (r#"{"model":"m"}"#, Code::MissingParameter, Some("input")),
             (r#"{"model":"m","input":{}}"#, Code::InvalidType, Some("input")),
+            (r#"{"model":"m","prompt":null}"#, Code::MissingParameter, Some("input")),
             (r#"{"model":"m","input":[{},[null]]}"#, Code::InvalidType, Some("input[1]")),
             (r#"{"model":"m","input":"x","store":"yes"}"#, Code::InvalidType, Some("store")),
             (r#"{"model":"m","input":"x","include":"yes"}"#, Code::InvalidType, Some("include")),
@@ -236,5 +248,15 @@ mod tests {
             let error = ResponsesView::scan(body.as_bytes()).unwrap_err();
             assert_eq!((error.code(), error.param()), (code, param), "{body}");
         }
+        let tools = |n| format!(r#"{{"model":"m","input":"x","tools":[{}]}}"#, vec!["{}"; n].join(","));
+        let error = ResponsesView::scan(tools(MAX_TOOLS + 1).as_bytes()).unwrap_err();
+        assert_eq!((error.code(), error.param()), (Code::InvalidArgument, Some("tools")));
+        assert!(ResponsesView::scan(tools(MAX_TOOLS).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_prompt_kept_at_the_provider_needs_no_input() {
+        let body = br#"{"model":"m","prompt":{"id":"pmpt_1"}}"#;
+        assert_eq!(ResponsesView::scan(body).unwrap().input_at, None);
     }
 }

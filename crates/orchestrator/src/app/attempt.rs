@@ -28,6 +28,8 @@ const FORWARDED: [&str; 2] = ["anthropic-beta", "anthropic-version"];
 pub(crate) struct Asked {
     pub(crate) request: CompleteRequest,
     pub(crate) view: View,
+    /// The id that its answer has with us.
+    pub(super) id: Option<String>,
     /// The conversation is to become shorter, in the one dialect that has a path for it.
     compacts: bool,
     meaning: Option<(canonical::Request, canonical::Losses)>,
@@ -56,7 +58,7 @@ pub(super) fn target<'a>(candidate: &'a Candidate, model: Option<&Model>) -> Tar
 impl Asked {
     pub(crate) fn new(request: CompleteRequest, dialect: Dialect) -> Result<Self, Error> {
         let view = View::scan_for(dialect, &request.body, &request.model, request.stream)?;
-        Ok(Self { request, view, compacts: false, meaning: None })
+        Ok(Self { request, view, id: None, compacts: false, meaning: None })
     }
 
     /// For `/responses/compact`, of providers that serve it.

@@ -60,9 +60,20 @@ impl Chat {
         ctx: &RequestContext,
         request: CompleteRequest,
     ) -> Result<Frames, Error> {
+        self.complete_as(ctx, request, None).await
+    }
+
+    /// `id`: the one that the answer has with us.
+    pub(super) async fn complete_as(
+        &self,
+        ctx: &RequestContext,
+        request: CompleteRequest,
+        id: Option<String>,
+    ) -> Result<Frames, Error> {
         require_scope(ctx, scope::CHAT_WRITE)?;
         let dialect = dialect(request.dialect())?;
-        let asked = Asked::new(request, dialect)?;
+        let mut asked = Asked::new(request, dialect)?;
+        asked.id = id;
         let candidates = self.resolve(ctx, &asked.request.model).await?;
         let metered = self.meter.request(ctx, &asked.request.model, asked.request.stream)?;
         self.answer(ctx, asked, candidates, metered, None).await
@@ -106,7 +117,7 @@ impl Chat {
                 now_s: self.meter.clock.now_ms().div_euclid(1_000),
                 include_usage: asked.request.include_usage,
                 request: if repeated { asked.request.body } else { Bytes::new() },
-                id: None,
+                id: asked.id,
             },
         };
         let framing = relay.spoken().provider().framing();

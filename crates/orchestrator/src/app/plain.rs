@@ -4,7 +4,7 @@ use bytes::Bytes;
 use weir_error::{Code, Error};
 use weir_llm::{
     Dialect,
-    canonical::{Losses, Wrong},
+    canonical::{Failure, Losses, Wrong},
     gemini, openai, responses,
     upstream::Answer,
 };
@@ -16,7 +16,7 @@ use weir_proto::{
 use super::{
     chat::{Relaying, WARNINGS, head, upstream_error},
     meter::{Ending, Metered},
-    pricing::{llm_usage, wire_usage},
+    pricing::{llm_usage, usage_tokens, wire_usage},
     structured::{replace_text, whole_text},
 };
 
@@ -42,7 +42,12 @@ pub(crate) async fn relay(
             return Err(error);
         }
     };
-    let mut ending = if answer.status.is_success() {
+    let success = answer.status.is_success();
+    let provider = relaying.spoken().provider();
+    if let Some(failure) = success.then(|| provider.failure_of_answer(&body)).flatten() {
+        return Ok(failed_within(&failure, body, (head, metered), relaying).await);
+    }
+    let mut ending = if success {
         metered.first_token();
         let (tokens, source) = metered.tokens_of_answer(&body).await;
         Ending { outcome: Outcome::Succeeded, provider_status: status, status, tokens, source }
@@ -63,11 +68,39 @@ pub(crate) async fn relay(
     };
     let usage = Some(wire_usage(metered.told(ending)));
     let cost_nano_usd = metered.finish(ending).await;
-    Ok([
-        CompleteFrame { frame: Some(Frame::Head(head)) },
-        CompleteFrame { frame: Some(Frame::Data(Data { bytes: body })) },
-        CompleteFrame { frame: Some(Frame::End(End { usage, cost_nano_usd })) },
-    ])
+    Ok(whole(head, body, End { usage, cost_nano_usd }))
+}
+
+/// An answer that says itself that it failed: what it was charged for is what it says it used.
+async fn failed_within(
+    failure: &Failure,
+    body: Bytes,
+    (mut head, metered): (Head, Metered),
+    relaying: &Relaying,
+) -> [CompleteFrame; 3] {
+    let tokens = relaying.spoken().provider().usage_of_answer(&body).map(usage_tokens).unwrap_or_default();
+    let provider_status = u16::try_from(head.status).unwrap_or(200);
+    let source = TokenSource::Provider;
+    let mut ending =
+        Ending { outcome: Outcome::Cut, provider_status, status: failure.status, tokens, source };
+    // Clients of its own dialect read it as it came.
+    let body = if relaying.spoken() == relaying.client {
+        body
+    } else {
+        JSON.clone_into(&mut head.content_type);
+        let request_id = Some(relaying.request_id.as_str());
+        let (status, body) = relaying.client.client().encode_error(failure.clone(), request_id);
+        (head.status, ending.status) = (status.into(), status);
+        body
+    };
+    let usage = Some(wire_usage(metered.told(ending)));
+    let cost_nano_usd = metered.finish(ending).await;
+    whole(head, body, End { usage, cost_nano_usd })
+}
+
+fn whole(head: Head, body: Bytes, end: End) -> [CompleteFrame; 3] {
+    let all = [Frame::Head(head), Frame::Data(Data { bytes: body }), Frame::End(end)];
+    all.map(|frame| CompleteFrame { frame: Some(frame) })
 }
 
 fn answer_is_good(ending: Ending) -> bool {

@@ -128,6 +128,69 @@ async fn others_of_the_dialect_openai_are_asked_for_chat() {
     assert_eq!(scripted.asked.lock().unwrap()[0].0, "/v1/chat/completions");
 }
 
+/// Whatever ids the provider gives: a conversation has each once.
+#[tokio::test]
+async fn items_have_the_ids_of_our_response() {
+    let chat = json!({"id": "chatcmpl-1", "created": 1, "model": "m", "choices": [{"index": 0,
+        "message": {"role": "assistant", "content": "two words"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9, "completion_tokens": 2}});
+    let chunk = json!({"id": "chatcmpl-1", "created": 1, "model": "m", "choices": [{"index": 0, "delta": {"content": "two"}, "finish_reason": "stop"}]});
+    let stream = json!([format!("data: {chunk}\n\n"), "data: [DONE]\n\n"]);
+    let scripted = scripted(vec![chat.clone(), chat, stream.clone(), stream]).await;
+    let house = House::new(&[("plain", scripted.at)], Transport::absent("router")).await;
+    let mut ids = std::collections::HashSet::new();
+    for stream in [false, false, true, true] {
+        let text = ask(&house, &json!({"model": "m", "input": "x", "stream": stream})).await;
+        let whole = if stream {
+            events_of(&text).pop().unwrap()["response"].clone()
+        } else {
+            serde_json::from_str(&text).unwrap()
+        };
+        let ours = whole["id"].as_str().unwrap().strip_prefix("resp_").unwrap();
+        let item = whole["output"][0]["id"].as_str().unwrap();
+        assert_eq!(item, format!("msg_{ours}_0"));
+        assert!(ids.insert(item.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_failed_is_no_success() {
+    let failed = json!({"id": "resp_theirs", "status": "failed", "error": {"code": "rate_limit_exceeded", "message": "slow"},
+        "output": [], "usage": null});
+    for usage in [Value::Null, json!({"input_tokens": 9, "output_tokens": 2})] {
+        let mut failed = failed.clone();
+        failed["usage"] = usage.clone();
+        let used = if usage.is_null() { (0, 0) } else { (9, 2) };
+        // A client of another dialect gets an error of its own.
+        let other = scripted(vec![failed.clone()]).await;
+        let house = House::new(&[("native", other.at)], Transport::absent("router")).await;
+        let (status, _, text, told) = house.answer("m", false, false).await;
+        assert_eq!((status, told), (429, used), "{text}");
+        let error: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (&error["error"]["message"], &error["error"]["code"]),
+            (&json!("slow"), &json!("rate_limit_exceeded"))
+        );
+        let (attempts, request) = house.metered().await;
+        assert_eq!(
+            (attempts[0].outcome(), request.outcome(), tokens(&request)),
+            (Outcome::Cut, Outcome::Cut, used)
+        );
+        assert_eq!((attempts[0].status, request.status), (200, 429));
+
+        // One of its own reads it as it is.
+        let own = scripted(vec![failed]).await;
+        let house = House::new(&[("native", own.at)], Transport::absent("router")).await;
+        let whole: Value =
+            serde_json::from_str(&ask(&house, &json!({"model": "m", "input": "x"})).await).unwrap();
+        assert_eq!((&whole["status"], &whole["error"]["message"]), (&json!("failed"), &json!("slow")));
+        let (attempts, request) = house.metered().await;
+        assert_eq!(
+            (attempts[0].outcome(), request.outcome(), tokens(&request)),
+            (Outcome::Cut, Outcome::Cut, used)
+        );
+    }
+}
+
 #[tokio::test]
 async fn reasoning_that_a_client_dropped_comes_back() {
     for stream in [false, true] {

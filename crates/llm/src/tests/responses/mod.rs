@@ -10,7 +10,9 @@ use crate::{
     sse::{self, Splitter},
 };
 
+mod ends;
 mod streams;
+mod tools;
 
 const CLIENTS: [Dialect; 3] = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Responses];
 
@@ -121,9 +123,10 @@ fn a_full_request_becomes_every_provider_s() {
         "tool_choice": {"type": "function", "name": "f"}, "parallel_tool_calls": false,
         "max_output_tokens": 100, "temperature": 0.5, "safety_identifier": "u", "service_tier": "default", "x_sim": {"tokens": 3},
         "text": {"format": {"type": "json_schema", "name": "n", "schema": schema, "strict": true}, "verbosity": "low"},
-        "include": ["reasoning.encrypted_content"], "prompt": {"id": "pmpt_1"}, "max_tool_calls": 3,
+        "include": ["reasoning.encrypted_content"], "max_tool_calls": 3,
     });
-    let lost = "dropped;max_tool_calls, dropped;prompt, dropped;text.verbosity, dropped;tools.local_shell, dropped;tools.web_search";
+    let lost =
+        "dropped;max_tool_calls, dropped;tools.local_shell, dropped;tools.web_search, dropped;verbosity";
     let (chat, losses) = asked(Dialect::Responses, Dialect::OpenAi, "gpt-4o", &body);
     assert_eq!(losses, lost);
     let roles: Vec<_> =
@@ -360,6 +363,9 @@ fn what_is_wrong_in_a_body_is_named_by_its_path() {
         (json!({"input": "x", "tools": [{"type": "function"}]}), "tools[0].name"),
         (json!({"input": "x", "tool_choice": "maybe"}), "tool_choice"),
         (json!({"input": {}}), "input"),
+        (json!({"prompt": {"id": "pmpt_1"}}), "prompt"),
+        (json!({"input": "x", "tools": [{"type": "namespace", "name": "n", "tools": [{"type": "function"}]}]}), "tools[0].tools[0].name"),
+        (json!({"input": [{"type": "additional_tools", "tools": [{"type": "custom"}]}]}), "input[0].tools[0].name"),
     ] {
         let decoded = Dialect::Responses.decode_request(body.to_string().as_bytes(), &mut Losses::default());
         assert_eq!(decoded.unwrap_err().param(), Some(param), "{body}");

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
-use weir_llm::sse;
+use weir_error::Error;
+use weir_llm::{Dialect, responses::told_code, sse};
 
 use super::json::{Object, Raw};
 
@@ -21,8 +22,12 @@ pub(super) enum Kind {
     Other,
 }
 
-/// An event's type: as its line says, else its data.
+/// An event's type: as its line says, else its data. What would write lines of its own is none.
 pub(super) fn type_of(event: &[u8]) -> Option<Cow<'_, str>> {
+    named(event).filter(|name| !name.chars().any(char::is_control))
+}
+
+fn named(event: &[u8]) -> Option<Cow<'_, str>> {
     let first = event.split(|b| matches!(b, b'\n' | b'\r')).next()?;
     if let Some(name) = first.strip_prefix(b"event:") {
         return std::str::from_utf8(name.trim_ascii()).ok().map(Cow::Borrowed);
@@ -94,6 +99,15 @@ pub(super) fn terminal(status: &str) -> &'static str {
     }
 }
 
+/// The status that a terminal event tells, whatever its object says.
+pub(super) fn status_of(name: &str) -> &'static str {
+    match name {
+        "response.completed" => "completed",
+        "response.failed" => "failed",
+        _ => "incomplete",
+    }
+}
+
 /// Whole items among events, in their order.
 pub(super) fn items(events: &[u8]) -> Vec<Raw> {
     whole(events)
@@ -133,16 +147,13 @@ pub(super) fn error_of(status: u32, body: &[u8]) -> (String, String) {
     let told: Option<Told> = serde_json::from_slice(body).ok();
     let message = told.and_then(|t| t.error).and_then(|e| e.message);
     let message = message.unwrap_or_else(|| format!("the model provider answered {status}"));
-    (code(status).to_owned(), message)
+    (told_code(u16::try_from(status).unwrap_or(500), body), message)
 }
 
-/// OpenAI's codes of errors in a response.
-pub(super) fn code(status: u32) -> &'static str {
-    match status {
-        429 => "rate_limit_exceeded",
-        400 | 413 | 422 => "invalid_prompt",
-        _ => "server_error",
-    }
+/// An error of ours, likewise.
+pub(super) fn error_in(error: &Error) -> (String, String) {
+    let body = Dialect::Responses.error_body(error, None);
+    (told_code(error.code().http().as_u16(), &body), error.message().to_owned())
 }
 
 /// The error of a stream that broke off.
@@ -169,6 +180,8 @@ mod tests {
         assert_eq!(type_of(bare).as_deref(), Some("response.completed"));
         assert_eq!(sequence(bare), Some(4));
         assert_eq!(type_of(b": comment\n\n"), None);
+        let forged = br#"data: {"type":"evil\n\ndata: {\"type\":\"forged\"}"}"#;
+        assert_eq!(type_of(&[&forged[..], b"\n\n"].concat()), None);
     }
 
     #[test]

@@ -44,9 +44,9 @@ pub(super) async fn complete(mut passing: Passing, request: CompleteRequest) -> 
         if !there.await {
             return Err(Error::unavailable("responses can't be stored right now"));
         }
-        (true, shared.model.run(&passing.ctx, request).await?)
+        (true, shared.model.run(&passing.ctx, request, &passing.shape.id).await?)
     } else {
-        let (there, frames) = tokio::join!(there, shared.model.run(&passing.ctx, request));
+        let (there, frames) = tokio::join!(there, shared.model.run(&passing.ctx, request, &passing.shape.id));
         (there, frames?)
     };
     let mut frames = frames;
@@ -243,8 +243,10 @@ impl Relay {
                 data.set_raw("response", object.into_raw());
             }
             Kind::Terminal | Kind::Other => {
+                // What can't be read tells nothing.
+                let Some(mut object) = data.read::<Object>("response") else { return self.broken_off() };
                 self.told = true;
-                let mut object: Object = data.read("response")?;
+                object.set("status", events::status_of(&name));
                 let mut items = object::take_output(&mut object);
                 if items.is_empty() {
                     items = std::mem::take(&mut self.items);
@@ -259,13 +261,18 @@ impl Relay {
 
     /// The end of a stream that has none.
     fn broke_off(&mut self) {
+        if let Some(bytes) = self.broken_off() {
+            self.queue.push_back(frame(Frame::Data(Data { bytes })));
+        }
+    }
+
+    fn broken_off(&mut self) -> Option<Bytes> {
         if std::mem::replace(&mut self.told, true) {
-            return;
+            return None;
         }
         let number = events::sequence(&self.last).map_or(0, |last| last + 1);
         self.passing.shape.store = false;
         let Passing { shape, wanted, created_s, .. } = &self.passing;
-        let bytes = failed(shape, &wanted.body, *created_s, BROKE_OFF, number);
-        self.queue.push_back(frame(Frame::Data(Data { bytes })));
+        Some(failed(shape, &wanted.body, *created_s, BROKE_OFF, number))
     }
 }

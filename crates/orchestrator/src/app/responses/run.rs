@@ -107,18 +107,17 @@ impl Run {
     async fn answer(&mut self, request: CompleteRequest, until: Instant) -> Result<End, DbError> {
         let mut stopped = self.stopped.clone();
         let model = self.shared.model.clone();
-        let ctx = self.ctx.clone();
+        let (ctx, id) = (self.ctx.clone(), self.shape.id.clone());
         let opened = tokio::select! {
             biased;
             why = cut(&mut stopped, until) => return Ok(End::Stopped(why)),
-            opened = model.run(&ctx, request) => opened,
+            opened = model.run(&ctx, request, &id) => opened,
         };
         let mut frames = match opened {
             Ok(frames) => frames,
             Err(error) => {
                 tracing::info!(error = error.chain(), response.id = self.mine.id, "a background run failed");
-                let code = events::code(error.code().http().as_u16().into());
-                return self.fail(Pending::default(), (code.to_owned(), error.message().to_owned())).await;
+                return self.fail(Pending::default(), events::error_in(&error)).await;
             }
         };
         let head = tokio::select! {
@@ -208,8 +207,7 @@ impl Run {
             }
             Kind::Terminal => {
                 let response: Object = data.read("response")?;
-                let status = response.read::<String>("status").unwrap_or_default();
-                return Some((events::terminal(&status), response));
+                return Some((events::terminal(events::status_of(&name)), response));
             }
             Kind::Item => {
                 if let Some(item) = data.read::<Raw>("item") {
@@ -257,11 +255,7 @@ impl Run {
         self.shape.claim(&mut object);
         let output = object::take_output(&mut object);
         self.items = if output.is_empty() { std::mem::take(&mut self.items) } else { output };
-        let status = match name {
-            "response.completed" => "completed",
-            "response.failed" => "failed",
-            _ => "incomplete",
-        };
+        let status = events::status_of(name);
         object.set("status", status);
         self.close(&mut pending, status, &object);
         Ok(self.keep(pending).await?.map_or(End::Told, End::Stopped))

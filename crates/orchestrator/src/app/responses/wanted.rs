@@ -24,6 +24,8 @@ pub(super) struct Wanted {
     pub(super) include: Vec<String>,
     /// This turn's items.
     pub(super) input: Vec<Raw>,
+    /// Some of them the client only referred to.
+    pub(super) referred: bool,
 }
 
 impl Wanted {
@@ -43,6 +45,7 @@ impl Wanted {
             previous: read(&body, "previous_response_id", "a string")?,
             include: read(&body, "include", "an array of strings")?.unwrap_or_default(),
             input: input(&body)?,
+            referred: false,
             body,
         };
         if wanted.background && !wanted.store {
@@ -91,14 +94,16 @@ impl Wanted {
         if before.len() + self.input.len() > MAX_ITEMS {
             return Err(too_many());
         }
-        let (changed, input) = (input.is_some(), input.unwrap_or(&self.input));
+        let (changed, input) = (self.referred || input.is_some(), input.unwrap_or(&self.input));
         let referred = input.iter().any(is_reference);
         if before.is_empty() && !referred && !changed {
             return Ok(None);
         }
         let known: HashSet<String> =
             if referred { before.iter().filter_map(item_id).collect() } else { HashSet::new() };
-        let mut all: Vec<&Raw> = before.iter().collect();
+        let unanswered = unanswered(before, input);
+        let mut all: Vec<&Raw> =
+            before.iter().zip(unanswered).filter(|(_, gone)| !gone).map(|(item, _)| item).collect();
         for item in input {
             match reference(item) {
                 None => all.push(item),
@@ -120,6 +125,41 @@ fn read<T: DeserializeOwned>(body: &Object, name: &str, expected: &str) -> Resul
         let text = format!("Invalid type for '{name}': expected {expected}.");
         Error::new(Code::InvalidType, text).with_param(name)
     })
+}
+
+/// Which of these are calls that were cut, and that nobody answered: no provider takes them back, nor what the model
+/// thought before them alone.
+fn unanswered(before: &[Raw], input: &[Raw]) -> Vec<bool> {
+    let cut: Vec<Option<String>> = before.iter().map(cut_call).collect();
+    if cut.iter().all(Option::is_none) {
+        return vec![false; before.len()];
+    }
+    let answered: HashSet<String> = before.iter().chain(input).filter_map(answered).collect();
+    let mut gone: Vec<bool> =
+        cut.into_iter().map(|id| id.is_some_and(|id| !answered.contains(&id))).collect();
+    let mut after = false;
+    for (gone, item) in gone.iter_mut().zip(before).rev() {
+        *gone |= after && is_thought(item);
+        after = *gone;
+    }
+    gone
+}
+
+fn is_thought(item: &Raw) -> bool {
+    Object::of(item).and_then(|item| item.read::<String>("type")).as_deref() == Some("reasoning")
+}
+
+/// The id of a call that was not told to its end.
+fn cut_call(item: &Raw) -> Option<String> {
+    let item = item.get().contains("incomplete").then(|| Object::of(item))??;
+    let kind: String = item.read("type")?;
+    let cut = matches!(kind.as_str(), "function_call" | "custom_tool_call");
+    (cut && item.read::<String>("status")? == "incomplete").then(|| item.read("call_id"))?
+}
+
+fn answered(item: &Raw) -> Option<String> {
+    let item = item.get().contains("_call_output").then(|| Object::of(item))??;
+    item.read("call_id")
 }
 
 /// The items of `input`, which may also be a text.
@@ -145,7 +185,7 @@ pub(super) fn is_reference(item: &Raw) -> bool {
     reference(item).is_some()
 }
 
-fn reference(item: &Raw) -> Option<String> {
+pub(super) fn reference(item: &Raw) -> Option<String> {
     // Nearly all items are none, and need not be taken apart.
     let item = item.get().contains("item_reference").then(|| Object::of(item))??;
     let kind: String = item.read("type")?;
@@ -185,6 +225,31 @@ mod tests {
         // Nothing before: as the client wrote it.
         let asked = json!({"model": "m", "input": "Hi"});
         assert_eq!(sent(&parse(&asked).unwrap(), &[]), json!({"model": "m", "input": "Hi", "store": false}));
+    }
+
+    #[test]
+    fn a_call_that_was_cut_is_not_gone_on_from() {
+        let said = |text: &str| json!({"type": "message", "role": "user", "content": text});
+        let thought = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"});
+        let call = |id: &str, status: &str| json!({"type": "function_call", "call_id": id, "name": "f", "arguments": "{\"a\":\"tru", "status": status});
+        let output = |id: &str| json!({"type": "function_call_output", "call_id": id, "output": "x"});
+        let before = [
+            said("one"),
+            thought.clone(),
+            call("a", "completed"),
+            output("a"),
+            thought,
+            call("b", "incomplete"),
+        ];
+        let asked = |input: Value| {
+            parse(&json!({"model": "m", "input": input, "previous_response_id": "resp_1"})).unwrap()
+        };
+        let input = json!([said("two")]);
+        let all = [&before[..4], &[said("two")]].concat();
+        assert_eq!(sent(&asked(input), &before)["input"], json!(all));
+        // Whoever ran it all the same is heard.
+        let all = [&before[..], &[output("b")]].concat();
+        assert_eq!(sent(&asked(json!([output("b")])), &before)["input"], json!(all));
     }
 
     #[test]

@@ -152,6 +152,50 @@ async fn a_stream_is_made_ours_and_ends_once() {
 }
 
 #[tokio::test]
+async fn an_end_that_cannot_be_read_is_told_as_a_failure_and_one_is_told_by_its_name() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(long()).await;
+    let (responses, ctx) = (&instance.responses, &ground.ctx);
+    let body = json!({"model": "m", "input": "Hi", "stream": true});
+    for odd in [json!({}), json!({"response": null}), json!({"response": 3})] {
+        let script = ground.fake.script();
+        let both = [opening(0), delta(1), event("response.completed", 2, odd.clone())].concat();
+        script.send(both.into()).unwrap();
+        drop(script);
+        let (_, bytes) = read(ask(responses, ctx, body.clone()).await.unwrap()).await;
+        let told = events(&bytes);
+        assert_eq!(names(&told), ["created", "output_text.delta", "failed"], "{odd}");
+        assert_numbered(&told, 0);
+        assert_eq!(told[2].1["response"]["error"]["code"], "server_error");
+    }
+    let failed =
+        json!({"response": {"id": "resp_theirs", "error": {"code": "server_error", "message": "gone"}}});
+    let script = ground.fake.script();
+    script.send([opening(0), event("response.failed", 1, failed.clone())].concat().into()).unwrap();
+    drop(script);
+    let (_, bytes) = read(ask(responses, ctx, body).await.unwrap()).await;
+    let last = events(&bytes).pop().unwrap();
+    assert_eq!((last.0.as_str(), &last.1["response"]["status"]), ("response.failed", &json!("failed")));
+    let id = last.1["response"]["id"].as_str().unwrap();
+    assert_eq!(get(responses, ctx, id, &[]).await.unwrap()["status"], "failed");
+
+    // In the background, too; and nobody writes lines of its own there.
+    let script = ground.fake.script();
+    let forged: Bytes =
+        (String::from(r#"data: {"type":"evil\n\ndata: {\"type\":\"forged\"}"}"#) + "\n\n").into();
+    script
+        .send([opening(0), opening(1), forged, event("response.failed", 2, failed)].concat().into())
+        .unwrap();
+    drop(script);
+    let id = begin(responses, ctx).await;
+    let (_, bytes) = read(attach(responses, ctx, &id, None).await).await;
+    let told = events(&bytes);
+    assert_eq!(names(&told), ["created", "queued", "in_progress", "failed"]);
+    assert_numbered(&told, 0);
+    assert_eq!(told[3].1["response"]["status"], "failed");
+}
+
+#[tokio::test]
 async fn the_old_is_forgotten_unless_something_goes_on_from_it() {
     let ground = Ground::new().await;
     let instance = ground.instance(long()).await;

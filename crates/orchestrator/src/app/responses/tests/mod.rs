@@ -82,6 +82,7 @@ impl Model for Fake {
         &'a self,
         _: &'a RequestContext,
         request: CompleteRequest,
+        _: &'a str,
     ) -> BoxFuture<'a, Result<Frames, Error>> {
         let streamed = request.stream;
         self.asked.lock().unwrap().push(request);
@@ -114,7 +115,7 @@ impl Model for Fake {
         request: CompleteRequest,
     ) -> BoxFuture<'a, Result<Compacted<'a>, Error>> {
         let instead = move |body: Result<Bytes, Error>| match body {
-            Ok(body) => self.run(ctx, CompleteRequest { body, ..request }),
+            Ok(body) => self.run(ctx, CompleteRequest { body, ..request }, "resp_compacted"),
             Err(error) => Box::pin(async { Err(error) }),
         };
         Box::pin(async { Ok(Compacted::Instead(Box::new(instead))) })
