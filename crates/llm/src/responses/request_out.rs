@@ -16,6 +16,7 @@ use crate::{
         Source, Tool, ToolChoice, ToolResult, ToolUse, Vendor,
     },
     dialect::{Target, extensions},
+    ids,
     openai::{self, effort, reasons, sampling},
     schema::{self, Flavor, Room},
 };
@@ -52,7 +53,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning: Option<Reasoning>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
+    user: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service_tier: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,7 +220,7 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
         top_p: sampling.top_p,
         top_logprobs: logprobs,
         reasoning: reasoning(request, target.model, losses),
-        user: request.user.as_deref(),
+        user: request.user.as_deref().map(|user| ids::user(user, losses)),
         service_tier: request.service_tier.map(ServiceTier::openai),
         prompt_cache_key: request.cache_key.as_deref(),
         metadata: request.metadata.as_deref(),
