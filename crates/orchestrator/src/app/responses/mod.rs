@@ -14,7 +14,6 @@ mod json;
 mod object;
 mod opened;
 mod read;
-mod refer;
 mod run;
 mod seal;
 mod settings;
@@ -135,8 +134,8 @@ impl Responses {
     ) -> Result<Frames, Error> {
         require_scope(ctx, scope::CHAT_WRITE)?;
         let tenant = require_tenant(ctx)?;
-        let mut wanted = Wanted::parse(&request.body)?;
-        request.body = self.upstream(ctx, &mut wanted).await?;
+        let wanted = Wanted::parse(&request.body)?;
+        request.body = self.upstream(ctx, &wanted).await?;
         let shape = Shape {
             id: format!("resp_{}", Uuid::now_v7().simple()),
             previous: wanted.previous.clone(),
@@ -166,16 +165,15 @@ impl Responses {
     /// As [`Responses::create`].
     pub(crate) async fn expanded(&self, ctx: &RequestContext, body: &[u8]) -> Result<Bytes, Error> {
         may(ctx)?;
-        self.upstream(ctx, &mut Wanted::parse(body)?).await
+        self.upstream(ctx, &Wanted::parse(body)?).await
     }
 
     /// The body for a provider, with the conversation so far in it.
     ///
     /// # Errors
     /// A turn is not there; the conversation is too long; what was compacted here can't be opened; the database is away.
-    async fn upstream(&self, ctx: &RequestContext, wanted: &mut Wanted) -> Result<Bytes, Error> {
+    async fn upstream(&self, ctx: &RequestContext, wanted: &Wanted) -> Result<Bytes, Error> {
         let before = self.before(ctx, wanted).await?;
-        self.refer(ctx, &before, wanted).await?;
         let before = self.opened_before(ctx, &before).await?.unwrap_or(before);
         let input = self.opened_input(ctx, &wanted.input).await?;
         wanted.upstream(&before, input.as_deref(), wanted.background)
@@ -210,10 +208,7 @@ impl Responses {
             return invalid("The conversation is longer than a request may be.".to_owned());
         }
         if let Some(gone) = &chain.before {
-            let text = format!(
-                "Response with id '{gone}', which '{id}' goes on from, is not kept any more: send the earlier items in 'input'."
-            );
-            return Err(Error::new(Code::PreviousResponseNotFound, text).with_param("previous_response_id"));
+            return Err(unknown(gone));
         }
         let mut items = Vec::new();
         for turn in &chain.turns {
