@@ -8,9 +8,10 @@ use weir_error::Error;
 
 use crate::{
     Call, Usage, anthropic, bedrock,
-    canonical::{Answer, Losses, Raw, Request, Vendor},
-    gemini, mistral,
+    canonical::{Answer, Failure, Losses, Raw, Request, Vendor},
+    gemini, media, mistral,
     models::{Maker, Thinks, facts},
+    names::Names,
     ollama, openai, responses,
     wire::{Client, Provider},
 };
@@ -230,12 +231,16 @@ impl Dialect {
     /// # Errors
     /// A member that is not of its type.
     pub fn decode_request(self, body: &[u8], losses: &mut Losses) -> Result<Request, Error> {
-        self.client().decode_request(body, losses)
+        let mut request = self.client().decode_request(body, losses)?;
+        media::standard(&mut request);
+        Ok(request)
     }
 
     #[must_use]
     pub fn encode_request(self, request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
         let provider = self.provider();
+        let named = Names::of(request, self).told(request);
+        let request = &*named;
         if !matches!(self, Self::OpenAi | Self::Responses) {
             request.name_openai_s_own(losses);
             if request.metadata.is_some() && self != Self::Mistral {
@@ -264,6 +269,7 @@ impl Dialect {
         if answer.choices.iter().any(|choice| choice.finish.failure().is_some()) {
             return None;
         }
+        call.names.in_answer(&mut answer);
         if answer.created == 0 {
             answer.created = call.now_s;
         }
@@ -271,6 +277,13 @@ impl Dialect {
             answer.model.clone_from(&call.model);
         }
         Some(answer)
+    }
+
+    /// Why a whole answer is none, where its provider says that it failed.
+    #[must_use]
+    pub fn failed(self, body: &[u8]) -> Option<Failure> {
+        let answer = self.provider().decode_answer(body)?;
+        answer.choices.iter().find_map(|choice| choice.finish.failure())
     }
 
     /// Whose opaque state a provider of this dialect takes back for a model of its; `None`: nobody's.

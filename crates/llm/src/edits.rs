@@ -3,12 +3,50 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 /// Where a value stands in the body it was borrowed from.
 pub(crate) fn place(body: &[u8], raw: &RawValue) -> Range<usize> {
     let start = (raw.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
     start..start + raw.get().len()
+}
+
+/// An object without these members; the others keep their bytes and their order. `None` for what is no object.
+pub(crate) fn without(object: &RawValue, names: &[&str]) -> Option<String> {
+    let Members(members) = serde_json::from_str(object.get()).ok()?;
+    let kept = members.into_iter().filter(|(name, _)| !names.contains(&name.as_str()));
+    let kept: Vec<_> =
+        kept.map(|(name, raw)| format!("{}:{}", serde_json::Value::from(name), raw.get())).collect();
+    Some(format!("{{{}}}", kept.join(",")))
+}
+
+/// In their order.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct All;
+        impl<'de> Visitor<'de> for All {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry::<String, &'de RawValue>()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(All)
+    }
 }
 
 /// Changes to one object, which don't overlap.

@@ -14,6 +14,12 @@ pub(crate) fn read<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(fro
     Ok(serde_json::from_str(raw.get()).unwrap_or_default())
 }
 
+/// As [`read`], of an object: an array would be taken for its members in their order.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    let raw = <&RawValue>::deserialize(from)?;
+    Ok(raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok()).flatten())
+}
+
 /// The items that can be read.
 pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     let items: Vec<&'de RawValue> = read(from)?;

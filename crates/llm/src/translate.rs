@@ -8,6 +8,7 @@ use crate::{
     canonical::{
         CITATIONS, Collector, Delta, Event, Failure, Finish, Logprob, Losses, Opaque, Part, PartStart, Wrong,
     },
+    names::Names,
     wire::{Decode, Encode},
 };
 
@@ -24,6 +25,7 @@ pub struct Translator {
     hold: Option<Hold>,
     overflown: bool,
     losses: Losses,
+    names: Names,
 }
 
 /// Text of a choice that is whole: what was asked for, if it is what was asked for.
@@ -163,6 +165,7 @@ impl Translator {
             hold: None,
             overflown: false,
             losses: Losses::default(),
+            names: call.names.clone(),
         }
     }
 
@@ -186,6 +189,7 @@ impl Translator {
     pub fn event(&mut self, event: &[u8], out: &mut BytesMut) -> Result<(), Error> {
         self.steps.clear();
         self.from.decode(event, &mut self.steps);
+        self.names.in_steps(&mut self.steps);
         for step in &self.steps {
             if let Event::Error(failure) = step {
                 return Err(in_stream(failure));

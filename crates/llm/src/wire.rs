@@ -10,6 +10,7 @@ use crate::{
     Framing, Target, Usage,
     canonical::{Answer, Content, Delta, Event, Failure, Losses, PartStart, Request, ToolUse},
     framing::MAX_EVENT,
+    names::Names,
     tokens,
 };
 
@@ -26,6 +27,8 @@ pub struct Call {
     pub request: Bytes,
     /// The id that the answer has with us; `None`: the provider's.
     pub id: Option<String>,
+    /// Names of functions that its provider was told otherwise.
+    pub names: Names,
 }
 
 /// A dialect as clients speak it.

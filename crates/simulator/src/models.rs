@@ -67,6 +67,7 @@ const GEMINI: &[(&str, u64, i64)] = &[
     ("gemini-2.5-pro", 1_048_576, 1_750_118_400),
     ("gemini-2.5-flash", 1_048_576, 1_750_118_400),
     ("gemini-2.0-flash", 1_048_576, 1_738_713_600),
+    ("gemma-3-27b-it", 131_072, 1_741_737_600),
     ("gemini-embedding-001", 2_048, 1_752_451_200),
 ];
 /// On Bedrock, by its ids.
@@ -138,8 +139,7 @@ impl Catalogue {
             ANTHROPIC.iter().map(|(id, _, created)| model(id, CLAUDE_CONTEXT, *created, "anthropic"));
         let gemini = GEMINI.iter().map(|(id, context, created)| model(id, *context, *created, "google"));
         let own = own.chain(claude).chain(gemini);
-        let others =
-            [("amazon", BEDROCK), ("vertex", VERTEX), ("mistralai", MISTRAL), ("ollama", OLLAMA)];
+        let others = [("amazon", BEDROCK), ("vertex", VERTEX), ("mistralai", MISTRAL), ("ollama", OLLAMA)];
         let others = others
             .into_iter()
             .flat_map(|(owner, models)| models.iter().map(move |(id, context)| (*id, *context, owner)));

@@ -80,6 +80,12 @@ pub(crate) fn object(arguments: &str) -> Value {
     serde_json::from_str(arguments).ok().filter(Value::is_object).unwrap_or_else(|| Value::Object(Map::new()))
 }
 
+/// Whether what a `data:` URL holds can be read; other URLs hold nothing.
+pub(crate) fn is_whole(url: &str) -> bool {
+    url.strip_prefix("data:")
+        .is_none_or(|data| data.split_once(";base64,").is_some_and(|(_, data)| is_base64(data)))
+}
+
 /// Standard base64, as far as it shows.
 pub(crate) fn is_base64(text: &str) -> bool {
     let bare = text.trim_end_matches('=');

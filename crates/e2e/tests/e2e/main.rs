@@ -41,6 +41,8 @@ mod strangers;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod turns;
+#[cfg(test)]
 mod watched;
 #[cfg(test)]
 mod websocket;

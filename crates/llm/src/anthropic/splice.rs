@@ -21,13 +21,31 @@ pub fn upstream_body(view: &MessagesView, body: &Bytes, provider_model: &str, lo
     if provider_model != view.model {
         edits.replace(view.model_at.clone(), serde_json::Value::from(provider_model).to_string());
     }
-    if has_doubtful_state(body)
-        && let Some(messages) =
-            body.get(view.messages_at.clone()).and_then(|messages| signed_only(messages, losses))
+    let given = body.get(view.messages_at.clone()).unwrap_or_default();
+    let signed = if has_doubtful_state(body) { signed_only(given, losses) } else { None };
+    if let Some(budget) = view.budget_at.clone()
+        && calls_without_thoughts(signed.as_ref().map_or(given, |signed| signed.as_bytes()))
     {
+        // Another vendor's model made the call, or a client dropped its thoughts: it would be refused.
+        losses.dropped("thinking");
+        edits.replace(budget, r#"{"type":"disabled"}"#.to_owned());
+    }
+    if let Some(messages) = signed {
         edits.replace(view.messages_at.clone(), messages);
     }
     edits.apply_to(body)
+}
+
+/// Whether the turn that goes on begins with calls and no thought.
+fn calls_without_thoughts(messages: &[u8]) -> bool {
+    if memchr::memmem::find(messages, b"\"tool_use\"").is_none() {
+        return false;
+    }
+    let Ok(messages) = serde_json::from_slice::<Vec<Message<'_>>>(messages) else { return false };
+    let Some(last) = messages.iter().rfind(|message| message.role == "assistant") else { return false };
+    let blocks: Vec<Block<'_>> = serde_json::from_str(last.content.get()).unwrap_or_default();
+    let has = |kinds: &[&str]| blocks.iter().any(|block| kinds.contains(&block.kind.as_str()));
+    has(&["tool_use"]) && !has(&["thinking", "redacted_thinking"])
 }
 
 /// Whether any signature is empty, cut or another vendor's. Inside a text its quotes would be escaped.
@@ -45,6 +63,8 @@ fn has_doubtful_state(body: &[u8]) -> bool {
 
 #[derive(Deserialize)]
 struct Message<'a> {
+    #[serde(borrow, default)]
+    role: Cow<'a, str>,
     #[serde(borrow)]
     content: &'a RawValue,
 }
@@ -131,6 +151,29 @@ mod tests {
         let bytes = Bytes::from(body);
         let view = MessagesView::scan(&bytes).unwrap();
         assert_eq!(upstream_body(&view, &bytes, "m", &mut Losses::default()).as_ptr(), bytes.as_ptr());
+    }
+
+    #[test]
+    fn thinking_is_off_for_a_turn_whose_calls_have_no_thoughts_of_claude_s() {
+        let body = |thinking: &str, first: &str| {
+            Bytes::from(format!(
+                r#"{{"model":"m","max_tokens":2000,"thinking": {thinking},"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","content":[{first}{{"type":"tool_use","id":"1","name":"f","input":{{}}}}]}},{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"1"}}]}}]}}"#
+            ))
+        };
+        let sent = |body: &Bytes| {
+            let (view, mut losses) = (MessagesView::scan(body).unwrap(), Losses::default());
+            (upstream_body(&view, body, "m", &mut losses), losses.header())
+        };
+        let (on, off) = (r#"{"type":"enabled","budget_tokens":1024}"#, r#"{"type":"disabled"}"#);
+        let sealed = Opaque::new(Vendor::Google, "g").seal(Vendor::Anthropic).into_owned();
+        let foreign = format!(r#"{{"type":"thinking","thinking":"x","signature":"{sealed}"}},"#);
+        for first in [foreign.as_str(), ""] {
+            assert_eq!(sent(&body(on, first)), (body(off, ""), "dropped;thinking".to_owned()), "{first}");
+        }
+        let own = r#"{"type":"thinking","thinking":"x","signature":"c2lnbmF0dXJl"},"#;
+        for kept in [body(on, own), body(r#"{"type":"adaptive"}"#, ""), body(off, "")] {
+            assert_eq!(sent(&kept), (kept.clone(), String::new()));
+        }
     }
 
     #[test]

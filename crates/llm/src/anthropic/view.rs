@@ -24,6 +24,8 @@ pub struct MessagesView {
     pub messages_bytes: usize,
     pub(super) model_at: Range<usize>,
     pub(super) messages_at: Range<usize>,
+    /// What asks for thoughts with a budget: models that take one want thoughts before every call.
+    pub(super) budget_at: Option<Range<usize>>,
 }
 
 #[derive(Deserialize)]
@@ -101,8 +103,17 @@ impl MessagesView {
             messages_bytes: messages.get().len(),
             model_at: place(body, model),
             messages_at: place(body, messages),
+            budget_at: fields.thinking.filter(|raw| is_budget(raw)).map(|raw| place(body, raw)),
         })
     }
+}
+
+fn is_budget(thinking: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Thinking {
+        r#type: String,
+    }
+    serde_json::from_str::<Thinking>(thinking.get()).is_ok_and(|thinking| thinking.r#type == "enabled")
 }
 
 fn max_tokens(raw: &RawValue) -> Result<u64, Error> {

@@ -74,7 +74,9 @@ impl Finish {
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         let Self::Other(word) = self else { return None };
-        AMISS.contains(&word.as_str()).then(|| Failure {
+        // A vendor's new word may stand behind one that is known.
+        let known = word.split_once(": ").map_or(word.as_str(), |(known, _)| known);
+        AMISS.contains(&known).then(|| Failure {
             status: 502,
             message: format!("the model provider ended its answer with `{word}`"),
             ..Failure::default()

@@ -6,148 +6,45 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use super::part::{self, Out, Piece, Read};
+use super::{
+    part::{self, Out, Piece, Read},
+    usage::{OutUsage, WireUsage},
+};
 use crate::{
     Call, Usage,
     canonical::{Answer, Choice, Content, Finish, Logprob, Losses, Media, Part, Source, ToolUse},
-    ids,
+    ids, lenient,
     prices::Tier,
 };
-
-/// Input with what came from a cache, and beside it what tools of Google's own read; output without thoughts.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct WireUsage {
-    prompt_token_count: Option<u64>,
-    candidates_token_count: u64,
-    thoughts_token_count: u64,
-    tool_use_prompt_token_count: u64,
-    cached_content_token_count: u64,
-    prompt_tokens_details: Vec<OfModality>,
-    tool_use_prompt_tokens_details: Vec<OfModality>,
-    candidates_tokens_details: Vec<OfModality>,
-    service_tier: Option<String>,
-    traffic_type: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct OfModality {
-    modality: String,
-    token_count: u64,
-}
-
-fn of(modality: &str, details: &[OfModality]) -> u64 {
-    details.iter().filter(|d| d.modality == modality).fold(0, |sum, d| sum.saturating_add(d.token_count))
-}
-
-impl WireUsage {
-    /// Inclusive; `None` for numbers that can't be.
-    pub(super) fn believable(&self) -> Option<Usage> {
-        let input = |modality| {
-            of(modality, &self.prompt_tokens_details)
-                .saturating_add(of(modality, &self.tool_use_prompt_tokens_details))
-        };
-        let usage = Usage {
-            input_tokens: self.prompt_token_count?.checked_add(self.tool_use_prompt_token_count)?,
-            output_tokens: self.candidates_token_count.checked_add(self.thoughts_token_count)?,
-            cache_read_tokens: self.cached_content_token_count,
-            reasoning_tokens: self.thoughts_token_count,
-            input_audio_tokens: input("AUDIO"),
-            input_image_tokens: input("IMAGE"),
-            output_audio_tokens: of("AUDIO", &self.candidates_tokens_details),
-            tier: self.tier(),
-            ..Usage::default()
-        };
-        usage.believable()
-    }
-
-    fn tier(&self) -> Tier {
-        match (self.service_tier.as_deref(), self.traffic_type.as_deref()) {
-            (Some(tier), _) => Tier::named(&tier.to_ascii_lowercase()),
-            (None, Some("ON_DEMAND_FLEX")) => Tier::Flex,
-            (None, Some("ON_DEMAND_PRIORITY")) => Tier::Priority,
-            _ => Tier::Standard,
-        }
-    }
-}
-
-/// For clients.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct OutUsage {
-    prompt_token_count: u64,
-    candidates_token_count: u64,
-    total_token_count: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    cached_content_token_count: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    thoughts_token_count: u64,
-    prompt_tokens_details: Vec<OutModality>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct OutModality {
-    modality: &'static str,
-    token_count: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
-impl From<Usage> for OutUsage {
-    fn from(usage: Usage) -> Self {
-        let others = usage.input_audio_tokens.saturating_add(usage.input_image_tokens);
-        let details = [
-            ("TEXT", usage.input_tokens.saturating_sub(others)),
-            ("AUDIO", usage.input_audio_tokens),
-            ("IMAGE", usage.input_image_tokens),
-        ];
-        let details = details.into_iter().filter(|(_, count)| *count > 0);
-        Self {
-            prompt_token_count: usage.input_tokens,
-            candidates_token_count: usage.output_tokens.saturating_sub(usage.reasoning_tokens),
-            total_token_count: usage.input_tokens.saturating_add(usage.output_tokens),
-            cached_content_token_count: usage.cache_read_tokens,
-            thoughts_token_count: usage.reasoning_tokens,
-            prompt_tokens_details: details
-                .map(|(modality, token_count)| OutModality { modality, token_count })
-                .collect(),
-        }
-    }
-}
 
 /// A `GenerateContentResponse`: a whole answer, or a chunk of a stream.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Response<'a> {
-    #[serde(borrow, default)]
-    pub(super) candidates: Option<Vec<Candidate<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    pub(super) candidates: Vec<Candidate<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::read")]
     pub(super) prompt_feedback: Option<Feedback<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::object")]
     pub(super) usage_metadata: Option<WireUsage>,
-    #[serde(borrow, default)]
-    pub(super) model_version: Cow<'a, str>,
-    #[serde(borrow, default)]
-    pub(super) response_id: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    pub(super) model_version: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    pub(super) response_id: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Candidate<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     pub(super) index: u64,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::read")]
     pub(super) content: Option<Said<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     pub(super) finish_reason: Option<Cow<'a, str>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     pub(super) logprobs_result: Option<WireLogprobs>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     pub(super) grounding_metadata: Option<Grounding>,
 }
 
@@ -155,7 +52,9 @@ pub(super) struct Candidate<'a> {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Grounding {
+    #[serde(deserialize_with = "lenient::list")]
     web_search_queries: Vec<IgnoredAny>,
+    #[serde(deserialize_with = "lenient::list")]
     grounding_chunks: Vec<IgnoredAny>,
 }
 
@@ -169,16 +68,16 @@ impl Candidate<'_> {
 
 #[derive(Deserialize, Default)]
 pub(super) struct Said<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::read")]
     pub(super) parts: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Feedback<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     block_reason: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     block_reason_message: Option<Cow<'a, str>>,
 }
 
@@ -194,20 +93,25 @@ impl Feedback<'_> {
 #[derive(Deserialize, Serialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct WireLogprobs {
+    #[serde(deserialize_with = "lenient::list")]
     top_candidates: Vec<Top>,
+    #[serde(deserialize_with = "lenient::list")]
     chosen_candidates: Vec<WireLogprob>,
 }
 
 #[derive(Deserialize, Serialize, Default)]
 #[serde(default)]
 struct Top {
+    #[serde(deserialize_with = "lenient::list")]
     candidates: Vec<WireLogprob>,
 }
 
 #[derive(Deserialize, Serialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct WireLogprob {
+    #[serde(deserialize_with = "lenient::read")]
     token: String,
+    #[serde(deserialize_with = "lenient::read")]
     log_probability: f64,
 }
 
@@ -248,33 +152,35 @@ pub(super) fn usage_of_answer(body: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Used<'a> {
-        usage_metadata: WireUsage,
-        #[serde(borrow, default)]
-        candidates: Option<Vec<Candidate<'a>>>,
+        #[serde(default, deserialize_with = "lenient::object")]
+        usage_metadata: Option<WireUsage>,
+        #[serde(borrow, default, deserialize_with = "lenient::list")]
+        candidates: Vec<Candidate<'a>>,
     }
     let used: Used<'_> = serde_json::from_slice(body).ok()?;
-    let charged = used.candidates.iter().flatten().any(Candidate::charged);
-    let usage = used.usage_metadata.believable()?;
+    let charged = used.candidates.iter().any(Candidate::charged);
+    let usage = used.usage_metadata?.believable()?;
     Some(if charged { Usage { tier: Tier::Other, ..usage } } else { usage })
 }
 
 /// `None` for what is no answer.
 pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
     let response: Response<'_> = serde_json::from_slice(body).ok()?;
-    let mut candidates = response.candidates.unwrap_or_default();
+    let Response { mut candidates, prompt_feedback, usage_metadata, model_version, response_id } = response;
     candidates.sort_by_key(|c| c.index);
-    let mut calls = CallIds::new(&response.response_id);
+    let id = response_id.unwrap_or_default();
+    let mut calls = CallIds::new(&id);
     let mut choices: Vec<Choice> = candidates.into_iter().map(|c| choice(c, &mut calls)).collect();
     if choices.is_empty() {
-        let refusal = Content::Refusal(response.prompt_feedback?.blocked()?);
+        let refusal = Content::Refusal(prompt_feedback?.blocked()?);
         choices.push(Choice { parts: vec![refusal.into()], finish: Finish::Refusal });
     }
     Some(Answer {
-        id: response.response_id.into_owned(),
-        model: response.model_version.into_owned(),
+        id: id.into_owned(),
+        model: model_version.unwrap_or_default().into_owned(),
         created: 0,
         choices,
-        usage: response.usage_metadata.and_then(|told| told.believable()),
+        usage: usage_metadata.and_then(|told| told.believable()),
     })
 }
 
@@ -299,7 +205,7 @@ impl CallIds {
 fn choice(candidate: Candidate<'_>, calls: &mut CallIds) -> Choice {
     let (mut parts, cites) = (Vec::new(), candidate.charged());
     for raw in candidate.content.unwrap_or_default().parts {
-        let Ok(Piece { read, opaque, .. }) = part::read(raw, "parts") else { continue };
+        let Ok(Piece { read, opaque, .. }) = part::told(raw) else { continue };
         let content = match read {
             Read::Content(content) => content,
             Read::Bare => Content::Text(String::new()),
@@ -317,20 +223,46 @@ fn choice(candidate: Candidate<'_>, calls: &mut CallIds) -> Choice {
     if let (Some(spoken), Some(told)) = (spoken, candidate.logprobs_result) {
         spoken.logprobs = told.read();
     }
-    let called = parts.iter().any(|p| matches!(p.content, Content::ToolUse(_)));
-    let finish = finish(candidate.finish_reason.as_deref().unwrap_or("STOP"), called);
+    let finish = finish(candidate.finish_reason.as_deref().unwrap_or("STOP"), Told::of(&parts));
     parts.extend(cites.then(Part::citations));
     Choice { parts, finish }
 }
 
 pub(super) fn tool_use(mut call: crate::members::Members<'_>, calls: &mut CallIds) -> Option<ToolUse> {
     let name = call.take("name").ok()??;
-    let id = call.take::<String>("id").ok()?.filter(|id| !id.is_empty()).unwrap_or_else(|| calls.next());
+    let id = call
+        .take::<String>("id")
+        .unwrap_or_default()
+        .filter(|id| !id.is_empty())
+        .unwrap_or_else(|| calls.next());
     Some(ToolUse { id, name, arguments: call.raw("args").map_or("{}", RawValue::get).to_owned() })
 }
 
+/// What an answer told before it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Told {
+    #[default]
+    Nothing,
+    Something,
+    Calls,
+}
+
+impl Told {
+    pub(super) fn of(parts: &[Part]) -> Self {
+        let of = |part: &Part| match &part.content {
+            Content::ToolUse(_) => Self::Calls,
+            Content::Thinking(_) | Content::RedactedThinking => Self::Nothing,
+            Content::Text(text) if text.is_empty() => Self::Nothing,
+            _ => Self::Something,
+        };
+        parts.iter().map(of).max().unwrap_or_default()
+    }
+}
+
 /// Those that say it was held back: <https://ai.google.dev/api/generate-content#FinishReason>.
-const HELD_BACK: [&str; 10] = [
+const HELD_BACK: [&str; 12] = [
+    "ESCALATION",
+    "PUP_LIMITED_DISABLED",
     "SAFETY",
     "RECITATION",
     "LANGUAGE",
@@ -354,13 +286,16 @@ const AMISS: [&str; 8] = [
     "IMAGE_OTHER",
 ];
 
-pub(super) fn finish(reason: &str, called: bool) -> Finish {
+/// Google adds words: one that nobody here knows is no whole answer, nor any if nothing came with it.
+pub(super) fn finish(reason: &str, told: Told) -> Finish {
     match reason {
-        "STOP" if called => Finish::ToolUse,
-        "STOP" | "FINISH_REASON_UNSPECIFIED" => Finish::Stop,
-        "MAX_TOKENS" => Finish::MaxTokens,
+        "STOP" if told == Told::Calls => Finish::ToolUse,
+        "STOP" | "FINISH_REASON_UNSPECIFIED" | "" => Finish::Stop,
+        "MAX_TOKENS" | "CONTINUATION" => Finish::MaxTokens,
         held_back if HELD_BACK.contains(&held_back) => Finish::Refusal,
-        other => Finish::Other(other.to_owned()),
+        amiss if AMISS.contains(&amiss) => Finish::Other(amiss.to_owned()),
+        unknown if told == Told::Nothing => Finish::Other(format!("OTHER: {unknown}")),
+        _ => Finish::MaxTokens,
     }
 }
 
@@ -455,46 +390,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usage_becomes_inclusive_and_back() {
-        let body = br#"{"candidates":[],"usageMetadata":{"promptTokenCount":20,"candidatesTokenCount":7,
-            "thoughtsTokenCount":5,"toolUsePromptTokenCount":3,"cachedContentTokenCount":4,"totalTokenCount":35,
-            "promptTokensDetails":[{"modality":"TEXT","tokenCount":12},{"modality":"AUDIO","tokenCount":6},
-            {"modality":"IMAGE","tokenCount":2}],"candidatesTokensDetails":[{"modality":"TEXT","tokenCount":7}]}}"#;
-        let usage = usage_of_answer(body).unwrap();
-        let expected = Usage {
-            input_tokens: 23,
-            output_tokens: 12,
-            cache_read_tokens: 4,
-            reasoning_tokens: 5,
-            input_audio_tokens: 6,
-            input_image_tokens: 2,
-            ..Usage::default()
-        };
-        assert_eq!(usage, expected);
-        let out = serde_json::to_value(OutUsage::from(usage)).unwrap();
-        assert_eq!(
-            out,
-            serde_json::json!({"promptTokenCount": 23, "candidatesTokenCount": 7, "thoughtsTokenCount": 5,
-                "cachedContentTokenCount": 4, "totalTokenCount": 35, "promptTokensDetails": [
-                    {"modality": "TEXT", "tokenCount": 15}, {"modality": "AUDIO", "tokenCount": 6},
-                    {"modality": "IMAGE", "tokenCount": 2}]})
-        );
-        let absurd =
-            r#"{"usageMetadata":{"promptTokenCount":18446744073709551615,"toolUsePromptTokenCount":1}}"#;
-        for without in ["{}", r#"{"usageMetadata":{}}"#, absurd] {
-            assert_eq!(usage_of_answer(without.as_bytes()), None, "{without}");
+    fn every_reason_means_something() {
+        let finish = |reason: &str| super::finish(reason, Told::Nothing);
+        for reason in HELD_BACK {
+            assert_eq!(finish_reason(&finish(reason)), "SAFETY", "{reason}");
         }
+        for reason in AMISS.into_iter().chain(["STOP", "MAX_TOKENS"]) {
+            assert_eq!(finish_reason(&finish(reason)), reason);
+        }
+        assert_eq!(super::finish("STOP", Told::Calls), Finish::ToolUse);
+        assert_eq!(finish("CONTINUATION"), Finish::MaxTokens);
+        assert_eq!(finish_reason(&Finish::Other("insufficient_system_resource".to_owned())), "OTHER");
     }
 
     #[test]
-    fn every_reason_means_something() {
-        for reason in HELD_BACK {
-            assert_eq!(finish_reason(&finish(reason, false)), "SAFETY", "{reason}");
+    fn a_reason_that_nobody_knows_never_looks_like_the_end() {
+        let failure = finish("SOLAR_FLARE", Told::Nothing).failure().unwrap();
+        assert!(failure.message.contains("SOLAR_FLARE"), "{}", failure.message);
+        for told in [Told::Something, Told::Calls] {
+            assert_eq!(finish("SOLAR_FLARE", told), Finish::MaxTokens);
         }
-        for reason in AMISS.into_iter().chain(["STOP", "MAX_TOKENS"]) {
-            assert_eq!(finish_reason(&finish(reason, false)), reason);
-        }
-        assert_eq!(finish("STOP", true), Finish::ToolUse);
-        assert_eq!(finish_reason(&Finish::Other("insufficient_system_resource".to_owned())), "OTHER");
+        let thoughts = Part::from(Content::Thinking("hm".to_owned()));
+        assert_eq!(Told::of(&[thoughts.clone(), Part::text("")]), Told::Nothing);
+        assert_eq!(Told::of(&[thoughts, Part::text("x")]), Told::Something);
     }
 }

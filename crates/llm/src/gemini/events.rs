@@ -8,7 +8,7 @@ use weir_error::Error;
 
 use super::{
     answer::{
-        CallIds, Candidate, OutCandidate, OutContent, OutResponse, Response, WireLogprobs, finish,
+        CallIds, Candidate, OutCandidate, OutContent, OutResponse, Response, Told, WireLogprobs, finish,
         finish_reason, tool_use,
     },
     error::{decode_error, error_frames},
@@ -32,7 +32,7 @@ enum Kind {
 #[derive(Debug, Default)]
 struct Saying {
     open: Option<(usize, Kind)>,
-    called: bool,
+    told: Told,
     finished: bool,
 }
 
@@ -57,15 +57,16 @@ impl Decode for Decoder {
             return;
         }
         let Ok(chunk) = serde_json::from_slice::<Response<'_>>(&data) else { return };
-        self.charged |= chunk.candidates.iter().flatten().any(Candidate::charged);
+        self.charged |= chunk.candidates.iter().any(Candidate::charged);
         let usage = chunk.usage_metadata.and_then(|told| told.believable());
         let usage =
             usage.map(|usage| if self.charged { Usage { tier: Tier::Other, ..usage } } else { usage });
         if self.calls.is_none() {
-            self.calls = Some(CallIds::new(&chunk.response_id));
+            let id = chunk.response_id.unwrap_or_default();
+            self.calls = Some(CallIds::new(&id));
             out.push(Event::Start {
-                id: chunk.response_id.into_owned(),
-                model: chunk.model_version.into_owned(),
+                id: id.into_owned(),
+                model: chunk.model_version.unwrap_or_default().into_owned(),
                 created: 0,
                 usage,
             });
@@ -73,7 +74,7 @@ impl Decode for Decoder {
         if let Some(why) = chunk.prompt_feedback.and_then(|feedback| feedback.blocked()) {
             self.blocked(why, out);
         }
-        for candidate in chunk.candidates.into_iter().flatten() {
+        for candidate in chunk.candidates {
             self.candidate(candidate, out);
         }
         out.extend(usage.map(Event::Usage));
@@ -121,7 +122,7 @@ impl Decoder {
         }
         let mut logprobs = candidate.logprobs_result.map(WireLogprobs::read).filter(|l| !l.is_empty());
         for raw in candidate.content.unwrap_or_default().parts {
-            let Ok(Piece { read, opaque, .. }) = part::read(raw, "parts") else { continue };
+            let Ok(Piece { read, opaque, .. }) = part::told(raw) else { continue };
             match read {
                 Read::Content(Content::Text(text)) => {
                     let part = self.text(choice, Kind::Text, text, opaque, out);
@@ -140,7 +141,7 @@ impl Decoder {
                         continue;
                     };
                     self.close(choice, out);
-                    self.candidates.entry(choice).or_default().called = true;
+                    self.told(choice, Told::Calls);
                     let start = PartStart::ToolUse { id: call.id, name: call.name };
                     let index = self.begin(choice, start, out);
                     out.extend(opaque.map(|o| Event::PartDelta { index, delta: Delta::Opaque(o) }));
@@ -153,6 +154,7 @@ impl Decoder {
                 }
                 Read::Content(Content::Image(media)) => {
                     self.close(choice, out);
+                    self.told(choice, Told::Something);
                     let index = self.begin(choice, PartStart::Image(media), out);
                     out.extend(opaque.map(|o| Event::PartDelta { index, delta: Delta::Opaque(o) }));
                     out.push(Event::PartStop { index });
@@ -171,7 +173,7 @@ impl Decoder {
             self.close(choice, out);
             let saying = self.candidates.entry(choice).or_default();
             saying.finished = true;
-            out.push(Event::Finish { choice, finish: finish(&reason, saying.called) });
+            out.push(Event::Finish { choice, finish: finish(&reason, saying.told) });
         }
     }
 
@@ -201,6 +203,7 @@ impl Decoder {
         if !text.is_empty() {
             let delta = if kind == Kind::Text { Delta::Text(text) } else { Delta::Thinking(text) };
             out.push(Event::PartDelta { index, delta });
+            self.told(choice, if kind == Kind::Text { Told::Something } else { Told::Nothing });
         }
         if let Some(opaque) = opaque {
             out.push(Event::PartDelta { index, delta: Delta::Opaque(opaque) });
@@ -210,9 +213,17 @@ impl Decoder {
     }
 
     fn whole(&mut self, choice: u64, part: PartStart, out: &mut Vec<Event>) {
+        if !matches!(part, PartStart::RedactedThinking(_)) {
+            self.told(choice, Told::Something);
+        }
         self.close(choice, out);
         let index = self.begin(choice, part, out);
         out.push(Event::PartStop { index });
+    }
+
+    fn told(&mut self, choice: u64, told: Told) {
+        let saying = self.candidates.entry(choice).or_default();
+        saying.told = saying.told.max(told);
     }
 
     fn close(&mut self, choice: u64, out: &mut Vec<Event>) {

@@ -17,15 +17,19 @@ mod answer;
 mod count;
 mod error;
 mod events;
+mod media_out;
+mod own;
 mod part;
 mod request_in;
 mod request_out;
 mod restore;
 mod schema;
 mod think;
+mod usage;
 mod view;
 
 pub use error::{error_body, error_frames};
+pub use own::own_state;
 pub use restore::{carries_state, has_calls, with_state};
 pub use view::GenerateView;
 
@@ -48,10 +52,12 @@ pub fn method(model: &str, method: &str) -> String {
 pub fn count_body(body: &Bytes, model: &str) -> Result<Bytes, Error> {
     let request = view::counted(body)?;
     if request.get().len() == body.trim_ascii().len() {
-        return Ok(GenerateView::scan(body, model, false)?.upstream_body(body, model));
+        let body = GenerateView::scan(body, model, false)?.upstream_body(body, model);
+        return Ok(own_state(&body, model, &mut Losses::default()));
     }
     let request = Bytes::copy_from_slice(request.get().as_bytes());
     let request = GenerateView::scan(&request, model, false)?.upstream_body(&request, model);
+    let request = own_state(&request, model, &mut Losses::default());
     Ok([br#"{"generateContentRequest":"#, &*request, b"}"].concat().into())
 }
 

@@ -39,12 +39,35 @@ pub(super) struct Piece<'a> {
     pub(super) rest: Vec<String>,
 }
 
+/// Of an answer, whose members cost no more than themselves when they can't be read.
+///
+/// # Errors
+/// It is no part.
+pub(super) fn told(raw: &RawValue) -> Result<Piece<'_>, Error> {
+    let mut from = Members::of(raw, "parts")?.camel();
+    let thought = from.take::<bool>("thought").unwrap_or_default();
+    let signature = from.take::<String>("thoughtSignature").unwrap_or_default();
+    piece(from, raw, thought, signature)
+}
+
+/// Of a request.
+///
 /// # Errors
 /// `InvalidType` by the path.
 pub(super) fn read<'a>(raw: &'a RawValue, path: &str) -> Result<Piece<'a>, Error> {
     let mut from = Members::of(raw, path)?.camel();
-    let thought = from.take::<bool>("thought")?.unwrap_or(false);
-    let signature = from.take::<String>("thoughtSignature")?.filter(|s| !s.is_empty());
+    let (thought, signature) = (from.take::<bool>("thought")?, from.take::<String>("thoughtSignature")?);
+    piece(from, raw, thought, signature)
+}
+
+fn piece<'a>(
+    mut from: Members<'a>,
+    raw: &'a RawValue,
+    thought: Option<bool>,
+    signature: Option<String>,
+) -> Result<Piece<'a>, Error> {
+    let thought = thought.unwrap_or(false);
+    let signature = signature.filter(|s| !s.is_empty());
     let opaque = signature.map(|s| open(&s));
     let read = if let Some(text) = from.take::<String>("text")? {
         Read::Content(if thought { Content::Thinking(text) } else { Content::Text(text) })
@@ -71,7 +94,7 @@ pub(super) fn read<'a>(raw: &'a RawValue, path: &str) -> Result<Piece<'a>, Error
 /// `InvalidType` or `MissingParameter` by the path.
 pub(super) fn inline(mut blob: Members<'_>, raw: &RawValue) -> Result<Content, Error> {
     let media_type = blob.need::<String>("mimeType")?;
-    let (data, name) = (blob.need::<String>("data")?, blob.take("displayName")?);
+    let (data, name) = (blob.need::<String>("data")?, blob.take("displayName").unwrap_or_default());
     if media_type.starts_with("text/")
         && let Some(text) = decode(&data).and_then(|bytes| String::from_utf8(bytes).ok())
     {
@@ -82,8 +105,8 @@ pub(super) fn inline(mut blob: Members<'_>, raw: &RawValue) -> Result<Content, E
 }
 
 fn file_data(mut file: Members<'_>, raw: &RawValue) -> Result<Content, Error> {
-    let media_type = file.take::<String>("mimeType")?.unwrap_or_default();
-    let (uri, name) = (file.need::<String>("fileUri")?, file.take("displayName")?);
+    let media_type = file.take::<String>("mimeType").unwrap_or_default().unwrap_or_default();
+    let (uri, name) = (file.need::<String>("fileUri")?, file.take("displayName").unwrap_or_default());
     // Google's own stores are open to nobody else.
     let own = uri.starts_with("gs://") || uri.starts_with("https://generativelanguage.googleapis.com/");
     let source = if own { Source::Id(uri) } else { Source::Url(uri) };
@@ -114,6 +137,15 @@ pub(super) fn join(parts: &mut Vec<Part>, part: Part) {
         }
     }
     parts.push(part);
+}
+
+/// Stands for the signature of a call that Gemini did not make itself, which it else asks for:
+/// <https://ai.google.dev/gemini-api/docs/thought-signatures#faqs>.
+pub(super) const NOT_GEMINIS: &str = "skip_thought_signature_validator";
+
+/// Whether a signature is another vendor's, under seal.
+pub(super) fn is_foreign(signature: &str) -> bool {
+    open(signature).vendor != Vendor::Google
 }
 
 /// The field holds bytes: Google's state stays the text that it is on the wire, another's seal is what is in it.

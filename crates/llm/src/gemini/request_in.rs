@@ -16,6 +16,7 @@ use crate::{
         ToolChoice, ToolResult, ToolUse,
     },
     members::{Members, string, wrong},
+    schema,
 };
 
 /// Whether it is streamed, and of whom it asks, is said by its path.
@@ -25,6 +26,11 @@ use crate::{
 pub(super) fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request, Error> {
     let mut from = Members::of_body(body)?.camel();
     from.raw("model");
+    if from.raw("cachedContent").is_some() {
+        // Its instructions and documents are with Google: an answer without them would be to another question.
+        let text = "`cachedContent` is known to Gemini's own models alone: send its contents along.";
+        return Err(Error::invalid("cachedContent", text));
+    }
     let mut request = Request::default();
     let mut calls = Calls::default();
     if let Some(system) = from.object("systemInstruction")? {
@@ -320,8 +326,18 @@ fn format(from: &mut Members<'_>, request: &mut Request, losses: &mut Losses) ->
             Some(Format::Schema { name: None, description: None, schema, strict: None })
         }
         (Some("application/json"), None) => Some(Format::Json),
+        (Some("text/x.enum"), Some(schema)) => {
+            // One of several words, as it is: as JSON it is asked for in an object, and taken out of it.
+            losses.emulated("response_format");
+            request.bare = true;
+            Some(Format::Schema {
+                name: None,
+                description: None,
+                schema: schema::Check::wrap(&schema),
+                strict: None,
+            })
+        }
         (None | Some("" | "text/plain"), _) => None,
-        // One of several words, say.
         (Some(_), _) => {
             losses.dropped("generationConfig.responseMimeType");
             None

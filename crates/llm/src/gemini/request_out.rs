@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{
-    part::{self, FileData, Out, Response},
+    media_out,
+    part::{self, NOT_GEMINIS, Out, Response},
     think::{self, Version},
 };
 use crate::{
@@ -24,9 +25,6 @@ use crate::{
 };
 
 const MAX_STOPS: usize = 5;
-/// Stands for the signature of a call that Gemini did not make itself, which it else asks for:
-/// <https://ai.google.dev/gemini-api/docs/thought-signatures#faqs>.
-const NOT_GEMINIS: &str = "skip_thought_signature_validator";
 
 #[derive(Serialize, Default)]
 #[serde(rename_all = "camelCase")]
@@ -135,6 +133,9 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>, losses: &mu
         let system = body.system_instruction.get_or_insert_with(|| System { parts: Vec::new() });
         system.parts.push(Out::text(wish));
     }
+    if Version::of(target.model) == Version::GEMMA {
+        body.instruct_as_user(losses);
+    }
     body.generation_config = config.says_something().then_some(config);
     if request.user.is_some() {
         losses.dropped("user");
@@ -169,6 +170,22 @@ fn generation_config<'a>(
     }
 }
 
+impl Body<'_> {
+    /// For models that refuse instructions: the user begins with them.
+    fn instruct_as_user(&mut self, losses: &mut Losses) {
+        let Some(System { mut parts }) = self.system_instruction.take() else { return };
+        losses.altered("messages.role.system");
+        match self.contents.first_mut().filter(|first| first.role == "user") {
+            Some(first) => {
+                // Results of tools come first in their turn.
+                let at = first.parts.iter().take_while(|part| part.function_response.is_some()).count();
+                first.parts.splice(at..at, parts.drain(..));
+            }
+            None => self.contents.insert(0, Wire { role: "user", parts }),
+        }
+    }
+}
+
 impl GenerationConfig<'_> {
     fn says_something(&self) -> bool {
         serde_json::to_string(self).is_ok_and(|json| json != "{}")
@@ -184,8 +201,8 @@ fn format(
 ) -> Option<Cow<'static, str>> {
     let format = request.format.as_ref()?;
     let functions = request.tools.iter().any(|tool| matches!(tool, Tool::Function(_)));
-    // Before the third generation it is calls or JSON.
-    let able = version >= Version::THREE || !functions;
+    // Before the third generation it is calls or JSON; Gemma does neither.
+    let able = version >= Version::THREE || (version != Version::GEMMA && !functions);
     match format {
         Format::Json if able => config.response_mime_type = Some("application/json"),
         Format::Json => {
@@ -386,7 +403,7 @@ impl<'a> Writer<'a> {
                     self.result(result, out, losses);
                     None
                 }
-                content => media(content, losses),
+                content => media_out::write(content, losses),
             };
             out.extend(written.map(|written| written.signed(signature)));
         }
@@ -397,14 +414,21 @@ impl<'a> Writer<'a> {
         for part in &result.parts {
             match &part.content {
                 Content::Text(said) => text.push(said.as_str()),
-                content => others.extend(media(content, losses)),
+                Content::File(Media { source: Source::Text(said), .. }) => {
+                    losses.emulated("messages.content.document");
+                    text.push(said);
+                }
+                content => others.extend(media_out::write(content, losses)),
             }
         }
+        // Bytes are all that stands in a result beside it.
+        let within = |part: &mut Out<'_>| self.media_in_results && part.inline_data.is_some();
+        let parts = others.extract_if(.., within).collect();
         let response = Response {
             id: &result.id,
             name: self.names.get(result.id.as_str()).copied().unwrap_or("unknown"),
             response: response(&text.join("\n\n"), result.is_error),
-            parts: if self.media_in_results { std::mem::take(&mut others) } else { Vec::new() },
+            parts,
         };
         out.push(Out { function_response: Some(response), ..Out::default() });
         if !others.is_empty() {
@@ -424,58 +448,4 @@ fn response(text: &str, is_error: bool) -> Cow<'static, RawValue> {
         serde_json::json!({ (if is_error { "error" } else { "output" }): text }).to_string()
     };
     Cow::Owned(RawValue::from_string(json).unwrap_or_default())
-}
-
-fn media<'a>(content: &'a Content, losses: &mut Losses) -> Option<Out<'a>> {
-    match content {
-        Content::Image(media) => {
-            if media.detail.as_deref().is_some_and(|d| d != "auto") {
-                losses.dropped("messages.content.image_url.detail");
-            }
-            source(media, "image", losses)
-        }
-        Content::Audio(media) => source(media, "input_audio", losses),
-        Content::File(media) => source(media, "file", losses),
-        other => {
-            losses.dropped(&format!("messages.content.{}", other.kind()));
-            None
-        }
-    }
-}
-
-fn source<'a>(media: &'a Media, kind: &str, losses: &mut Losses) -> Option<Out<'a>> {
-    match &media.source {
-        Source::Data { media_type, data } => Some(Out::blob(media_type, data)),
-        Source::Url(url) => {
-            let mime_type = by_ending(url, kind);
-            Some(Out { file_data: Some(FileData { mime_type, file_uri: url }), ..Out::default() })
-        }
-        Source::Text(text) => {
-            losses.emulated("messages.content.document");
-            Some(Out::text(text))
-        }
-        Source::Id(_) => {
-            losses.dropped(&format!("messages.content.{kind}.file_id"));
-            None
-        }
-    }
-}
-
-/// What a URL names, by its ending: Google wants to be told.
-fn by_ending(url: &str, kind: &str) -> Option<&'static str> {
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    let ending = path.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-    Some(match ending.as_str() {
-        "png" => "image/png",
-        "webp" => "image/webp",
-        "gif" => "image/gif",
-        "heic" => "image/heic",
-        "jpg" | "jpeg" => "image/jpeg",
-        "pdf" => "application/pdf",
-        "txt" => "text/plain",
-        "wav" => "audio/wav",
-        "mp3" => "audio/mp3",
-        _ if kind == "image" => "image/jpeg",
-        _ => return None,
-    })
 }

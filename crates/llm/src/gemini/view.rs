@@ -41,14 +41,9 @@ struct Fields<'a> {
     generation_config: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Config<'a> {
-    #[serde(default, alias = "max_output_tokens")]
     max_output_tokens: Option<u64>,
-    #[serde(default, alias = "candidate_count")]
     candidate_count: Option<u64>,
-    #[serde(borrow, default, alias = "thinking_config")]
     thinking_config: Option<&'a RawValue>,
 }
 
@@ -94,10 +89,32 @@ impl GenerateView {
 
 /// What is read of an object: an array would be taken for its members in order.
 fn config(raw: &RawValue) -> Result<Config<'_>, Error> {
-    let config = raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()));
-    config.and_then(Result::ok).ok_or_else(|| {
-        let text = "Invalid value at 'generation_config'.";
-        Error::new(Code::InvalidType, text).with_param("generationConfig")
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Wire<'a> {
+        #[serde(borrow, default, alias = "max_output_tokens")]
+        max_output_tokens: Option<&'a RawValue>,
+        #[serde(borrow, default, alias = "candidate_count")]
+        candidate_count: Option<&'a RawValue>,
+        #[serde(borrow, default, alias = "thinking_config")]
+        thinking_config: Option<&'a RawValue>,
+    }
+    let wrong = |at: &str, param: &str| {
+        Error::new(Code::InvalidType, format!("Invalid value at '{at}'.")).with_param(param.to_owned())
+    };
+    let number = |raw: Option<&RawValue>, at: &str, param: &str| {
+        let Some(raw) = raw.map(RawValue::get) else { return Ok(None) };
+        // Google takes numbers as strings, too.
+        let bare = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).unwrap_or(raw);
+        serde_json::from_str::<Option<u64>>(bare)
+            .map_err(|_| wrong(&format!("generation_config.{at}"), &format!("generationConfig.{param}")))
+    };
+    let wire = raw.get().starts_with('{').then(|| serde_json::from_str::<Wire<'_>>(raw.get()));
+    let wire = wire.and_then(Result::ok).ok_or_else(|| wrong("generation_config", "generationConfig"))?;
+    Ok(Config {
+        max_output_tokens: number(wire.max_output_tokens, "max_output_tokens", "maxOutputTokens")?,
+        candidate_count: number(wire.candidate_count, "candidate_count", "candidateCount")?,
+        thinking_config: wire.thinking_config,
     })
 }
 
@@ -130,7 +147,10 @@ fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> {
     if text.trim_start().starts_with('[') {
         return Err(Error::new(Code::InvalidType, "Invalid JSON payload received. Expected an object."));
     }
-    serde_json::from_str(text).map_err(|e| not_json().with_source(e))
+    serde_json::from_str(text).map_err(|e| {
+        let text = format!("Invalid JSON payload received, at line {} column {}.", e.line(), e.column());
+        Error::new(Code::InvalidJson, text).with_source(e)
+    })
 }
 
 fn not_json() -> Error {
@@ -205,8 +225,14 @@ mod tests {
             (
                 r#"{"contents":[{}],"generationConfig":{"maxOutputTokens":"x"}}"#,
                 Code::InvalidType,
-                Some("generationConfig"),
+                Some("generationConfig.maxOutputTokens"),
             ),
+            (
+                r#"{"contents":[{}],"generation_config":{"candidate_count":[1]}}"#,
+                Code::InvalidType,
+                Some("generationConfig.candidateCount"),
+            ),
+            (r#"{"contents":[{}],"generationConfig":[5]}"#, Code::InvalidType, Some("generationConfig")),
             (
                 r#"{"contents":[{}],"generationConfig":{"candidateCount":0}}"#,
                 Code::InvalidArgument,

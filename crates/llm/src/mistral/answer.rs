@@ -8,24 +8,26 @@ use serde_json::value::RawValue;
 use crate::{
     Usage,
     canonical::{self, Answer, Content, Finish, Part, ToolUse},
+    lenient,
     members::string,
 };
 
 #[derive(Debug, Deserialize)]
 pub(super) struct WireUsage {
-    prompt_tokens: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
+    prompt_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "lenient::read")]
     completion_tokens: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     prompt_tokens_details: Option<Details>,
     /// The same, on some endpoints.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     num_cached_tokens: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Details {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     cached_tokens: Option<u64>,
 }
 
@@ -33,7 +35,7 @@ impl WireUsage {
     pub(super) fn believable(self) -> Option<Usage> {
         let cached = self.prompt_tokens_details.and_then(|d| d.cached_tokens).or(self.num_cached_tokens);
         let usage = Usage {
-            input_tokens: self.prompt_tokens,
+            input_tokens: self.prompt_tokens?,
             output_tokens: self.completion_tokens.unwrap_or_default(),
             cache_read_tokens: cached.unwrap_or_default(),
             ..Usage::default()
@@ -44,23 +46,23 @@ impl WireUsage {
 
 #[derive(Deserialize)]
 struct Completion<'a> {
-    #[serde(borrow, default)]
-    id: Cow<'a, str>,
-    #[serde(default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    id: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "lenient::read")]
     created: i64,
-    #[serde(borrow, default)]
-    model: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    model: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
     choices: Vec<Choice<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::object")]
     usage: Option<WireUsage>,
 }
 
 #[derive(Deserialize)]
 struct Choice<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::read")]
     message: Message<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     finish_reason: Option<Cow<'a, str>>,
 }
 
@@ -69,15 +71,15 @@ struct Choice<'a> {
 pub(super) struct Message<'a> {
     #[serde(borrow, default)]
     pub(super) content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub(super) tool_calls: Option<Vec<Call<'a>>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    pub(super) tool_calls: Vec<Call<'a>>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Call<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     pub(super) id: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     pub(super) index: Option<u64>,
     #[serde(borrow)]
     pub(super) function: Function<'a>,
@@ -85,7 +87,7 @@ pub(super) struct Call<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct Function<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     pub(super) name: String,
     /// A string; of some models an object.
     #[serde(borrow, default)]
@@ -124,7 +126,7 @@ enum Thoughts {
 #[derive(Deserialize)]
 struct ThoughtChunk {
     #[serde(default)]
-    text: String,
+    text: Option<String>,
 }
 
 /// Content is a string, or chunks.
@@ -140,7 +142,7 @@ pub(super) fn pieces(content: Option<&RawValue>) -> Vec<Piece> {
             Ok(Chunk::Text { text }) => Piece::Text(text),
             Ok(Chunk::Thinking { thinking: Thoughts::Plain(text) }) => Piece::Thinking(text),
             Ok(Chunk::Thinking { thinking: Thoughts::Chunks(chunks) }) => {
-                Piece::Thinking(chunks.into_iter().map(|chunk| chunk.text).collect())
+                Piece::Thinking(chunks.into_iter().filter_map(|chunk| chunk.text).collect())
             }
             Err(_) => Piece::Foreign(kind(raw), raw.to_owned()),
         })
@@ -162,8 +164,8 @@ pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
     let completion: Completion<'_> = serde_json::from_slice(body).ok()?;
     let choices: Vec<_> = completion.choices.into_iter().map(choice).collect();
     (!choices.is_empty()).then(|| Answer {
-        id: completion.id.into_owned(),
-        model: completion.model.into_owned(),
+        id: completion.id.unwrap_or_default().into_owned(),
+        model: completion.model.unwrap_or_default().into_owned(),
         created: completion.created,
         choices,
         usage: completion.usage.and_then(WireUsage::believable),
@@ -182,11 +184,11 @@ fn choice(choice: Choice<'_>) -> canonical::Choice {
             (Piece::Foreign(kind, value), _) => parts.push(Content::Foreign { kind, value }.into()),
         }
     }
-    let calls = choice.message.tool_calls.unwrap_or_default();
+    let calls = choice.message.tool_calls;
     let called = !calls.is_empty();
     for (number, call) in calls.into_iter().enumerate() {
         let arguments = call.function.arguments();
-        let id = call.id.unwrap_or_else(|| format!("call{number:05}"));
+        let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call{number:05}"));
         parts.push(Content::ToolUse(ToolUse { id, name: call.function.name, arguments }).into());
     }
     let finish = finish(choice.finish_reason.as_deref().unwrap_or("stop"), called);
@@ -208,7 +210,8 @@ pub(super) fn finish(reason: &str, called: bool) -> Finish {
 pub(super) fn usage_of_answer(body: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Used {
-        usage: WireUsage,
+        #[serde(default, deserialize_with = "lenient::object")]
+        usage: Option<WireUsage>,
     }
-    serde_json::from_slice::<Used>(body).ok()?.usage.believable()
+    serde_json::from_slice::<Used>(body).ok()?.usage?.believable()
 }

@@ -11,36 +11,36 @@ use super::{
 };
 use crate::{
     canonical::{Delta, Event, PartStart},
-    sse,
+    lenient, sse,
     wire::Decode,
 };
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
-    #[serde(borrow, default)]
-    id: Cow<'a, str>,
-    #[serde(default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    id: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "lenient::read")]
     created: i64,
-    #[serde(borrow, default)]
-    model: Cow<'a, str>,
-    #[serde(borrow, default)]
-    choices: Option<Vec<Choice<'a>>>,
-    #[serde(default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    model: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    choices: Vec<Choice<'a>>,
+    #[serde(default, deserialize_with = "lenient::object")]
     usage: Option<WireUsage>,
     /// Of an error instead.
-    #[serde(borrow, default)]
-    object: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    object: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 struct Choice<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     index: u64,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::read")]
     delta: Message<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     finish_reason: Option<Cow<'a, str>>,
 }
 
@@ -83,19 +83,19 @@ impl Decode for Decoder {
         if let Some(error) = chunk.error {
             return out.push(Event::Error(decode_error(0, error.get().as_bytes())));
         }
-        if chunk.object == "error" {
+        if chunk.object.as_deref() == Some("error") {
             return out.push(Event::Error(decode_error(0, &data)));
         }
         if !self.started {
             self.started = true;
             out.push(Event::Start {
-                id: chunk.id.into_owned(),
-                model: chunk.model.into_owned(),
+                id: chunk.id.unwrap_or_default().into_owned(),
+                model: chunk.model.unwrap_or_default().into_owned(),
                 created: chunk.created,
                 usage: None,
             });
         }
-        for choice in chunk.choices.unwrap_or_default() {
+        for choice in chunk.choices {
             let at = self.tracks.iter().position(|track| track.choice == choice.index);
             let mut track = match at {
                 Some(at) => self.tracks.swap_remove(at),
@@ -131,7 +131,7 @@ impl Decoder {
                 }
             }
         }
-        for call in choice.delta.tool_calls.unwrap_or_default() {
+        for call in choice.delta.tool_calls {
             self.call(call, track, out);
         }
         if let Some(reason) = choice.finish_reason.filter(|_| !track.finished) {

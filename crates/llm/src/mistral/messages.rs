@@ -59,9 +59,6 @@ pub(super) enum Chunk<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         document_name: Option<&'a str>,
     },
-    File {
-        file_id: &'a str,
-    },
     InputAudio {
         /// Base64.
         input_audio: &'a str,
@@ -233,7 +230,8 @@ impl<'l> Writer<'l> {
                 let url = match source {
                     Source::Url(url) => Cow::Borrowed(url.as_str()),
                     Source::Data { media_type, data } => format!("data:{media_type};base64,{data}").into(),
-                    Source::Id(id) => return Some(Chunk::File { file_id: id }),
+                    // Nobody's files are Mistral's: no client speaks its dialect.
+                    Source::Id(_) => return self.elsewhere("image"),
                     Source::Text(_) => return self.none(content),
                 };
                 return Some(Chunk::ImageUrl { image_url: ImageUrl { url, detail: detail.as_deref() } });
@@ -242,7 +240,7 @@ impl<'l> Writer<'l> {
                 let document_url = match source {
                     Source::Url(url) => Cow::Borrowed(url.as_str()),
                     Source::Data { media_type, data } => format!("data:{media_type};base64,{data}").into(),
-                    Source::Id(id) => return Some(Chunk::File { file_id: id }),
+                    Source::Id(_) => return self.elsewhere("file"),
                     Source::Text(text) => {
                         self.losses.emulated("messages.content.document");
                         return Some(Chunk::Text { text: text.into() });
@@ -256,6 +254,12 @@ impl<'l> Writer<'l> {
             _ => {}
         }
         self.none(content)
+    }
+
+    /// It was uploaded to another vendor.
+    fn elsewhere<'a>(&mut self, kind: &str) -> Option<Chunk<'a>> {
+        self.losses.dropped(&format!("messages.content.{kind}.file_id"));
+        None
     }
 
     fn none<'a>(&mut self, content: &Content) -> Option<Chunk<'a>> {

@@ -6,44 +6,44 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     Usage,
     canonical::{Answer, Choice, Content, Failure, Finish, Logprob, Part, ToolUse},
-    ids,
+    ids, lenient,
 };
 
 #[derive(Deserialize)]
 pub(super) struct Line<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     pub(super) model: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     pub(super) created_at: String,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::read")]
     pub(super) message: Option<Message<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     pub(super) done: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     pub(super) done_reason: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     prompt_eval_count: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     eval_count: Option<u64>,
-    #[serde(default)]
-    pub(super) logprobs: Option<Vec<WireLogprob>>,
+    #[serde(default, deserialize_with = "lenient::list")]
+    pub(super) logprobs: Vec<WireLogprob>,
     #[serde(default)]
     pub(super) error: Option<Value>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Message<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     pub(super) content: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     pub(super) thinking: Option<String>,
-    #[serde(borrow, default)]
-    pub(super) tool_calls: Option<Vec<Call<'a>>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    pub(super) tool_calls: Vec<Call<'a>>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Call<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     id: Option<String>,
     #[serde(borrow)]
     function: Function<'a>,
@@ -60,9 +60,9 @@ struct Function<'a> {
 pub(super) struct WireLogprob {
     token: String,
     logprob: f64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     bytes: Option<Vec<u8>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::list")]
     top_logprobs: Vec<WireLogprob>,
 }
 
@@ -118,11 +118,11 @@ pub(super) fn decode_answer(body: &[u8]) -> Option<Answer> {
     let said = |text: Option<String>| text.filter(|text| !text.is_empty());
     parts.extend(said(message.thinking).map(|text| Part::from(Content::Thinking(text))));
     if let Some(text) = said(message.content) {
-        let logprobs = line.logprobs.take().unwrap_or_default();
+        let logprobs = std::mem::take(&mut line.logprobs);
         let logprobs = logprobs.into_iter().map(Into::into).collect();
         parts.push(Part { logprobs, ..Part::text(text) });
     }
-    let calls = message.tool_calls.unwrap_or_default();
+    let calls = message.tool_calls;
     let called = !calls.is_empty();
     let calls = calls.into_iter().enumerate().map(|(n, call)| call.named(&line.created_at, n));
     parts.extend(calls.map(|call| Content::ToolUse(call).into()));
@@ -157,6 +157,9 @@ pub(super) fn decode_error(status: u16, body: &[u8]) -> Failure {
 /// A text; of those who imitate OpenAI an object.
 pub(super) fn failure(status: u16, error: &Value) -> Failure {
     let message = error.as_str().or_else(|| error.get("message")?.as_str()).unwrap_or_default().to_owned();
-    let param = None;
-    Failure { status, message, code: None, param }
+    // The context is full, whichever of its parts says so.
+    let said = message.to_ascii_lowercase();
+    let too_long = said.contains("context length") || said.contains("context window");
+    let code = (status == 400 && too_long).then(|| "context_length_exceeded".to_owned());
+    Failure { status, message, code, param: None }
 }

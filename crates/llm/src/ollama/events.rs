@@ -38,14 +38,14 @@ impl Decode for Decoder {
         if let Some(message) = line.message.take() {
             self.say(message.thinking, Open::Thinking, out);
             self.say(message.content, Open::Text, out);
-            let logprobs = line.logprobs.take().unwrap_or_default();
+            let logprobs = std::mem::take(&mut line.logprobs);
             if let Some((index, Open::Text)) = self.open
                 && !logprobs.is_empty()
             {
                 let logprobs = logprobs.into_iter().map(Into::into).collect();
                 out.push(Event::PartDelta { index, delta: Delta::Logprobs(logprobs) });
             }
-            for call in message.tool_calls.unwrap_or_default() {
+            for call in message.tool_calls {
                 self.close(out);
                 let call = call.named(&line.created_at, self.calls);
                 self.calls += 1;

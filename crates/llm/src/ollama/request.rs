@@ -151,6 +151,12 @@ fn passed_on<'a>(request: &'a Request, body: &mut Body<'a>, losses: &mut Losses)
             losses.dropped(name);
         }
     }
+    // Left out they are true: the oldest of a long prompt, or of a long answer, would go without a word.
+    for name in ["truncate", "shift"] {
+        if let Ok(no) = serde_json::from_str::<&RawValue>("false") {
+            body.extensions.entry(name).or_insert(no);
+        }
+    }
 }
 
 fn options(request: &Request, body: &mut Body<'_>) {

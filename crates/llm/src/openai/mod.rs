@@ -14,11 +14,13 @@ use crate::{
 };
 
 mod answer;
+mod azure;
 mod content;
 mod error;
 mod events;
 mod logprobs;
 mod messages_out;
+mod own;
 mod request_in;
 mod request_out;
 mod restore;
@@ -32,10 +34,12 @@ mod whole;
 
 pub use crate::Usage;
 pub use answer::usage_chunk;
+pub use azure::{prompt_remarks, with_prompt_remarks};
 pub(crate) use content::{audio_format, by_url};
 pub(crate) use error::error_in_stream;
 pub use error::{completion_error_frames, error_body};
 pub(crate) use messages_out::carries;
+pub use own::own_state;
 pub use request_in::decode_request;
 pub(crate) use request_out::{effort, encode_request, is_object, reasons, sampling, schema_name};
 pub use restore::{carries_state, with_state, without_stream_options};

@@ -91,7 +91,7 @@ fn a_full_request_becomes_ollama_s() {
             "tools": [{"type": "function", "function": {"name": "f", "description": "d", "parameters": schema}},
                 {"type": "function", "function": {"name": "g", "parameters": {"type": "object", "properties": {}}}}],
             "options": {"num_predict": 100, "temperature": 0.5, "top_p": 0.9, "seed": 4, "presence_penalty": 0.1, "stop": ["END"]},
-            "x_sim": {"tokens": 3}
+            "truncate": false, "shift": false, "x_sim": {"tokens": 3}
         })
     );
     assert_eq!(losses, "dropped;messages.content.document, dropped;tool_choice");
@@ -269,7 +269,10 @@ fn bedrock_is_asked_for_schemas_thoughts_and_tools_as_the_model_takes_them() {
     assert_eq!(opus["additionalModelRequestFields"], more);
     let newest = json!({"reasoning_effort": "low", "temperature": 0.5});
     let (newest, losses) = sent("anthropic.claude-opus-5-5-v1:0", newest);
-    assert_eq!(newest["additionalModelRequestFields"]["thinking"], json!({"type": "adaptive", "display": "summarized"}));
+    assert_eq!(
+        newest["additionalModelRequestFields"]["thinking"],
+        json!({"type": "adaptive", "display": "summarized"})
+    );
     assert_eq!((losses.as_str(), newest.get("inferenceConfig")), ("dropped;temperature", None));
     let (sonnet, losses) = sent(
         "anthropic.claude-3-7-sonnet-20250219-v1:0",
@@ -331,4 +334,27 @@ fn ollama_s_whole_answers_have_ids_counts_and_log_probabilities() {
     assert_eq!(losses, "emulated;response_format");
     let (sent, losses) = asked(Dialect::OpenAi, Dialect::Ollama, "qwen3", &ask);
     assert_eq!((&sent["think"], losses.as_str()), (&json!(true), "altered;reasoning_effort"));
+}
+
+#[test]
+fn files_of_other_vendors_are_nobody_else_s() {
+    let file = json!({"type": "document", "source": {"type": "file", "file_id": "file_011"}});
+    let image = json!({"type": "image", "source": {"type": "file", "file_id": "file_012"}});
+    let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": [file, image, {"type": "text", "text": "x"}]}]});
+    let (out, losses) = asked(Dialect::Anthropic, Dialect::Mistral, "mistral-large-latest", &body);
+    assert!(!out.to_string().contains("file_01"), "{out}");
+    assert_eq!(losses, "dropped;messages.content.file.file_id, dropped;messages.content.image.file_id");
+}
+
+#[test]
+fn ollama_cuts_nothing_silently_unless_it_is_told_to() {
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
+    let (out, _) = asked(Dialect::OpenAi, Dialect::Ollama, "llama3.2", &body);
+    assert_eq!((&out["truncate"], &out["shift"]), (&json!(false), &json!(false)));
+    let body = json!({"model": "m", "truncate": true, "shift": true, "messages": [{"role": "user", "content": "x"}]});
+    let (out, losses) = asked(Dialect::OpenAi, Dialect::Ollama, "llama3.2", &body);
+    assert_eq!((&out["truncate"], &out["shift"], losses.as_str()), (&json!(true), &json!(true), ""));
+    let refused = br#"{"error":"the input length exceeds the context length"}"#;
+    let failure = Dialect::Ollama.provider().decode_error(400, refused);
+    assert_eq!(failure.wrong(), crate::canonical::Wrong::ContextLength);
 }

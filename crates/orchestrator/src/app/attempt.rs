@@ -10,9 +10,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use weir_error::{Code, Error};
 use weir_llm::{
-    Dialect, Target, View, adapted,
+    Dialect, Names, Target, View, adapted,
     canonical::{self, Message},
-    gemini, models, openai, responses,
+    gemini, models, ollama, openai, responses,
     schema::Check,
     turn::Before,
     upstream::Wait,
@@ -42,6 +42,22 @@ pub(crate) struct Outgoing {
     pub(crate) losses: canonical::Losses,
     /// What the answer is to be held against, and what was meant.
     pub(crate) checked: Option<(Check, canonical::Request)>,
+    /// Names of functions that the provider is told otherwise.
+    pub(crate) names: Names,
+}
+
+/// What is meant, for a model of Ollama's that was seen not to think. `None`: it is as it was.
+fn thoughtless(
+    meaning: &canonical::Request,
+    candidate: &Candidate,
+    losses: &mut canonical::Losses,
+) -> Option<canonical::Request> {
+    let asked = meaning.reasoning.as_ref().is_some_and(|reasoning| reasoning.enabled != Some(false));
+    if !asked || !candidate.provider.quirks.no_think.holds(&candidate.model) {
+        return None;
+    }
+    losses.dropped("reasoning_effort");
+    Some(canonical::Request { reasoning: None, ..meaning.clone() })
 }
 
 /// What an encoder is told of the model: what its provider's list says, else what is known of its family.
@@ -90,13 +106,14 @@ impl Asked {
         let mut losses = canonical::Losses::default();
         if spoken == self.view.dialect() {
             let body = self.own_body(&candidate.model, &mut losses);
-            let mut body = self.same_dialect(body, candidate, state).await;
+            let body = self.same_dialect(body, candidate, state).await;
+            let mut body = self.own_state(body, candidate, &mut losses);
             if candidate.successor {
                 body = self.succeeded(&body, candidate, catalog);
             }
             let losses = self.redirected(candidate, losses.told(client))?;
             self.allowed(&losses)?;
-            return Ok(Outgoing { body, losses, checked: None });
+            return Ok(Outgoing { body, losses, ..Outgoing::default() });
         }
         let model = catalog.model(&provider.name, &candidate.model);
         let target = target(candidate, model.as_ref());
@@ -110,15 +127,21 @@ impl Asked {
         };
         losses.clone_from(lost);
         let meaning = back.as_ref().unwrap_or(meaning);
+        let thoughtless = thoughtless(meaning, candidate, &mut losses);
+        let meaning = thoughtless.as_ref().unwrap_or(meaning);
         let mut body = spoken.encode_request(meaning, &target, &mut losses);
         if spoken == Dialect::OpenAi && provider.quirks.no_stream_options.holds(&candidate.model) {
             body = openai::without_stream_options(&body);
         }
+        if let Some(tokens) = provider.num_ctx {
+            body = ollama::with_window(&body, tokens);
+        }
         let checked = meaning.format.as_ref().filter(|_| losses.is_inexact("response_format"));
-        let checked = checked.and_then(Check::new).map(|check| (check, meaning.clone()));
+        let checked = checked.and_then(|_| Check::of(meaning)).map(|check| (check, meaning.clone()));
+        let names = Names::of(meaning, spoken);
         let losses = self.redirected(candidate, losses.told(client))?;
         self.allowed(&losses)?;
-        Ok(Outgoing { body, losses, checked })
+        Ok(Outgoing { body, losses, checked, names })
     }
 
     /// The client's own bytes, for a model of a provider of its dialect.
@@ -129,6 +152,25 @@ impl Asked {
             }
             view => view.upstream_body(&self.request.body, model, losses),
         }
+    }
+
+    /// Without what a model of another vendor left in the conversation: nobody but its own takes it back.
+    fn own_state(&self, body: Bytes, candidate: &Candidate, losses: &mut canonical::Losses) -> Bytes {
+        let (provider, model) = (&candidate.provider, &candidate.model);
+        match self.view.dialect() {
+            Dialect::OpenAi => {
+                let carried = provider.quirks.carries_state.holds(model);
+                openai::own_state(&body, model, provider.is_azure(), carried, losses)
+            }
+            Dialect::Gemini => gemini::own_state(&body, model, losses),
+            _ => body,
+        }
+    }
+
+    /// Whether the client asks it to think, in words of its own dialect.
+    pub(crate) fn asks_to_think(&self) -> bool {
+        let reasoning = self.meaning.as_ref().and_then(|(meaning, _)| meaning.reasoning.as_ref());
+        reasoning.is_some_and(|reasoning| reasoning.enabled != Some(false))
     }
 
     /// Whether the client bears it that this is lost.

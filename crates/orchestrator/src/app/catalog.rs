@@ -39,6 +39,8 @@ pub(crate) struct Provider {
     fixed: Vec<String>,
     /// It can't be asked what it serves.
     listless: bool,
+    /// Tokens of Ollama's window, where a client does not say it.
+    pub(crate) num_ctx: Option<u64>,
 }
 
 /// What a provider's models were seen to do.
@@ -48,6 +50,8 @@ pub(crate) struct Quirks {
     pub(crate) no_stream_options: Learned,
     /// Their answers carry opaque state under the names that others brought up.
     pub(crate) carries_state: Learned,
+    /// They refuse to be asked to think.
+    pub(crate) no_think: Learned,
     /// They are asked for Responses, and can't compact.
     pub(crate) no_compact: Learned,
 }
@@ -92,6 +96,10 @@ impl Provider {
         let vertex = self.is_claude_on_vertex(Dialect::Anthropic);
         let path = if vertex { anthropic::VERTEX_COUNT } else { "/messages/count_tokens" };
         self.path(path.into(), "")
+    }
+
+    pub(crate) fn is_azure(&self) -> bool {
+        matches!(self.platform, Platform::Azure { .. })
     }
 
     fn is_claude_on_vertex(&self, spoken: Dialect) -> bool {
@@ -204,6 +212,7 @@ impl Catalog {
                     quirks: Quirks::default(),
                     responses: endpoint.responses,
                     fixed: endpoint.models,
+                    num_ctx: endpoint.num_ctx,
                 })
             })
             .collect();

@@ -9,7 +9,7 @@ use tonic::Status;
 use weir_embedding::Model as Own;
 use weir_error::{Code, Error, require_scope};
 use weir_llm::{
-    Call, Dialect, StreamOptions,
+    Call, Dialect, Names, StreamOptions,
     canonical::{Losses, Part},
     openai, platform,
     turn::{self, Before},
@@ -118,6 +118,7 @@ impl Chat {
                 include_usage: asked.request.include_usage,
                 request: if repeated { asked.request.body } else { Bytes::new() },
                 id: asked.id,
+                names: served.names,
             },
         };
         let framing = relay.spoken().provider().framing();
@@ -210,7 +211,7 @@ impl Chat {
         let mut left = candidates.into_iter().peekable();
         while let Some(candidate) = left.next() {
             let last = left.peek().is_none();
-            let outgoing = match asked.body_for(&candidate, &self.catalog, (&self.vault, owner)).await {
+            let mut outgoing = match asked.body_for(&candidate, &self.catalog, (&self.vault, owner)).await {
                 Ok(outgoing) => outgoing,
                 // Another may speak the client's dialect.
                 Err(_) if !last => continue,
@@ -223,7 +224,20 @@ impl Chat {
             };
             let body = outgoing.body.clone();
             let provider = &candidate.provider.name;
-            match send(ctx, asked, &candidate, body, &mut metered, failed.take()).await? {
+            let mut sent = send(ctx, asked, &candidate, body, &mut metered, failed.take()).await?;
+            if refuses_to_think(asked, &candidate, &mut sent).await {
+                outgoing = match asked.body_for(&candidate, &self.catalog, (&self.vault, owner)).await {
+                    Ok(outgoing) => outgoing,
+                    // The client insists on it.
+                    Err(error) => {
+                        metered.finish(plain::failed(400)).await;
+                        return Err(error);
+                    }
+                };
+                let (body, failed) = (outgoing.body.clone(), Some(plain::failed(400)));
+                sent = send_once(ctx, asked, &candidate, body, &mut metered, failed).await?;
+            }
+            match sent {
                 Ok(answer) => {
                     let status = answer.status.as_u16();
                     if last || !worth_another(status) {
@@ -252,7 +266,7 @@ impl Chat {
         ctx: &RequestContext,
         asked: &Asked,
         candidate: Candidate,
-        Outgoing { losses, checked, .. }: Outgoing,
+        Outgoing { losses, checked, names, .. }: Outgoing,
     ) -> Served {
         let structure = checked.map(|(check, request)| Structure {
             check,
@@ -263,7 +277,7 @@ impl Chat {
             wait: Wait { whole: true, ..asked.wait(ctx, &candidate.model) },
             metrics: self.structured.clone(),
         });
-        Served { candidate, warnings: losses.header(), structure }
+        Served { candidate, warnings: losses.header(), structure, names }
     }
 }
 
@@ -349,6 +363,29 @@ struct Served {
     /// What its body could not say; empty when it said all.
     warnings: String,
     structure: Option<Structure>,
+    names: Names,
+}
+
+/// Ollama's models think or don't, and no list says which: one that refuses to is not asked to again for a while.
+async fn refuses_to_think(
+    asked: &Asked,
+    candidate: &Candidate,
+    sent: &mut Result<Answer, UpstreamError>,
+) -> bool {
+    let Ok(answer) = sent else { return false };
+    let (provider, model) = (&candidate.provider, &candidate.model);
+    let known = &provider.quirks.no_think;
+    let may = provider.dialect == Dialect::Ollama && answer.status.as_u16() == 400 && asked.asks_to_think();
+    if !may || known.holds(model) {
+        return false;
+    }
+    let Ok(body) = answer.body.peek().await else { return false };
+    let refuses = String::from_utf8_lossy(&body).contains("does not support thinking");
+    if refuses {
+        tracing::info!(provider = provider.name, model, "does not think: asked without for a while");
+        known.learn(model);
+    }
+    refuses
 }
 
 /// Whether a refusal is, by its words, of being asked for the usage chunk.

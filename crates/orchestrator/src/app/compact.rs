@@ -140,7 +140,7 @@ impl Chat {
                 now_s: self.meter.clock.now_ms().div_euclid(1_000),
                 include_usage: false,
                 request: Bytes::new(),
-                id: None,
+                ..Call::default()
             },
         };
         let frames = plain::relay(answer, metered, &relaying).await?;

@@ -136,7 +136,9 @@ async fn answered(
     }
     JSON.clone_into(&mut head.content_type);
     let mut answer = provider.decode_answer(body, &relaying.call).ok_or_else(|| {
-        Error::new(Code::UpstreamFailed, "the model provider sent an answer that can't be read")
+        let failed = provider.failed(body).map(|failure| failure.message);
+        let unread = || "the model provider sent an answer that can't be read".to_owned();
+        Error::new(Code::UpstreamFailed, failed.unwrap_or_else(unread))
     })?;
     let mut fits = true;
     for choice in &mut answer.choices {

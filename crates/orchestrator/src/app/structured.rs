@@ -6,6 +6,7 @@ use http::HeaderMap;
 use weir_llm::{
     Target,
     canonical::{self, Content, Finish, Message, Part, Role},
+    ollama,
     schema::{Check, Invalid},
     upstream::Wait,
 };
@@ -133,7 +134,8 @@ impl Structure {
         let provider = &self.candidate.provider;
         let model = self.catalog.model(&provider.name, &self.candidate.model);
         let target: Target<'_> = super::attempt::target(&self.candidate, model.as_ref());
-        provider.dialect.encode_request(&request, &target, &mut canonical::Losses::default())
+        let body = provider.dialect.encode_request(&request, &target, &mut canonical::Losses::default());
+        provider.num_ctx.map_or_else(|| body.clone(), |tokens| ollama::with_window(&body, tokens))
     }
 }
 

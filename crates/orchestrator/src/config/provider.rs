@@ -108,6 +108,9 @@ pub struct ProviderConfig {
     pub only_named: bool,
     /// The `vendor` of the prices that hold for it; else known by its address, else its own name.
     pub prices: Option<String>,
+    /// Ollama's: how many tokens a model's prompt and answer may have together (`num_ctx`). Left out: as Ollama has it, which
+    /// is little.
+    pub num_ctx: Option<u64>,
     /// These five instead of everybody's.
     pub connect_timeout_ms: Option<u64>,
     pub first_byte_timeout_s: Option<u64>,
@@ -128,6 +131,8 @@ pub struct Endpoint {
     pub platform: Platform,
     pub models: Vec<String>,
     pub only_named: bool,
+    /// Tokens of Ollama's window.
+    pub num_ctx: Option<u64>,
     /// The vendor whose prices hold for it.
     pub prices: String,
     pub timeouts: Timeouts,
@@ -167,6 +172,7 @@ pub(super) fn endpoint(
     let responses = provider.responses.unwrap_or_else(|| base_url.host() == Some("api.openai.com"));
     let (dialect, only_named) = (provider.dialect, provider.only_named);
     let models = if only_named { Vec::new() } else { provider.models };
+    let num_ctx = provider.num_ctx.filter(|tokens| *tokens > 0 && dialect == ProviderDialect::Ollama);
     let responses = responses && dialect == ProviderDialect::OpenAi;
     Ok(Endpoint {
         name,
@@ -177,6 +183,7 @@ pub(super) fn endpoint(
         platform,
         models,
         only_named,
+        num_ctx,
         prices,
         timeouts,
     })

@@ -1,5 +1,9 @@
 //! Contents and their parts: that calls have their responses, and signatures are what they were.
 
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
 use serde_json::Value;
 
 use super::{
@@ -139,6 +143,13 @@ impl Reader {
                 format!("* GenerateContentRequest.{field}: Name cannot be empty.\n"),
             ));
         }
+        for (i, part) in get(response, "parts").and_then(Value::as_array).into_iter().flatten().enumerate() {
+            let at = format!("{at}.function_response.parts[{i}]");
+            if let Value::Object(members) = part {
+                known(members, &at, &["inlineData", "fileData"])?;
+            }
+            whole(part, &at)?;
+        }
         let told = &response["response"];
         let only = told.as_object().filter(|told| told.len() == 1).and_then(|told| told.iter().next());
         // The words alone where there is nothing else, as other dialects have them.
@@ -243,6 +254,19 @@ fn parts(content: &Value, at: &str) -> Result<Vec<Value>, ApiError> {
     }
 }
 
+/// Bytes are in base64, of either alphabet.
+fn whole(part: &Value, at: &str) -> Result<(), ApiError> {
+    let Some(data) = get(part, "inlineData").and_then(|blob| blob["data"].as_str()) else { return Ok(()) };
+    let read = [STANDARD_NO_PAD, URL_SAFE_NO_PAD]
+        .iter()
+        .any(|engine| engine.decode(data.trim_end_matches('=')).is_ok());
+    if read {
+        return Ok(());
+    }
+    let text = format!("Invalid value at '{at}.inline_data.data' (TYPE_BYTES), Base64 decoding failed");
+    Err(invalid(&format!("{at}.inline_data.data"), text))
+}
+
 fn check(part: &Value, at: &str) -> Result<(), ApiError> {
     let Value::Object(members) = part else {
         return Err(invalid(at, format!("Invalid value at '{at}'")));
@@ -256,6 +280,7 @@ fn check(part: &Value, at: &str) -> Result<(), ApiError> {
             format!("* GenerateContentRequest.{field}: mime_type and data are required.\n"),
         ));
     }
+    whole(part, at)?;
     match DATA.iter().filter(|name| get(part, name).is_some()).count() {
         1 => Ok(()),
         // A signature may come alone.

@@ -115,6 +115,9 @@ pub(super) fn count(body: &[u8]) -> Result<u64, ApiError> {
 pub(crate) fn parse<'a>(body: &[u8], model: &str, stream: bool, sse: bool) -> Result<Parsed<'a>, ApiError> {
     let body = read(body)?;
     let reader = reader(&body)?;
+    if model.starts_with("gemma-3") && get(&body, "systemInstruction").is_some() {
+        return Err(invalid("", format!("Developer instruction is not enabled for models/{model}")));
+    }
     // Those that sign everything want everything back.
     let strict = model.starts_with("gemini-3") || model.starts_with("sim-think");
     if let Some(unsigned) = reader.unsigned.filter(|_| strict) {

@@ -230,6 +230,15 @@ async fn what_google_refuses_is_refused_and_faults_are_in_its_shape() {
         (json!({"contents": [{"role": "boss", "parts": [{"text": "x"}]}]}), "valid role"),
         (json!({"generationConfig": {"temperature": 3}}), "range"),
         (
+            json!({"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": "!!"}}]}]}),
+            "Base64 decoding failed",
+        ),
+        (
+            json!({"contents": [{"parts": [{"text": "x"}]}, {"role": "model", "parts": [{"functionCall": {"name": "f"}}]},
+                {"parts": [{"functionResponse": {"name": "f", "response": {}, "parts": [{"text": "x"}]}}]}]}),
+            "Unknown name \\\"text\\\"",
+        ),
+        (
             json!({"generationConfig": {"thinkingConfig": {"thinkingBudget": 1, "thinkingLevel": "low"}}}),
             "only set only one",
         ),
@@ -257,6 +266,14 @@ async fn what_google_refuses_is_refused_and_faults_are_in_its_shape() {
         assert!(text.contains("\"INVALID_ARGUMENT\""), "{text}");
     }
     assert_eq!(send(&router, "gpt-4o:generateContent", &ask(&json!({}))).await.0, StatusCode::NOT_FOUND);
+    let instructed = ask(&json!({"systemInstruction": {"parts": [{"text": "x"}]}}));
+    let (status, text) = send(&router, "gemma-3-27b-it:generateContent", &instructed).await;
+    assert!(status == StatusCode::BAD_REQUEST && text.contains("Developer instruction"), "{text}");
+    for either in ["-_-_", "+/+/", "-_8"] {
+        let image =
+            json!({"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": either}}]}]});
+        assert_eq!(send(&router, "sim-large:generateContent", &image).await.0, StatusCode::OK);
+    }
     let busy = ask(&json!({"x_sim": {"status": 429, "retry_after": 7}}));
     let (status, text) = send(&router, "sim-large:streamGenerateContent", &busy).await;
     let error: Value = serde_json::from_str(&text).unwrap();

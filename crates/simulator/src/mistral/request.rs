@@ -9,7 +9,7 @@ use crate::{
     dialect::Parsed,
     embed::{Asking, Input},
     error::ApiError,
-    native::{Members, functions, list, prompt_tokens, text, wish},
+    native::{Members, functions, is_base64, is_whole, list, prompt_tokens, text, wish},
     request::{Choice, Conversation, Format, Request, Thinking, Thoughts, Tool},
 };
 
@@ -280,6 +280,14 @@ fn content(content: &Value, at: usize) -> Result<String, ApiError> {
         }
         if kind == "thinking" && !chunk["thinking"].is_array() {
             return Err(unprocessable("list_type", &place, "Input should be a valid list"));
+        }
+        let url = [&chunk["image_url"], &chunk["image_url"]["url"], &chunk["document_url"]]
+            .into_iter()
+            .find_map(Value::as_str);
+        if url.is_some_and(|url| !is_whole(url))
+            || chunk["input_audio"].as_str().is_some_and(|data| !is_base64(data))
+        {
+            return Err(refused(format!("Invalid base64 data in {place}")));
         }
         if let Some(text) = chunk["text"].as_str() {
             said.push_str(text);

@@ -84,6 +84,11 @@ async fn what_mistral_refuses_is_refused_in_its_shapes() {
         (json!({"messages": [user, call("abcdefghi"), user]}), 400, "Unexpected role"),
         (json!({"messages": [user, {"role": "assistant", "content": "It"}]}), 400, "prefix True"),
         (json!({"messages": [{"role": "user", "content": [{"type": "smell"}]}]}), 422, "union_tag_invalid"),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "data:image/png;base64,-_-_"}]}]}),
+            400,
+            "Invalid base64",
+        ),
         (json!({"model": "gpt-4o"}), 400, "Invalid model"),
         (json!({"x_sim": {"status": 429}}), 429, "rate_limited"),
     ] {

@@ -6,7 +6,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::fields::{Raw, items, text, wrong_type, wrong_value};
-use crate::{error::ApiError, seed::hash};
+use crate::{
+    error::ApiError,
+    native::{is_base64, is_whole},
+    seed::hash,
+};
 
 const ROLES: &[&str] = &["system", "assistant", "user", "function", "tool", "developer"];
 const PARTS: &[&str] = &["text", "image_url", "input_audio", "file", "refusal"];
@@ -96,17 +100,26 @@ impl Part<'_> {
         match kind {
             "image_url" => match self.image_url.as_ref().and_then(|image| image.url.as_deref()) {
                 None => missing("image_url.url"),
-                Some(url) if url.starts_with("data:image/") || url.starts_with("http") => Ok(()),
+                Some(url) if url.starts_with("http") => Ok(()),
+                Some(url) if url.starts_with("data:image/") && is_whole(url) => Ok(()),
                 Some(_) => {
                     let message = "Invalid image URL: expected an http(s) URL or a data URL of an image.";
                     Err(ApiError::invalid(format!("{param}.image_url.url"), "invalid_image_url", message))
                 }
             },
             "input_audio" => match &self.input_audio {
-                Some(Audio { data: Some(_), format: Some(_) }) => Ok(()),
+                Some(Audio { data: Some(data), format: Some(_) }) if is_base64(data) => Ok(()),
+                Some(Audio { data: Some(_), format: Some(_) }) => {
+                    let message = "The data provided for 'input_audio' is not valid base64.";
+                    Err(ApiError::invalid(format!("{param}.input_audio.data"), "invalid_value", message))
+                }
                 _ => missing("input_audio"),
             },
             "file" => match &self.file {
+                Some(file) if file.file_data.as_deref().is_some_and(|data| !is_whole(data)) => {
+                    let message = "Invalid file data: expected a base64-encoded data URL.";
+                    Err(ApiError::invalid(format!("{param}.file.file_data"), "invalid_value", message))
+                }
                 Some(file) if file.file_id.is_some() || file.file_data.is_some() => Ok(()),
                 _ => missing("file.file_id"),
             },
@@ -381,6 +394,18 @@ mod tests {
             (r#"[{"role":"user","content":7}]"#, "messages[0].content"),
             (r#"[{"role":"user","content":[{"type":"text"}]}]"#, "messages[0].content[0].text"),
             (r#"[{"role":"user","content":[{"type":"smell"}]}]"#, "messages[0].content[0].type"),
+            (
+                r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,-_-_"}}]}]"#,
+                "messages[0].content[0].image_url.url",
+            ),
+            (
+                r#"[{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"-_-_","format":"wav"}}]}]"#,
+                "messages[0].content[0].input_audio.data",
+            ),
+            (
+                r#"[{"role":"user","content":[{"type":"file","file":{"file_data":"data:application/pdf;base64,-_-_"}}]}]"#,
+                "messages[0].content[0].file.file_data",
+            ),
             (r#"[{"role":"assistant"}]"#, "messages[0].content"),
             (r#"[{"role":"tool","tool_call_id":"1","content":"x"}]"#, "messages[0].role"),
             (

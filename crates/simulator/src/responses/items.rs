@@ -6,7 +6,7 @@ use super::{
     check::{invalid_value, text, wrong_type},
     secret,
 };
-use crate::{error::ApiError, request::Conversation, tokens::count_text};
+use crate::{error::ApiError, native::is_whole, request::Conversation, tokens::count_text};
 
 const PER_ITEM: u64 = 4;
 /// An image at low detail.
@@ -210,7 +210,7 @@ impl Reader {
 
 fn image(part: &Value, at: &str) -> Result<(), ApiError> {
     match part["image_url"].as_str() {
-        Some(url) if url.starts_with("data:image/") || url.starts_with("http") => Ok(()),
+        Some(url) if url.starts_with("http") || (url.starts_with("data:image/") && is_whole(url)) => Ok(()),
         Some(_) => {
             let message = format!(
                 "Invalid '{at}.image_url'. Expected a valid URL, but got a value with an invalid format."
@@ -223,6 +223,10 @@ fn image(part: &Value, at: &str) -> Result<(), ApiError> {
 }
 
 fn file(part: &Value, at: &str) -> Result<(), ApiError> {
+    if part["file_data"].as_str().is_some_and(|data| !is_whole(data)) {
+        let message = format!("Invalid '{at}.file_data'. Expected a base64-encoded data URL.");
+        return Err(ApiError::invalid(format!("{at}.file_data"), "invalid_value", message));
+    }
     let members = ["file_id", "file_data", "file_url"];
     if members.iter().any(|name| part[*name].is_string()) {
         Ok(())

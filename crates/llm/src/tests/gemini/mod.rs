@@ -1,5 +1,6 @@
 //! Google's dialect against the others, both ways.
 
+mod others;
 mod requests;
 mod streams;
 
