@@ -17,12 +17,22 @@ use crate::{
 /// OpenRouter's word for whose reasoning it is.
 const FORMAT: &str = "openai-responses-v1";
 
-/// As Anthropic has it: it goes back unchanged.
+/// As Anthropic has it: it goes back unchanged. Streamed it has its place: OpenAI's own clients put the pieces of any list
+/// together by it.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Thought<'a> {
-    Thinking { thinking: &'a str, signature: Cow<'a, str> },
-    RedactedThinking { data: Cow<'a, str> },
+    Thinking {
+        thinking: &'a str,
+        signature: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        index: Option<usize>,
+    },
+    RedactedThinking {
+        data: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        index: Option<usize>,
+    },
 }
 
 /// OpenAI's reasoning: a summary of it, and what it wants back. Both have one index.
@@ -40,8 +50,8 @@ impl<'a> Thought<'a> {
     pub(super) fn new(text: Option<&'a str>, opaque: &'a Opaque) -> Self {
         let sealed = opaque.seal(Vendor::Anthropic);
         match text {
-            Some(thinking) => Self::Thinking { thinking, signature: sealed },
-            None => Self::RedactedThinking { data: sealed },
+            Some(thinking) => Self::Thinking { thinking, signature: sealed, index: None },
+            None => Self::RedactedThinking { data: sealed, index: None },
         }
     }
 }

@@ -193,6 +193,9 @@ struct OutMessage<'a> {
 pub(super) struct OutImage<'a> {
     r#type: &'static str,
     image_url: ImageUrl<'a>,
+    /// Its place, streamed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -202,7 +205,7 @@ struct ImageUrl<'a> {
 
 impl<'a> OutImage<'a> {
     fn new(url: Cow<'a, str>) -> Self {
-        Self { r#type: "image_url", image_url: ImageUrl { url } }
+        Self { r#type: "image_url", image_url: ImageUrl { url }, index: None }
     }
 
     pub(super) fn of(media: &'a Media) -> Option<Self> {
@@ -213,6 +216,10 @@ impl<'a> OutImage<'a> {
             }
             Source::Id(_) | Source::Text(_) => None,
         }
+    }
+
+    pub(super) fn at(self, index: usize) -> Self {
+        Self { index: Some(index), ..self }
     }
 }
 

@@ -102,36 +102,49 @@ fn every_vendor_s_state_comes_back_through_every_client() {
     }
 }
 
-/// What a stream's client puts together.
-fn streamed(client: Dialect, parts: &[Part]) -> Value {
+/// A stream's bytes.
+fn encoded(client: Dialect, parts: &[Part]) -> Bytes {
     let mut encoder = client.client().encoder(&Call::default());
     let mut out = BytesMut::new();
     let mut events =
         vec![Event::Start { id: "1".to_owned(), model: "m".to_owned(), created: 1, usage: None }];
     for (index, part) in parts.iter().enumerate() {
-        let (start, delta) = match &part.content {
-            Content::Thinking(text) => (PartStart::Thinking, Some(Delta::Thinking(text.clone()))),
+        let (start, said) = match &part.content {
+            Content::Thinking(text) => (PartStart::Thinking, Some(text)),
             Content::RedactedThinking => (PartStart::RedactedThinking(part.opaque.clone().unwrap()), None),
             Content::ToolUse(call) => {
                 let start = PartStart::ToolUse { id: call.id.clone(), name: call.name.clone() };
-                (start, Some(Delta::Arguments(call.arguments.clone())))
+                (start, Some(&call.arguments))
             }
-            Content::Text(text) => (PartStart::Text, Some(Delta::Text(text.clone()))),
+            Content::Text(text) => (PartStart::Text, Some(text)),
             _ => unreachable!(),
         };
-        let redacted = delta.is_none();
+        let redacted = said.is_none();
         events.push(Event::PartStart { index, choice: 0, part: start });
-        events.extend(delta.map(|delta| Event::PartDelta { index, delta }));
+        for piece in said.into_iter().flat_map(|said| said.split_inclusive(' ')) {
+            let piece = piece.to_owned();
+            let delta = match &part.content {
+                Content::Thinking(_) => Delta::Thinking(piece),
+                Content::ToolUse(_) => Delta::Arguments(piece),
+                _ => Delta::Text(piece),
+            };
+            events.push(Event::PartDelta { index, delta });
+        }
         let opaque = part.opaque.clone().filter(|_| !redacted);
         events.extend(opaque.map(|opaque| Event::PartDelta { index, delta: Delta::Opaque(opaque) }));
         events.push(Event::PartStop { index });
     }
     events.iter().for_each(|event| encoder.encode(event, &mut out));
     out.extend_from_slice(&encoder.end(Usage::default()));
+    out.freeze()
+}
+
+/// What a stream's client puts together.
+fn streamed(client: Dialect, parts: &[Part]) -> Value {
     // A provider of the client's own dialect would be read so.
     let mut decoder = client.provider().decoder();
     let (mut splitter, mut steps) = (crate::sse::Splitter::new(), Vec::new());
-    splitter.feed(out.freeze());
+    splitter.feed(encoded(client, parts));
     while let Some(event) = splitter.next_event().unwrap() {
         decoder.decode(&event, &mut steps);
     }
@@ -158,6 +171,75 @@ fn streams_carry_the_same_state() {
             let back = next(client, &message);
             assert_eq!(state(&back), state(&parts), "{vendor:?} through {client:?}: {message}");
         }
+    }
+}
+
+/// As openai's own clients do it (openai-python's `_deltas.py`): pieces of a list go together by their `index`, which is a
+/// place in it.
+fn accumulate(whole: &mut Value, delta: &Value) {
+    match (whole, delta) {
+        (Value::Object(whole), Value::Object(delta)) => {
+            for (name, value) in delta {
+                match whole.get_mut(name).filter(|known| !known.is_null()) {
+                    Some(known) if name != "index" && name != "type" => accumulate(known, value),
+                    _ if value.is_array() => accumulate(whole.entry(name).or_insert(json!([])), value),
+                    _ => drop(whole.insert(name.clone(), value.clone())),
+                }
+            }
+        }
+        (Value::String(whole), Value::String(delta)) => whole.push_str(delta),
+        (Value::Array(whole), Value::Array(delta)) => {
+            for piece in delta {
+                let at = usize::try_from(piece["index"].as_u64().expect("a piece without index")).unwrap();
+                assert!(at <= whole.len(), "a gap before {piece}");
+                match whole.get_mut(at) {
+                    Some(known) => accumulate(known, piece),
+                    None => whole.push(piece.clone()),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn openai_s_own_clients_put_streamed_thoughts_together_as_they_were() {
+    let thought = |text: &str, opaque: Option<Opaque>| {
+        Part::from(Content::Thinking(text.to_owned())).with_opaque(opaque)
+    };
+    let several = vec![
+        thought("the first one", opaque(Vendor::Anthropic, "s1==")),
+        Part::from(Content::RedactedThinking).with_opaque(opaque(Vendor::Anthropic, "hidden")),
+        thought("", None),
+        thought("nobody signed this", None),
+        Part::text("so it is"),
+        thought("the second one", opaque(Vendor::Google, "s2==")),
+        call("call_1"),
+        call("call_2"),
+    ];
+    let turns = turns().into_iter().map(|(_, parts)| parts).chain([several]);
+    for parts in turns {
+        let stream = String::from_utf8(encoded(Dialect::OpenAi, &parts).to_vec()).unwrap();
+        let mut message = json!({});
+        for data in stream.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|d| *d != "[DONE]") {
+            let chunk: Value = serde_json::from_str(data).unwrap();
+            accumulate(&mut message, &chunk["choices"][0]["delta"]);
+        }
+        let back = next(Dialect::OpenAi, &json!({"choices": [{"message": message}]}));
+        assert_eq!(state(&back), state(&parts), "{message}");
+        let thoughts = |parts: &[Part]| -> Vec<String> {
+            let texts = parts.iter().filter_map(|part| match &part.content {
+                Content::Thinking(text) if !text.is_empty() => Some(text.clone()),
+                _ => None,
+            });
+            texts.collect()
+        };
+        assert_eq!(thoughts(&back), thoughts(&parts), "{message}");
+        // Whole they have no places: each stands in its own.
+        let whole = &streamed(Dialect::OpenAi, &parts)["choices"][0]["message"]["thinking_blocks"];
+        assert!(
+            whole.as_array().is_none_or(|blocks| blocks.iter().all(|block| block.get("index").is_none()))
+        );
     }
 }
 

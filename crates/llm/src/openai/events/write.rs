@@ -126,7 +126,8 @@ struct Part {
 enum Kind {
     Text,
     Refusal,
-    Thinking,
+    /// By its number among the choice's blocks, as soon as there is something to put there.
+    Thinking(Option<usize>),
     /// By its number among the choice's calls.
     Call(usize),
     /// The same, of a custom tool.
@@ -141,8 +142,15 @@ struct Side {
     choice: u64,
     finished: bool,
     calls: usize,
+    blocks: usize,
     details: usize,
+    images: usize,
     refused: bool,
+}
+
+/// The number of the next one of a list: places are told without gaps.
+fn next(count: &mut usize) -> usize {
+    std::mem::replace(count, *count + 1)
 }
 
 impl Encoder {
@@ -176,7 +184,8 @@ impl Encoder {
     /// The choice, begun with its role.
     fn side(&mut self, choice: u64, out: &mut BytesMut) -> Option<&mut Side> {
         if !self.sides.iter().any(|side| side.choice == choice) {
-            self.sides.push(Side { choice, finished: false, calls: 0, details: 0, refused: false });
+            let (calls, blocks, details, images) = (0, 0, 0, 0);
+            self.sides.push(Side { choice, finished: false, calls, blocks, details, images, refused: false });
             let delta = OutDelta { role: Some("assistant"), content: Some(""), ..OutDelta::default() };
             self.chunk(choice, delta, out);
         }
@@ -191,16 +200,16 @@ impl Encoder {
                 side.refused = true;
                 Kind::Refusal
             }
-            PartStart::Thinking => Kind::Thinking,
+            PartStart::Thinking => Kind::Thinking(None),
             PartStart::ToolUse { id, name } => {
-                let number = side.calls;
-                side.calls += 1;
+                let number = next(&mut side.calls);
                 let Some(kind) = self.call(choice, number, (id, name), out) else { return };
                 kind
             }
             PartStart::RedactedThinking(opaque) => return self.redacted(choice, opaque, out),
             PartStart::Image(media) => {
-                let images = OutImage::of(media).map(|image| [image]);
+                let Some(image) = OutImage::of(media) else { return };
+                let images = Some([image.at(next(&mut side.images))]);
                 return self.chunk(choice, OutDelta { images, ..OutDelta::default() }, out);
             }
             PartStart::Foreign { .. } => return,
@@ -256,16 +265,29 @@ impl Encoder {
         if opaque.vendor == Vendor::OpenAi {
             return self.detail(choice, opaque, out);
         }
-        let block = Thought::RedactedThinking { data: opaque.seal(Vendor::Anthropic) };
+        let index = self.side(choice, out).map(|side| next(&mut side.blocks));
+        let block = Thought::RedactedThinking { data: opaque.seal(Vendor::Anthropic), index };
         self.chunk(choice, OutDelta { thinking_blocks: Some([block]), ..OutDelta::default() }, out);
     }
 
     /// OpenAI's state. Its summary went before it, as text.
     fn detail(&mut self, choice: u64, opaque: &Opaque, out: &mut BytesMut) {
         let Some(side) = self.side(choice, out) else { return };
-        let detail = Detail::encrypted(opaque, side.details);
-        side.details += 1;
+        let detail = Detail::encrypted(opaque, next(&mut side.details));
         self.chunk(choice, OutDelta { reasoning_details: Some([detail]), ..OutDelta::default() }, out);
+    }
+
+    /// The place of a thought among the choice's blocks.
+    fn block(&mut self, index: usize) -> Option<usize> {
+        let part = self.parts.iter_mut().rev().find(|p| p.index == index)?;
+        if part.kind == Kind::Thinking(None) {
+            let side = self.sides.iter_mut().find(|side| side.choice == part.choice)?;
+            part.kind = Kind::Thinking(Some(next(&mut side.blocks)));
+        }
+        match part.kind {
+            Kind::Thinking(place) => place,
+            _ => None,
+        }
     }
 
     fn delta(&mut self, index: usize, delta: &Delta, out: &mut BytesMut) {
@@ -284,7 +306,11 @@ impl Encoder {
             (Delta::Refusal(text), _) => OutDelta { refusal: Some(text), ..OutDelta::default() },
             (Delta::Thinking(text), _) => OutDelta {
                 reasoning_content: Some(text),
-                thinking_blocks: Some([Thought::Thinking { thinking: text, signature: "".into() }]),
+                thinking_blocks: Some([Thought::Thinking {
+                    thinking: text,
+                    signature: "".into(),
+                    index: self.block(index),
+                }]),
                 ..OutDelta::default()
             },
             (Delta::Arguments(arguments), Kind::Call(number)) => call(number, arguments.as_str(), None),
@@ -314,12 +340,12 @@ impl Encoder {
             (Delta::Opaque(opaque), Kind::Text | Kind::Refusal) => {
                 OutDelta { extra_content: Some(Extra::new(opaque)), ..OutDelta::default() }
             }
-            (Delta::Opaque(opaque), Kind::Thinking) if opaque.vendor == Vendor::OpenAi => {
+            (Delta::Opaque(opaque), Kind::Thinking(_)) if opaque.vendor == Vendor::OpenAi => {
                 return self.detail(choice, opaque, out);
             }
-            (Delta::Opaque(opaque), Kind::Thinking) => {
+            (Delta::Opaque(opaque), Kind::Thinking(_)) => {
                 let signature = opaque.seal(Vendor::Anthropic);
-                let block = Thought::Thinking { thinking: "", signature };
+                let block = Thought::Thinking { thinking: "", signature, index: self.block(index) };
                 OutDelta { thinking_blocks: Some([block]), ..OutDelta::default() }
             }
             (Delta::Logprobs(logprobs), kind) => {
