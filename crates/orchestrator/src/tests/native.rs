@@ -154,7 +154,7 @@ async fn items_have_the_ids_of_our_response() {
 
 #[tokio::test]
 async fn a_whole_answer_that_failed_is_no_success() {
-    let failed = json!({"id": "resp_theirs", "status": "failed", "error": {"code": "rate_limit_exceeded", "message": "slow"},
+    let failed = json!({"id": "resp_theirs", "status": "failed", "error": {"code": "invalid_prompt", "message": "odd"},
         "output": [], "usage": null});
     for usage in [Value::Null, json!({"input_tokens": 9, "output_tokens": 2})] {
         let mut failed = failed.clone();
@@ -164,25 +164,25 @@ async fn a_whole_answer_that_failed_is_no_success() {
         let other = scripted(vec![failed.clone()]).await;
         let house = House::new(&[("native", other.at)], Transport::absent("router")).await;
         let (status, _, text, told) = house.answer("m", false, false).await;
-        assert_eq!((status, told), (429, used), "{text}");
+        assert_eq!((status, told), (400, used), "{text}");
         let error: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (&error["error"]["message"], &error["error"]["code"]),
-            (&json!("slow"), &json!("rate_limit_exceeded"))
+            (&json!("odd"), &json!("invalid_prompt"))
         );
         let (attempts, request) = house.metered().await;
         assert_eq!(
             (attempts[0].outcome(), request.outcome(), tokens(&request)),
             (Outcome::Cut, Outcome::Cut, used)
         );
-        assert_eq!((attempts[0].status, request.status), (200, 429));
+        assert_eq!((attempts[0].status, request.status), (200, 400));
 
         // One of its own reads it as it is.
         let own = scripted(vec![failed]).await;
         let house = House::new(&[("native", own.at)], Transport::absent("router")).await;
         let whole: Value =
             serde_json::from_str(&ask(&house, &json!({"model": "m", "input": "x"})).await).unwrap();
-        assert_eq!((&whole["status"], &whole["error"]["message"]), (&json!("failed"), &json!("slow")));
+        assert_eq!((&whole["status"], &whole["error"]["message"]), (&json!("failed"), &json!("odd")));
         let (attempts, request) = house.metered().await;
         assert_eq!(
             (attempts[0].outcome(), request.outcome(), tokens(&request)),
