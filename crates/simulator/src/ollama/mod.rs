@@ -89,8 +89,8 @@ impl Dialect for Ollama {
         ApiError::new(StatusCode::NOT_FOUND, "", format!("model '{model}' not found"))
     }
 
-    fn too_long(&self, limit: u64, tokens: u64) -> ApiError {
-        ApiError::invalid("", "", format!("prompt of {tokens} tokens exceeds the context of {limit}"))
+    fn too_long(&self, _: u64, _: u64) -> ApiError {
+        ApiError::invalid("", "", "the input length exceeds the context length")
     }
 
     fn error(&self, error: &ApiError, _: &str) -> Response {
