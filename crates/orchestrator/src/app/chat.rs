@@ -60,7 +60,7 @@ impl Chat {
         ctx: &RequestContext,
         request: CompleteRequest,
     ) -> Result<Frames, Error> {
-        self.complete_as(ctx, request, None).await
+        Box::pin(self.complete_as(ctx, request, None)).await
     }
 
     /// `id`: the one that the answer has with us.
