@@ -338,7 +338,9 @@ impl Access {
 }
 
 fn invalid_key() -> Error {
-    Error::new(Code::InvalidApiKey, "the API key is not valid")
+    // Which of these, only whoever owns the key may learn: from the operator.
+    let text = "the API key is not valid: it is unknown, revoked or expired, or its tenant is suspended";
+    Error::new(Code::InvalidApiKey, text)
 }
 
 fn unavailable() -> Error {

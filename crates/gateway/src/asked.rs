@@ -12,7 +12,12 @@ use weir_types::{Deadline, RequestContext, RequestId, TraceContext};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{House, entry::Who, uploads::Upload};
+use crate::{
+    House,
+    entry::Who,
+    inflate::{Garbled, TooDense},
+    uploads::Upload,
+};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -61,8 +66,16 @@ impl Asked {
     }
 
     /// Whether its client would rather be refused than have it translated with losses.
-    pub(crate) fn is_strict(&self) -> bool {
-        self.header(STRICT).is_some_and(|v| v.eq_ignore_ascii_case("true"))
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a word that says neither: who asks for strictness must not go without it unawares.
+    pub(crate) fn strict(&self) -> Result<bool, Error> {
+        let Some(value) = self.headers.get(STRICT) else { return Ok(false) };
+        match value.to_str().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(true),
+            "false" | "0" | "no" | "off" => Ok(false),
+            _ => Err(Error::invalid(STRICT, format!("{STRICT} must be true or false"))),
+        }
     }
 
     /// Whether it comes from an SDK of Anthropic's: each names the version it was made for.
@@ -173,6 +186,12 @@ fn broken(error: axum::Error) -> Error {
     while let Some(error) = cause {
         if error.is::<weir_runtime::BodyIdle>() {
             return late();
+        }
+        if let Some(dense) = error.downcast_ref::<TooDense>() {
+            return Error::new(Code::PayloadTooLarge, dense.to_string()).with_param("Content-Encoding");
+        }
+        if let Some(garbled) = error.downcast_ref::<Garbled>() {
+            return Error::new(Code::InvalidArgument, garbled.to_string()).with_param("Content-Encoding");
         }
         cause = error.source();
     }

@@ -8,7 +8,9 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
     "x-request-id, request-id, x-weir-provider, x-weir-model, x-weir-warnings, x-weir-cost-usd, \
      retry-after, retry-after-ms, x-should-retry, \
      x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
-     x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
+     x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
+     anthropic-ratelimit-requests-limit, anthropic-ratelimit-requests-remaining, anthropic-ratelimit-requests-reset, \
+     anthropic-ratelimit-tokens-limit, anthropic-ratelimit-tokens-remaining, anthropic-ratelimit-tokens-reset",
 );
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");

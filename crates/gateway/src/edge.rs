@@ -26,7 +26,7 @@ use crate::{
     endpoint::{self, Dialect, Endpoint, Found},
     entry::{CLIENT_CLOSED, Entry},
     gemini::{self, Verb},
-    models, reply, responses, rest, tokenize, websocket,
+    inflate, models, reply, responses, rest, tokenize, websocket,
 };
 
 /// As Anthropic's SDKs look for it.
@@ -103,8 +103,13 @@ impl House {
             return Err(Error::new(Code::NotFound, "there is nothing at this path"));
         };
         if !endpoint.methods().contains(&asked.method) {
+            // What stands behind the colon may be a tag as well: only who asks in this way means a method.
+            if endpoint == Endpoint::GeminiModel && asked.method == Method::POST && id.contains(':') {
+                return Err(Error::new(Code::NotFound, "models have no such method here"));
+            }
             return Ok(wrong_method(endpoint, asked));
         }
+        let body = inflate::decoded(asked, body).await?;
         match (endpoint, &asked.method) {
             (Endpoint::ChatCompletions, _) => chat::complete(self, asked, body, Spoken::OpenAi).await,
             (Endpoint::Messages, _) => chat::complete(self, asked, body, Spoken::Anthropic).await,
@@ -170,10 +175,12 @@ impl House {
     }
 }
 
-/// The list of models has a shape for each of two vendors' SDKs; Anthropic's name their version.
+/// Some paths are two vendors'; Anthropic's SDKs name their version.
 fn dialect(endpoint: Endpoint, asked: &Asked) -> Dialect {
     match endpoint {
-        Endpoint::Models | Endpoint::Model if asked.is_anthropic() => Dialect::Anthropic,
+        Endpoint::Models | Endpoint::Model | Endpoint::Absent(Dialect::OpenAi) if asked.is_anthropic() => {
+            Dialect::Anthropic
+        }
         endpoint => endpoint.dialect(),
     }
 }

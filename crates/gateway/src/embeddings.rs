@@ -12,7 +12,8 @@ use weir_access::RateState;
 use weir_error::{Error, require_scope};
 use weir_llm::{embeddings, tokens};
 use weir_proto::chat::{
-    Dialect, EmbedInput, EmbedRequest, EmbedResponse, Head, TokenIds, chat_client::ChatClient, embed_input::Input,
+    Dialect, EmbedInput, EmbedRequest, EmbedResponse, Head, TokenIds, chat_client::ChatClient,
+    embed_input::Input,
 };
 use weir_types::scope;
 
@@ -50,16 +51,17 @@ pub(crate) async fn vectors<T>(
     read: impl FnOnce(&[u8]) -> Result<(EmbedRequest, T), Error>,
 ) -> Result<(EmbedResponse, T, RateState), Error> {
     asked.check_json_head(house.config.max_body.as_usize())?;
+    let strict = asked.strict()?;
     let grant = house.tenant_grant(asked).await?;
     let ctx = asked.context(&grant, house.config.chat_timeout);
     require_scope(&ctx, scope::CHAT_WRITE)?;
     let (body, _upload) = house.read_body(&grant, body).await?;
     let _slot = house.access.enter()?;
     let (mut request, wanted) = read(&body)?;
-    request.strict = asked.is_strict();
+    request.strict = strict;
     drop(body);
     let prompt = estimate(&request);
-    let mut permit = house.access.admit(&grant, prompt)?;
+    let mut permit = house.admit(asked, &grant, prompt)?;
     permit.used(prompt);
     let mut client = ChatClient::new(house.orchestrator.clone())
         .max_decoding_message_size(house.config.max_answer.as_usize());

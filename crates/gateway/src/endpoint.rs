@@ -184,6 +184,23 @@ const ABSENT: &[(&str, Endpoint)] = &[
     ("/v1/files/{*id}", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/batches", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/batches/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/conversations", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/conversations/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/vector_stores", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/vector_stores/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/fine_tuning/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/assistants", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/assistants/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/threads", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/threads/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/uploads", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/uploads/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/evals", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/evals/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/containers", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/containers/{*id}", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/videos", Endpoint::Absent(Dialect::OpenAi)),
+    ("/v1/videos/{*id}", Endpoint::Absent(Dialect::OpenAi)),
     ("/v1/messages/{*id}", Endpoint::Absent(Dialect::Anthropic)),
 ];
 
@@ -195,14 +212,17 @@ pub(crate) fn find(path: &str) -> Option<Found<'_>> {
     let path = canonical(path);
     if let Some(below) = path.strip_prefix("/openai").filter(|below| below.starts_with('/')) {
         // OpenAI's SDKs have the `/v1` in their base URL, which is this one then.
-        return TABLE.iter().chain(ABSENT).filter(|(_, e)| e.dialect() == Dialect::OpenAi).find_map(
-            |&(pattern, endpoint)| {
+        let openai = |table: &[(&'static str, Endpoint)], below| {
+            table.iter().filter(|(_, e)| e.dialect() == Dialect::OpenAi).find_map(|&(pattern, endpoint)| {
                 matches(pattern.strip_prefix("/v1")?, below).map(|id| Found { endpoint, id, route: pattern })
-            },
-        );
+            })
+        };
+        let both = |table| openai(table, below).or_else(|| openai(table, unslashed(below)?));
+        return both(TABLE).or_else(|| both(ABSENT));
     }
     if path.starts_with("/v1/") {
-        return in_table(TABLE, path).or_else(|| in_contract(path)).or_else(|| in_table(ABSENT, path));
+        let both = |table| in_table(table, path).or_else(|| in_table(table, unslashed(path)?));
+        return both(TABLE).or_else(|| in_contract(path)).or_else(|| both(ABSENT));
     }
     in_table(ROOT, path)
 }
@@ -211,6 +231,11 @@ pub(crate) fn find(path: &str) -> Option<Found<'_>> {
 pub(crate) fn canonical(path: &str) -> &str {
     let below = ["/api", "/openai", "/anthropic"].iter().find_map(|before| path.strip_prefix(before));
     below.filter(|below| below.starts_with("/v1/")).unwrap_or(path)
+}
+
+/// As SDKs with a base URL of their own making may ask: with a slash behind.
+fn unslashed(path: &str) -> Option<&str> {
+    path.strip_suffix('/')
 }
 
 fn in_table<'a>(table: &[(&'static str, Endpoint)], path: &'a str) -> Option<Found<'a>> {
@@ -282,10 +307,18 @@ mod tests {
             assert_eq!(at("/chat/ws"), Some((Endpoint::ChatSocket, String::new())));
             assert_eq!(at("/messages"), Some((Endpoint::Messages, String::new())));
             assert_eq!(at("/messages/count_tokens"), Some((Endpoint::CountTokens, String::new())));
+            assert_eq!(at("/chat/completions/"), Some((Endpoint::ChatCompletions, String::new())));
+            assert_eq!(at("/responses/input_tokens/").map(|f| f.0), Some(Endpoint::InputTokens));
+            assert_eq!(at("/messages/count_tokens/").map(|f| f.0), Some(Endpoint::CountTokens));
+            assert_eq!(at("/models/"), Some((Endpoint::Models, String::new())));
+            for absent in ["/conversations", "/vector_stores/vs_1/files", "/fine_tuning/jobs"] {
+                assert_eq!(at(absent).map(|f| f.0), Some(Endpoint::Absent(Dialect::OpenAi)), "{absent}");
+            }
             assert_eq!(at("/messages/batches").map(|f| f.0), Some(Endpoint::Absent(Dialect::Anthropic)));
         }
         assert_eq!(found("/openai/chat/completions"), Some((Endpoint::ChatCompletions, "")));
         assert_eq!(found("/openai/models/a/b"), Some((Endpoint::Model, "a/b")));
+        assert_eq!(found("/openai/chat/completions/"), Some((Endpoint::ChatCompletions, "")));
         assert_eq!(found("/openai/messages"), None);
         assert_eq!(found("/ws/chat"), Some((Endpoint::ChatSocket, "")));
         assert_eq!(found("/"), Some((Endpoint::Index, "")));
@@ -303,16 +336,8 @@ mod tests {
 
     #[test]
     fn other_paths_are_unknown() {
-        for path in [
-            "/v1",
-            "/v1/",
-            "/v2/models",
-            "/v1x/models",
-            "/models",
-            "/v1/models/",
-            "/v1/tenants/a/b",
-            "//v1/models",
-        ] {
+        for path in ["/v1", "/v1/", "/v2/models", "/v1x/models", "/models", "/v1/tenants/a/b", "//v1/models"]
+        {
             assert_eq!(found(path), None, "{path}");
         }
     }

@@ -15,6 +15,7 @@ mod embeddings;
 mod endpoint;
 mod entry;
 mod gemini;
+mod inflate;
 mod linger;
 mod models;
 mod reply;

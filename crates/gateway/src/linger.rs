@@ -18,7 +18,8 @@ use http_body_util::BodyExt as _;
 use tokio::sync::Semaphore;
 use weir_runtime::{OnFailure, Tasks};
 
-const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Most clients read no answer before all of their body is sent; what they send beyond this is reset.
+const MAX_BYTES: usize = 512 * 1024 * 1024;
 const MAX_TIME: Duration = Duration::from_secs(10);
 /// Bodies read for nothing at once; a client beyond them may miss its answer.
 const MAX_AT_ONCE: usize = 256;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use weir_access::RateState;
 use weir_error::{Code, Error};
 
-use crate::{asked::Asked, endpoint::Dialect};
+use crate::{asked::Asked, endpoint::Dialect, inflate};
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -59,11 +59,14 @@ pub(crate) fn error(dialect: Dialect, error: &Error, asked: &Asked) -> Response<
             headers.insert(header::RETRY_AFTER, number(ms.div_ceil(1_000)));
             headers.insert(RETRY_AFTER_MS, number(ms));
         }
-        // A limit that waiting does not lift; SDKs retry every 429 unless told.
-        None if code == Code::RateLimited => {
+        // A limit that waiting does not lift, or what is not there at all: SDKs retry every 429 and 5xx unless told.
+        None if matches!(code, Code::RateLimited | Code::InsufficientQuota | Code::NotImplemented) => {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         None => {}
+    }
+    if code == Code::UnsupportedMediaType && error.param() == Some("Content-Encoding") {
+        headers.insert(header::ACCEPT_ENCODING, inflate::TAKEN);
     }
     if code == Code::InvalidApiKey {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -78,6 +81,14 @@ fn problem(error: &Error, asked: &Asked) -> serde_json::Value {
         body["trace_id"] = format!("{:032x}", trace.trace_id).into();
     }
     body
+}
+
+/// What is wrong with a body, without the names that our types have.
+pub(crate) fn plainly(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    let Some((before, after)) = said.split_once("struct ") else { return said };
+    let after = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    format!("{before}an object{after}")
 }
 
 /// `x-ratelimit-*`.

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use http::{HeaderValue, header};
-use weir_access::{Grant, Visit};
+use weir_access::{Grant, Permit, Visit};
 use weir_error::{Code, Error, require_scope};
 use weir_proto::api::Caller;
 use weir_rest::{Answer as Answered, Operation, Route};
@@ -71,6 +71,18 @@ impl House {
     pub(crate) fn admit_rest(&self, asked: &Asked, grant: &Grant) -> Result<Option<Visit>, Error> {
         let admitted = self.access.admit_rest(grant);
         if !grant.is_platform() {
+            let _ = asked.rate.set(self.access.rate(grant));
+        }
+        admitted
+    }
+
+    /// The place of a call that is paid by tokens; a refusal's headers tell where the tenant stands.
+    ///
+    /// # Errors
+    /// `RateLimited`.
+    pub(crate) fn admit(&self, asked: &Asked, grant: &Grant, tokens: u64) -> Result<Permit, Error> {
+        let admitted = self.access.admit(grant, tokens);
+        if admitted.is_err() {
             let _ = asked.rate.set(self.access.rate(grant));
         }
         admitted

@@ -14,7 +14,7 @@ use weir_proto::chat::{
 };
 use weir_types::scope;
 
-use crate::{House, asked::Asked, edge::Answer, reply};
+use crate::{House, asked::Asked, edge::Answer, reply, reply::plainly};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,7 +62,7 @@ pub(crate) async fn tokenize(house: &House, asked: &Asked, body: Body) -> Answer
     let _slot = house.access.enter()?;
     let (request, strs) = read(&body)?;
     let listed = request.tokens;
-    let _permit = house.access.admit(&grant, 0)?;
+    let _permit = house.admit(asked, &grant, 0)?;
     let mut client = ChatClient::new(house.orchestrator.clone())
         .max_decoding_message_size(house.config.max_answer.as_usize());
     let counted = client.tokenize(weir_rpc::request(&ctx, request)).await?.into_inner();
@@ -70,7 +70,7 @@ pub(crate) async fn tokenize(house: &House, asked: &Asked, body: Body) -> Answer
 }
 
 fn read(body: &[u8]) -> Result<(TokenizeRequest, bool), Error> {
-    let wrong = |e: serde_json::Error| Error::invalid("body", format!("not as described: {e}"));
+    let wrong = |e: serde_json::Error| Error::invalid("body", format!("not as described: {}", plainly(&e)));
     let wanted: Wanted = serde_json::from_slice(body).map_err(wrong)?;
     let strs = wanted.return_token_strs.unwrap_or(false);
     let (source, tokens) = match (wanted.prompt, wanted.messages) {
@@ -130,8 +130,11 @@ mod tests {
             r#"{"prompt":"a"}"#,
             r#"{"model":"m","prompt":7}"#,
             r#"{"model":"m","prompt":"a","colour":"red"}"#,
+            "null",
+            "7",
         ] {
-            assert!(read(wrong).is_err(), "{wrong}");
+            let said = read(wrong).unwrap_err().to_string();
+            assert!(!said.contains("struct") && !said.contains("Wanted"), "{wrong}: {said}");
         }
     }
 

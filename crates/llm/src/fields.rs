@@ -26,6 +26,8 @@ pub(crate) fn responses(field: &str) -> &str {
         "messages.content.image_url.url" => "input.content.image_url",
         "messages.content.image.file_id" | "messages.content.file.file_id" => "input.content.file_id",
         "messages.content.document" => "input.content.input_file",
+        "messages.content.image" => "input.content.input_image",
+        "messages.content.audio" | "messages.content.input_audio" => "input.content.input_audio",
         "messages.content.compaction" => "input.compaction",
         field => field,
     }
@@ -73,7 +75,11 @@ pub(crate) fn gemini(field: &str) -> &str {
         "messages.role.tool" | "messages.content.tool_result" => "contents.parts.functionResponse",
         "messages.tool_calls.function.arguments" => "contents.parts.functionCall.args",
         "messages.content.image_url.detail" => "contents.parts.mediaResolution",
-        "messages.content.document" => "contents.parts.inlineData",
+        "messages.content.document"
+        | "messages.content.image"
+        | "messages.content.audio"
+        | "messages.content.input_audio"
+        | "messages.content.video" => "contents.parts.inlineData",
         "messages.content.image_url.url"
         | "messages.content.image.file_id"
         | "messages.content.file.file_id" => "contents.parts.fileData",
@@ -110,6 +116,11 @@ mod tests {
             "altered;generationConfig.responseSchema, altered;generationConfig.thinkingConfig.thinkingBudget, \
              dropped;generationConfig.stopSequences, dropped;logit_bias"
         );
+        let mut sound = Losses::default();
+        sound.dropped("messages.content.audio");
+        let told = |dialect: Dialect| sound.told(dialect.client()).header();
+        assert_eq!(told(Dialect::Gemini), "dropped;contents.parts.inlineData");
+        assert_eq!(told(Dialect::Responses), "dropped;input.content.input_audio");
         // The names that clients know already stay.
         for client in [Dialect::OpenAi, Dialect::Responses, Dialect::Anthropic, Dialect::Gemini] {
             let once = losses.told(client.client());

@@ -33,6 +33,7 @@ mod fidelity;
 mod gemini;
 mod messages;
 mod native;
+mod refusals;
 mod timeouts;
 
 /// What the provider `priced` asks for its one model.
@@ -100,7 +101,7 @@ fn endless() -> axum::response::Response {
         .into_response()
 }
 
-/// Knows one alias.
+/// Knows two aliases, of which one may be a model's name, too.
 struct Aliases;
 
 #[tonic::async_trait]
@@ -110,7 +111,7 @@ impl Decider for Aliases {
         request: tonic::Request<DecideRequest>,
     ) -> Result<tonic::Response<DecideResponse>, Status> {
         let asked = request.into_inner().model;
-        let model = if asked == "smart" { "m".to_owned() } else { asked };
+        let model = if ["smart", "taken"].contains(&&*asked) { "m".to_owned() } else { asked };
         Ok(tonic::Response::new(DecideResponse { model, ..DecideResponse::default() }))
     }
 }
@@ -120,6 +121,8 @@ struct House {
     ctx: RequestContext,
     nats: Nats,
     tasks: Tasks,
+    /// What ends before them.
+    edge: Tasks,
     _spool: tempfile::TempDir,
 }
 
@@ -170,7 +173,7 @@ impl House {
             ..Config::default()
         };
         settings(&mut config);
-        let (metrics, tasks) = (Metrics::new(), Tasks::new());
+        let (metrics, tasks, edge) = (Metrics::new(), Tasks::new(), Tasks::new());
         let nats_config = NatsConfig { url: nats.url().into(), ..NatsConfig::default() };
         let bus = Bus::connect(&nats_config, EventMetrics::new(&metrics)).await.unwrap();
         bus.keep_streams(&tasks);
@@ -187,6 +190,7 @@ impl House {
         )
         .unwrap();
         service.spawn(&tasks);
+        service.close_within(&edge);
         let ctx = RequestContext {
             principal: Principal::Key { id: KeyId::new(), user: None },
             tenant: Some(TenantId::new()),
@@ -194,7 +198,7 @@ impl House {
             ..RequestContext::service("test")
         };
         let chat = ChatClient::new(Transport::local("orchestrator", service.routes()));
-        Self { chat, ctx, nats, tasks, _spool: spool }
+        Self { chat, ctx, nats, tasks, edge, _spool: spool }
     }
 
     async fn ask(
@@ -301,11 +305,7 @@ impl Drop for House {
 
 /// An attempt that can't have reached its provider has no event.
 fn attempts_expected(request: &RequestFinished) -> u32 {
-    if request.outcome() == Outcome::Failed && request.provider == "dead" {
-        0
-    } else {
-        u32::MAX
-    }
+    if request.outcome() == Outcome::Failed && request.provider == "dead" { 0 } else { u32::MAX }
 }
 
 fn tokens(of: &RequestFinished) -> (u64, u64) {
@@ -466,6 +466,20 @@ async fn names_are_outright_qualified_aliases_or_unknown() {
         let error = house.ask(model, false, false).await.unwrap_err();
         assert_eq!((error.code(), error.param()), (Code::ModelNotFound, Some("model")), "{model}");
     }
+}
+
+#[tokio::test]
+async fn an_alias_wins_over_a_model_of_its_name() {
+    let router = Transport::local("router", tonic::service::Routes::new(RouterServer::new(Aliases)));
+    let house = House::listing(&[("one", provider(plain).await)], router, &["m", "taken"]).await;
+    house.answer("taken", false, false).await;
+    let (attempts, _) = house.metered().await;
+    assert_eq!(attempts[0].model, "m");
+    // Without the router a model goes by its own name.
+    let models = ["m", "taken"];
+    let house = House::listing(&[("one", provider(plain).await)], Transport::absent("router"), &models).await;
+    house.answer("taken", false, false).await;
+    assert_eq!(house.metered().await.0[0].model, "taken");
 }
 
 #[tokio::test]

@@ -1,13 +1,16 @@
 //! The names there are, in layers: a tenant's, the platform's, the settings'. A snapshot that decisions read without
 //! a lock and pushes replace.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use uuid::Uuid;
 use weir_error::Error;
-use weir_proto::router::AliasSet;
+use weir_proto::router::{AliasSet, Name};
 use weir_types::TenantId;
 
 use crate::{
@@ -98,6 +101,25 @@ impl Catalogue {
             return self.follow(None, Some(set), name);
         }
         self.follow(Some(set), sets.get(&PLATFORM).map(|s| &**s), name)
+    }
+
+    /// What this tenant's requests may name, the nearest layer's meaning of each.
+    pub(crate) fn names(&self, tenant: Option<TenantId>) -> Vec<Name> {
+        let sets = self.sets.load();
+        let own = tenant.and_then(|tenant| sets.get(&tenant)).map(|set| (&set.aliases, "tenant-alias"));
+        let platform = sets.get(&PLATFORM).map(|set| (&set.aliases, "platform-alias"));
+        let auto = AliasTarget::model(&self.config.default_model);
+        let mut names = BTreeMap::from([(AUTO, (&auto, "router"))]);
+        names.extend(self.config.aliases.iter().map(|(name, target)| (name.as_str(), (target, "alias"))));
+        for (aliases, kind) in [platform, own].into_iter().flatten() {
+            names.extend(aliases.iter().map(|(name, target)| (name.as_str(), (target, kind))));
+        }
+        let name = |(name, (target, kind)): (&str, (&AliasTarget, &str))| Name {
+            name: name.to_owned(),
+            model: target.model.clone(),
+            kind: kind.to_owned(),
+        };
+        names.into_iter().map(name).collect()
     }
 
     /// What is known of the tenant's aliases.
@@ -197,6 +219,17 @@ mod tests {
         assert_eq!(model(&catalogue, Some(one), "fast-model"), "gpt-4o-mini");
         assert_eq!(model(&catalogue, Some(one), "p"), "private");
         assert_eq!(model(&catalogue, Some(other), "anything"), "anything");
+        let named = |tenant| -> Vec<_> {
+            let names = catalogue.names(Some(tenant)).into_iter();
+            names
+                .map(|n| (n.name, n.model, n.kind))
+                .filter(|n| ["p", "smart-model"].contains(&&*n.0))
+                .collect()
+        };
+        let name = |n: &str, m: &str, k: &str| (n.to_owned(), m.to_owned(), k.to_owned());
+        assert_eq!(named(other), [name("smart-model", "p", "platform-alias")]);
+        let own = [name("p", "private", "tenant-alias"), name("smart-model", "own", "tenant-alias")];
+        assert_eq!(named(one), own);
         let reasons = catalogue.decide(Some(one), "auto").unwrap().reasons;
         assert_eq!(reasons, ["platform's alias auto", "platform's alias best", "tenant's alias smart-model"]);
     }

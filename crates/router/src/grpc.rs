@@ -2,10 +2,12 @@
 
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
+use weir_error::require_scope;
 use weir_proto::router::{
     Alias, DecideRequest, DecideResponse, DeleteAliasRequest, ListAliasesRequest, ListAliasesResponse,
-    PutAliasRequest, aliases_server::Aliases, router_server::Router,
+    ListNamesRequest, ListNamesResponse, PutAliasRequest, aliases_server::Aliases, router_server::Router,
 };
+use weir_types::scope;
 
 use crate::app::App;
 
@@ -24,6 +26,15 @@ impl Router for Grpc {
             reasons: decision.reasons,
             decision_id: Uuid::now_v7().to_string(),
         }))
+    }
+
+    async fn list_names(
+        &self,
+        request: Request<ListNamesRequest>,
+    ) -> Result<Response<ListNamesResponse>, Status> {
+        let ctx = weir_rpc::context(&request)?;
+        require_scope(&ctx, scope::MODELS_READ)?;
+        Ok(Response::new(ListNamesResponse { names: self.app.catalogue.names(ctx.tenant) }))
     }
 }
 
@@ -108,6 +119,21 @@ mod tests {
         assert!(text.contains("router_decision_latency_ms_count 10"), "{text}");
         assert!(text.contains("router_decisions_total{reason=\"alias\"} 4"), "{text}");
         assert!(text.contains("router_decisions_total{reason=\"named\"} 4"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn names_are_told_to_whoever_may_read_models() {
+        let mut client = client(Config::default(), &Metrics::new());
+        let asked = weir_rpc::request(&caller(&[scope::MODELS_READ]), ListNamesRequest {});
+        let names = client.list_names(asked).await.unwrap().into_inner().names;
+        let known: Vec<_> = names.iter().map(|n| (n.name.as_str(), n.kind.as_str())).collect();
+        assert!(
+            known.contains(&("auto", "router")) && known.contains(&("smart-model", "alias")),
+            "{known:?}"
+        );
+        let asked = weir_rpc::request(&caller(&[scope::CHAT_WRITE]), ListNamesRequest {});
+        let error = Error::from(client.list_names(asked).await.unwrap_err());
+        assert_eq!(error.code(), Code::PermissionDenied);
     }
 
     #[tokio::test]

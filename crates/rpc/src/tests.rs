@@ -148,7 +148,7 @@ async fn the_caller_arrives_as_it_was_sent() {
     let ctx = caller();
     let expected = format!("{:?} {:?} {:?} {}", ctx.principal, ctx.tenant, ctx.scopes, ctx.request_id);
     for (mode, mut client) in both(&Fake::default()).await {
-        let answer = client.list_models(request(&ctx, ListModelsRequest {})).await.unwrap();
+        let answer = client.list_models(request(&ctx, ListModelsRequest::default())).await.unwrap();
         assert_eq!(answer.get_ref().models[0].id, expected, "{mode}");
     }
 }
@@ -336,7 +336,7 @@ async fn connections_are_renewed_and_calls_under_way_stay() {
     let mut client = ChatClient::new(Transport::over(remote));
     let long = client.complete(request(&caller(), ask("flood"))).await.unwrap().into_inner();
     for _ in 0..CONNECTIONS {
-        client.list_models(request(&caller(), ListModelsRequest {})).await.unwrap();
+        client.list_models(request(&caller(), ListModelsRequest::default())).await.unwrap();
     }
     assert_eq!(fake.connections.load(Ordering::Relaxed), CONNECTIONS + 1);
     assert_eq!(long.count().await, 64);

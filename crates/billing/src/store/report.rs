@@ -72,6 +72,8 @@ fn add(report: &mut UsageReport, row: &PgRow) -> Result<(), sqlx::Error> {
 fn totals(row: &PgRow) -> Result<Totals, sqlx::Error> {
     let sum =
         |column| row.try_get::<Option<i64>, _>(column).map(|n| u64::try_from(n.unwrap_or(0)).unwrap_or(0));
+    let unpriced_calls = sum("attempts_unpriced")?;
+    let cost = row.try_get::<Option<i64>, _>("provider_cost_nano_usd")?.unwrap_or(0);
     Ok(Totals {
         requests: sum("requests")?,
         errors: sum("errors")?,
@@ -80,7 +82,8 @@ fn totals(row: &PgRow) -> Result<Totals, sqlx::Error> {
         cache_read_tokens: sum("cache_read_tokens")?,
         reasoning_tokens: sum("reasoning_tokens")?,
         cache_write_tokens: sum("cache_write_tokens")?,
-        provider_cost_nano_usd: row.try_get::<Option<i64>, _>("provider_cost_nano_usd")?.unwrap_or(0),
-        unpriced_calls: sum("attempts_unpriced")?,
+        // Nothing but calls whose price nobody knows: that is not nothing.
+        provider_cost_nano_usd: Some(cost).filter(|cost| *cost != 0 || unpriced_calls == 0),
+        unpriced_calls,
     })
 }

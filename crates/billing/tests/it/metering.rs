@@ -60,8 +60,20 @@ async fn costs_add_up_and_unknown_ones_are_told() {
     }
     house.settled().await;
     let totals = house.totals(someone.tenant).await;
-    assert_eq!((totals.provider_cost_nano_usd, totals.unpriced_calls), (2_000_001_500, 1));
+    assert_eq!((totals.provider_cost_nano_usd, totals.unpriced_calls), (Some(2_000_001_500), 1));
     assert_eq!((totals.requests, totals.cache_write_tokens), (3, 12));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn costs_that_nobody_knows_are_not_nothing() {
+    let house = House::new().await;
+    for (cost, told) in [(None, None), (Some(0), Some(0))] {
+        let someone = Someone::new();
+        let closed = AttemptClosed { cost_nano_usd: cost, ..someone.closed(Outcome::Succeeded, "m") };
+        house.publish(&Event::attempt_closed(&closed).unwrap()).await;
+        house.settled().await;
+        assert_eq!(house.totals(someone.tenant).await.provider_cost_nano_usd, told);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

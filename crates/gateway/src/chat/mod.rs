@@ -8,6 +8,7 @@
 mod answer;
 mod attach;
 mod count;
+mod late;
 mod stream;
 
 pub(crate) use answer::served;
@@ -79,6 +80,7 @@ async fn call(
     rpc: Rpc,
 ) -> Answer {
     asked.check_json_head(house.config.max_body.as_usize())?;
+    let strict = asked.strict()?;
     let grant = house.tenant_grant(asked).await?;
     let mut ctx = asked.context(&grant, house.config.chat_timeout);
     require_scope(&ctx, scope::CHAT_WRITE)?;
@@ -102,7 +104,7 @@ async fn call(
     permit.used(prompt);
     let mut held = Held { permit, _slot: slot, _upload: upload };
     let background = matches!(&view, View::Responses(view) if view.background);
-    let message = message(view, body, asked);
+    let message = CompleteRequest { strict, ..message(view, body, asked) };
     if background {
         let output = estimate.saturating_sub(prompt);
         return Box::pin(attach::background(house, ctx, held, message, output)).await;
@@ -161,9 +163,9 @@ fn message(view: View, body: Bytes, asked: &Asked) -> CompleteRequest {
         stream: view.stream(),
         include_usage: view.include_usage(),
         headers: if view.dialect() == Dialect::Anthropic { forwarded(asked) } else { HashMap::new() },
-        strict: asked.is_strict(),
         model: view.into_model(),
         body,
+        ..CompleteRequest::default()
     }
 }
 

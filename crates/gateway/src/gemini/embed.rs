@@ -114,7 +114,7 @@ pub(crate) async fn embed(house: &House, asked: &Asked, body: Body, id: &str, ba
 fn asked_for(model: String, body: &[u8], batch: bool) -> Result<EmbedRequest, Error> {
     let wrong = |e: serde_json::Error| {
         let code = if e.is_data() { Code::InvalidType } else { Code::InvalidJson };
-        Error::new(code, format!("Invalid JSON payload received. {e}"))
+        Error::new(code, format!("Invalid JSON payload received. {}", reply::plainly(&e)))
     };
     let mut requests = if batch {
         serde_json::from_slice::<Batch>(body).map_err(wrong)?.requests
@@ -177,10 +177,13 @@ mod tests {
             (json!({"content": {"parts": [{"inlineData": {}}]}}), false),
             (json!({"content": {"parts": []}}), false),
             (json!({}), false),
+            (json!(null), false),
+            (json!({"requests": 7}), true),
             (json!({"requests": []}), true),
             (json!({"requests": [one, {"content": {"parts": [{"text": "a"}]}}]}), true),
         ] {
-            assert!(read(&body, batch).is_err(), "{body}");
+            let said = read(&body, batch).unwrap_err().to_string();
+            assert!(!said.contains("struct"), "{body}: {said}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use serde::Serialize;
-use weir_error::{Code, Error};
+use weir_error::Error;
 use weir_proto::chat::Model;
 
 use super::query;
@@ -10,7 +10,7 @@ use crate::{
     House,
     asked::Asked,
     edge::Answer,
-    models::{models, percent_decoded},
+    models::{model, models, percent_decoded},
     reply,
 };
 
@@ -70,11 +70,7 @@ pub(crate) async fn list(house: &House, asked: &Asked) -> Answer {
 }
 
 pub(crate) async fn get(house: &House, asked: &Asked, id: &str) -> Answer {
-    let models = models(house, asked).await?;
-    let id = percent_decoded(id);
-    let model = models.iter().find(|model| model.id.as_bytes() == id).ok_or_else(|| {
-        let id = String::from_utf8_lossy(&id);
-        Error::new(Code::ModelNotFound, format!("models/{id} is not found")).with_param("model")
-    })?;
-    reply::json(StatusCode::OK, &Shown::from(model))
+    let id = String::from_utf8_lossy(&percent_decoded(id)).into_owned();
+    let model = model(house, asked, &id, || format!("models/{id} is not found")).await?;
+    reply::json(StatusCode::OK, &Shown::from(&model))
 }

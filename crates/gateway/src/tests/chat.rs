@@ -120,7 +120,7 @@ async fn models_are_listed_and_found_also_with_slashes() {
     assert_eq!(status, StatusCode::OK);
     assert_eq!(list["object"], "list");
     let expected = json!({ "id": "sim-1", "object": "model", "created": 1_700_000_000, "owned_by": "sim" });
-    assert_eq!(list["data"][0], expected);
+    assert_eq!(list["data"][1], expected);
     for path in ["/v1/models/meta/llama:3", "/api/v1/models/meta%2Fllama%3A3"] {
         let (status, model) = get(path).key(&house.key).json(&house).await;
         assert_eq!((status, &model["id"]), (StatusCode::OK, &json!("meta/llama:3")));

@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) chats: Mutex<Vec<chat::CompleteRequest>>,
     pub(super) usage_asked: Mutex<Option<billing::GetMyUsageRequest>>,
     pub(super) kpis_asked: Mutex<Option<analytics::HourlyKpisRequest>>,
+    /// What the router knows besides models, and what kind of name it is.
+    pub(super) names: Mutex<Vec<(&'static str, &'static str)>>,
     /// What slow models wait for.
     pub(super) release: watch::Sender<bool>,
     /// Chats that were dropped before they ended.
@@ -49,6 +51,7 @@ impl Default for State {
             chats: Mutex::default(),
             usage_asked: Mutex::default(),
             kpis_asked: Mutex::default(),
+            names: Mutex::default(),
             release: watch::Sender::new(false),
             dropped: Arc::default(),
             serial: AtomicUsize::new(0),
@@ -260,14 +263,18 @@ impl chat::chat_server::Chat for Fakes {
         &self,
         request: Request<chat::ListModelsRequest>,
     ) -> Result<Response<chat::ListModelsResponse>, Status> {
-        self.note("list_models", request)?;
+        let name = self.note("list_models", request)?.name;
         let model = |id: &str| chat::Model {
             id: id.to_owned(),
             created: 1_700_000_000,
             owned_by: "sim".to_owned(),
             provider: "sim".to_owned(),
         };
-        Ok(Response::new(chat::ListModelsResponse { models: vec![model("sim-1"), model("meta/llama:3")] }))
+        let mut models = vec![model("meta/llama:3"), model("sim-1")];
+        if !name.is_empty() {
+            models = name.starts_with("sim/").then(|| model(&name)).into_iter().collect();
+        }
+        Ok(Response::new(chat::ListModelsResponse { models }))
     }
 }
 
@@ -316,6 +323,11 @@ impl chat::responses_server::Responses for Fakes {
             let event = frame(chat::complete_frame::Frame::Data(chat::Data { bytes: event.into() }));
             let broken = if next == 3 { end() } else { Err(Status::unavailable("gone")) };
             return Ok(Response::new(Box::pin(stream::iter(vec![head(200, SSE), event, broken]))));
+        }
+        if request.id == "resp_deleted" {
+            let gone = Error::new(Code::NotFound, "Response with id 'resp_deleted' not found.");
+            let seen = data("event: x\nid: 4\ndata: {\"type\":\"x\",\"sequence_number\":4}\n\n");
+            return Ok(Response::new(Box::pin(stream::iter(vec![head(200, SSE), seen, Err(gone.into())]))));
         }
         let event = format!("event: x\ndata: {:?}\n\n", request.starting_after);
         let event = frame(chat::complete_frame::Frame::Data(chat::Data { bytes: event.into() }));
@@ -469,6 +481,20 @@ impl router::router_server::Router for Fakes {
         let model = self.note("decide", request)?.model;
         let reasons = vec!["named outright".to_owned()];
         Ok(Response::new(router::DecideResponse { model, reasons, ..Default::default() }))
+    }
+
+    async fn list_names(
+        &self,
+        request: Request<router::ListNamesRequest>,
+    ) -> Result<Response<router::ListNamesResponse>, Status> {
+        self.note("list_names", request)?;
+        let name = |(name, kind): (&str, &str)| router::Name {
+            name: name.to_owned(),
+            model: "sim-1".to_owned(),
+            kind: kind.to_owned(),
+        };
+        let names = self.0.names.lock().iter().copied().map(name).collect();
+        Ok(Response::new(router::ListNamesResponse { names }))
     }
 }
 

@@ -1,9 +1,12 @@
 //! The edge through its real router, with services that the tests play.
 
 mod chat;
+mod counting;
 mod docs;
 mod fakes;
 mod gemini;
+mod heads;
+mod models;
 mod refusals;
 mod responses;
 mod rest;

@@ -306,6 +306,18 @@ impl Catalog {
         all
     }
 
+    /// What is served under this name, listed or not.
+    pub(crate) fn named(&self, name: &str) -> Option<(String, Model)> {
+        if let Some(own) = self.own(name) {
+            let model =
+                Model { created: own.created(), owned_by: OWN_PROVIDER.to_owned(), ..Model::default() };
+            return Some((OWN_PROVIDER.to_owned(), Model { id: name.to_owned(), ..model }));
+        }
+        let Candidate { provider, model, .. } = self.candidates(name).into_iter().next()?;
+        let listed = self.model(&provider.name, &model).unwrap_or_default();
+        Some((provider.name.clone(), Model { id: name.to_owned(), ..listed }))
+    }
+
     /// Whether every provider's list is known.
     pub(crate) fn complete(&self) -> bool {
         let listable = self.providers.iter().filter(|p| !p.open()).count();

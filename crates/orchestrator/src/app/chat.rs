@@ -140,27 +140,28 @@ impl Chat {
         }
     }
 
-    /// A model named outright needs no router.
+    /// The router is asked first: a tenant's alias wins over a model of the same name. Without the router, what is
+    /// listed is served under its own name.
     pub(super) async fn servers(&self, ctx: &RequestContext, model: &str) -> Result<Servers, Error> {
         // In an address it would be another.
         if platform::leads_elsewhere(model) {
             return Err(unknown(model));
         }
-        if let Some(own) = self.catalog.own(model) {
-            return Ok(Servers::Own(own));
+        let outright = |name: &str| {
+            let own = self.catalog.own(name).map(Servers::Own);
+            own.or_else(|| {
+                Some(self.catalog.candidates(name)).filter(|c| !c.is_empty()).map(Servers::Providers)
+            })
+        };
+        let name = match self.decide(ctx, model).await {
+            Ok(name) => name,
+            Err(error) if error.code() == Code::Unavailable => return outright(model).ok_or(error),
+            Err(error) => return Err(error),
+        };
+        if let Some(served) = outright(&name) {
+            return Ok(served);
         }
-        let outright = self.catalog.candidates(model);
-        if !outright.is_empty() {
-            return Ok(Servers::Providers(outright));
-        }
-        let name = self.decide(ctx, model).await?;
-        if let Some(own) = self.catalog.own(&name) {
-            return Ok(Servers::Own(own));
-        }
-        let mut candidates = self.catalog.candidates(&name);
-        if candidates.is_empty() {
-            candidates = self.catalog.unlisted(&name);
-        }
+        let mut candidates = self.catalog.unlisted(&name);
         // Everybody's list is known, and it is in none.
         if candidates.is_empty() {
             candidates = self.catalog.successors(&name, self.meter.clock.now_ms());

@@ -208,6 +208,8 @@ fn own_credentials(relaying: &Relaying, head: &mut Head) -> Bytes {
     tracing::error!(provider = head.provider, status = head.status, "the provider refused our credentials");
     let error = Error::new(Code::UpstreamFailed, "the model provider refused this platform's credentials");
     head.status = Code::UpstreamFailed.http().as_u16().into();
+    // It stays so until an operator has mended it.
+    head.headers.insert(SHOULD_RETRY.to_owned(), "false".to_owned());
     JSON.clone_into(&mut head.content_type);
     relaying.client.error_body(&error, Some(relaying.request_id.as_str()))
 }

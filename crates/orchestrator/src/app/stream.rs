@@ -54,6 +54,8 @@ struct Relay {
     sample: Option<Bytes>,
     /// It carries a piece of the answer: a platform's own events before those have no id.
     sampled: bool,
+    /// What a platform said of the prompt in an event that is no chunk, for the first that is one.
+    remarks: Option<Bytes>,
     /// Listens to a stream that goes on as it came, where its provider is known to send what clients drop.
     listener: Option<Listener>,
     /// Events that are looked at for whether it does.
@@ -101,12 +103,30 @@ pub(crate) fn relay(
         off_schema: false,
         sample: None,
         sampled: false,
+        remarks: None,
         listener: (carries || items || signed).then(|| Listener::new(provider, LISTENED)),
         suspects: if kept && !carries { SUSPECTS } else { 0 },
         relaying,
         queue: VecDeque::from([head]),
     };
     stream::unfold(relay, |mut relay| async move { relay.next().await.map(|frame| (Ok(frame), relay)) })
+}
+
+/// The event as it goes on; `None` of Azure's remarks on the prompt, which go with the first chunk.
+fn remarked(
+    kept: &mut Option<Bytes>,
+    event: Bytes,
+    kind: Option<FrameKind>,
+    is_azure: bool,
+) -> Option<Bytes> {
+    if is_azure && kept.is_none() && matches!(kind, Some(FrameKind::Other)) {
+        *kept = openai::prompt_remarks(&event);
+        return kept.is_none().then_some(event);
+    }
+    match kept.take_if(|_| event.starts_with(b"data:")) {
+        Some(remarks) => Some(openai::with_prompt_remarks(&event, &remarks)),
+        None => Some(event),
+    }
 }
 
 impl Relay {
@@ -206,7 +226,10 @@ impl Relay {
                     if let Some(follower) = &mut self.follower {
                         follower.observe(&event);
                     }
-                    out.push(event);
+                    match remarked(&mut self.remarks, event, kind, self.relaying.provider.is_azure()) {
+                        Some(event) => out.push(event),
+                        None => continue,
+                    }
                 }
             }
         }

@@ -67,7 +67,13 @@ impl chat_server::Chat for Handler {
     ) -> Result<Response<ListModelsResponse>, Status> {
         let ctx = weir_rpc::context(&request)?;
         require_scope(&ctx, scope::MODELS_READ)?;
-        let models = self.chat.catalog.models().into_iter();
+        let name = &request.get_ref().name;
+        let models = if name.is_empty() {
+            self.chat.catalog.models()
+        } else {
+            self.chat.catalog.named(name).into_iter().collect()
+        };
+        let models = models.into_iter();
         let models = models.map(|(provider, model)| Model {
             id: model.id,
             created: model.created,

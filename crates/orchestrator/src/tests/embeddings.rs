@@ -169,6 +169,42 @@ async fn another_provider_is_asked_when_one_fails() {
 }
 
 #[tokio::test]
+async fn a_provider_s_status_and_wait_come_through() {
+    for (status, code, after) in [
+        (408, Code::RequestTimeout, Some(7)),
+        (429, Code::RateLimited, Some(7)),
+        (503, Code::Unavailable, Some(7)),
+        (529, Code::Overloaded, Some(7)),
+        (504, Code::UpstreamTimeout, Some(7)),
+        (500, Code::UpstreamFailed, Some(7)),
+        (422, Code::InvalidArgument, None),
+    ] {
+        let status = StatusCode::from_u16(status).unwrap();
+        let answer = move || async move { (status, [("retry-after", "7")], "{}") };
+        let app = Router::new().route("/v1/embeddings", routing::post(answer));
+        let house = House::new(&[("one", serve(app).await)], Transport::absent("router")).await;
+        let error = house.embed(vec![text("hello")]).await.unwrap_err();
+        let wait = error.retry_after().map(|after| after.as_secs());
+        assert_eq!((error.code(), wait), (code, after), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn models_are_found_by_whatever_they_may_be_called() {
+    let house = House::new(&[("one", provider(plain).await)], Transport::absent("router")).await;
+    let ctx =
+        weir_types::RequestContext { scopes: Arc::from([scope::MODELS_READ.into()]), ..house.ctx.clone() };
+    for (name, found) in
+        [("one/m", true), ("weir/weir-hash-1", true), ("m", true), ("two/m", false), ("n", false)]
+    {
+        let request = weir_proto::chat::ListModelsRequest { name: name.to_owned() };
+        let models = house.chat.clone().list_models(weir_rpc::request(&ctx, request)).await.unwrap();
+        let ids: Vec<_> = models.into_inner().models.into_iter().map(|model| model.id).collect();
+        assert_eq!(ids, found.then(|| name.to_owned()).into_iter().collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
 async fn who_has_no_embeddings_says_so_and_tokens_pass() {
     let seen = Seen::default();
     let providers = [("claude", provider(plain).await)];

@@ -24,6 +24,7 @@ use crate::app::{
     meter::Ending,
     plain::failed,
     pricing::{usage_tokens, wire_usage},
+    refusal,
 };
 
 /// Requests of a refused call that are asked for by themselves at the same time.
@@ -244,7 +245,7 @@ impl Refused {
         retry_after: Option<HeaderValue>,
     ) -> Self {
         let provider = candidate.provider.dialect.provider();
-        let failure = provider.decode_error(status.as_u16(), body);
+        let failure = refusal::told(provider.decode_error(status.as_u16(), body));
         let said = |fallback: &str| {
             if failure.message.is_empty() { fallback.to_owned() } else { failure.message.clone() }
         };
@@ -253,9 +254,13 @@ impl Refused {
                 (Code::UpstreamFailed, "the model provider refused this platform's credentials".to_owned())
             }
             404 => (Code::ModelNotFound, said("the model provider does not know this model")),
+            408 => (Code::RequestTimeout, said("the model provider did not get the request in time")),
             413 => (Code::PayloadTooLarge, said("too much for the model provider")),
             429 => (Code::RateLimited, said("the model provider limits its rate")),
             400..=499 => (Code::InvalidArgument, said("the model provider refused the request")),
+            503 => (Code::Unavailable, "the model provider is not available".to_owned()),
+            504 => (Code::UpstreamTimeout, "the model provider did not answer in time".to_owned()),
+            529 => (Code::Overloaded, "the model provider is overloaded".to_owned()),
             _ => (Code::UpstreamFailed, "the model provider failed".to_owned()),
         };
         let mut error = Error::new(code, message);
@@ -264,7 +269,7 @@ impl Refused {
         }
         let after =
             retry_after.and_then(|v| v.to_str().ok()?.parse().ok()).map(std::time::Duration::from_secs);
-        if let Some(after) = after.filter(|_| code == Code::RateLimited) {
+        if let Some(after) = after.filter(|_| code != Code::InvalidArgument) {
             error = error.with_retry_after(after);
         }
         Self {
