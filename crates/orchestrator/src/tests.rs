@@ -33,7 +33,6 @@ mod fidelity;
 mod gemini;
 mod messages;
 mod native;
-mod refusals;
 mod timeouts;
 
 /// What the provider `priced` asks for its one model.
@@ -121,8 +120,6 @@ struct House {
     ctx: RequestContext,
     nats: Nats,
     tasks: Tasks,
-    /// What ends before them.
-    edge: Tasks,
     _spool: tempfile::TempDir,
 }
 
@@ -173,7 +170,7 @@ impl House {
             ..Config::default()
         };
         settings(&mut config);
-        let (metrics, tasks, edge) = (Metrics::new(), Tasks::new(), Tasks::new());
+        let (metrics, tasks) = (Metrics::new(), Tasks::new());
         let nats_config = NatsConfig { url: nats.url().into(), ..NatsConfig::default() };
         let bus = Bus::connect(&nats_config, EventMetrics::new(&metrics)).await.unwrap();
         bus.keep_streams(&tasks);
@@ -190,7 +187,6 @@ impl House {
         )
         .unwrap();
         service.spawn(&tasks);
-        service.close_within(&edge);
         let ctx = RequestContext {
             principal: Principal::Key { id: KeyId::new(), user: None },
             tenant: Some(TenantId::new()),
@@ -198,7 +194,7 @@ impl House {
             ..RequestContext::service("test")
         };
         let chat = ChatClient::new(Transport::local("orchestrator", service.routes()));
-        Self { chat, ctx, nats, tasks, edge, _spool: spool }
+        Self { chat, ctx, nats, tasks, _spool: spool }
     }
 
     async fn ask(

@@ -8,7 +8,6 @@
 mod answer;
 mod attach;
 mod count;
-mod late;
 mod stream;
 
 pub(crate) use answer::served;
