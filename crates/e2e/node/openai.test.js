@@ -103,6 +103,21 @@ describe("chat", () => {
     assert.deepEqual(runner.messages.map((m) => m.role), ["user", "assistant", "tool", "assistant"]);
   });
 
+  // This helper keeps the last piece alone of what it does not know: what it dropped is put back on the way.
+  for (const model of ["simulator-anthropic/claude-sonnet-4-5", "simulator-responses/gpt-5-mini", "simulator-gemini/gemini-3-pro-preview"]) {
+    test(`the stream helper's thoughts go back: ${model}`, async () => {
+      const more = { model, tools: [WEATHER], reasoning_effort: "low" };
+      const asked = [{ role: "user", content: "Use get_weather please." }];
+      const streamed = await client().chat.completions.stream({ ...more, messages: asked }).finalChatCompletion();
+      const said = streamed.choices[0].message;
+      assert.ok("reasoning_content" in said);
+      const result = { role: "tool", tool_call_id: said.tool_calls[0].id, content: "sunny" };
+      const after = await client().chat.completions.create({ ...more, messages: [...asked, said, result] }).withResponse();
+      assert.match(after.data.choices[0].message.content, /sunny/);
+      assert.doesNotMatch(after.response.headers.get("x-weir-warnings") ?? "", /thinking/);
+    });
+  }
+
   test("several choices", async () => {
     const answer = await client().chat.completions.create(ask({ n: 3 }));
     assert.deepEqual(answer.choices.map((choice) => choice.index), [0, 1, 2]);

@@ -135,6 +135,66 @@ class Chat(unittest.TestCase):
         self.assertEqual((one.id, one.object), (MODEL, "model"))
 
 
+class Thoughts(unittest.TestCase):
+    """The client's own helper puts together what it does not know by its `index`, else it throws."""
+
+    thinkers = (
+        ("simulator-anthropic/claude-sonnet-4-5", {"reasoning_effort": "low"}),
+        ("simulator-bedrock/anthropic.claude-sonnet-4-5-20250929-v1:0", {"reasoning_effort": "low"}),
+        ("simulator-gemini/gemini-2.5-flash", {"reasoning_effort": "low"}),
+        ("simulator-gemini/gemini-3-pro-preview", {"reasoning_effort": "low"}),
+        ("simulator-responses/gpt-5-mini", {"reasoning_effort": "low"}),
+        ("simulator-mistral/magistral-medium-latest", {}),
+        ("simulator-ollama/qwen3:8b", {}),
+    )
+
+    def test_put_together_and_sent_back(self):
+        messages = [{"role": "user", "content": "Use get_weather please."}]
+        for model, more in self.thinkers:
+            with self.subTest(model=model), client() as c:
+                ask = {"model": model, "tools": [WEATHER], **more}
+                plain = c.chat.completions.create(messages=messages, **ask).choices[0].message
+                with c.chat.completions.stream(messages=messages, **ask) as stream:
+                    kinds = {event.type for event in stream}
+                    said = stream.get_final_completion().choices[0].message
+                self.assertIn("tool_calls.function.arguments.delta", kinds)
+                said, plain = said.model_dump(exclude_none=True), plain.model_dump(exclude_none=True)
+                self.assertTrue(said["reasoning_content"])
+                self.assertEqual(said["reasoning_content"], plain["reasoning_content"])
+                blocks = said["thinking_blocks"]
+                self.assertEqual([block["index"] for block in blocks], list(range(len(blocks))))
+                self.assertEqual("".join(block.get("thinking", "") for block in blocks), said["reasoning_content"])
+                signed = [block for block in blocks if block.get("signature") or block.get("data")]
+                self.assertEqual(len(signed), len(plain.get("thinking_blocks", [])))
+                details = [detail["type"] for detail in said.get("reasoning_details", [])]
+                self.assertEqual(details, ["reasoning.encrypted"] * len(details))
+                result = {"role": "tool", "tool_call_id": said["tool_calls"][0]["id"], "content": "sunny"}
+                turn = [*messages, without_parsed(said), result]
+                raw = c.chat.completions.with_raw_response.create(messages=turn, **ask)
+                self.assertTrue(raw.parse().choices[0].message.content)
+                # Nothing of it was left out on the way: all state went back to its vendor.
+                self.assertNotIn("thinking", raw.headers.get("x-weir-warnings", ""))
+                with c.chat.completions.stream(messages=turn, **ask) as stream:
+                    self.assertTrue(stream.get_final_completion().choices[0].message.content)
+
+    def test_several_choices(self):
+        ask = {"model": "simulator-gemini/gemini-2.5-flash", "messages": HELLO, "n": 2, "reasoning_effort": "low"}
+        with client() as c, c.chat.completions.stream(**ask) as stream:
+            choices = stream.get_final_completion().choices
+        self.assertEqual(len(choices), 2)
+        for choice in choices:
+            message = choice.message.model_dump(exclude_none=True)
+            self.assertEqual([block["index"] for block in message["thinking_blocks"]], [0])
+
+
+def without_parsed(message):
+    """What the helper adds for its caller alone."""
+    calls = [{**call, "function": dict(call["function"])} for call in message["tool_calls"]]
+    for call in calls:
+        call["function"].pop("parsed_arguments", None)
+    return {**message, "tool_calls": calls}
+
+
 class Errors(unittest.TestCase):
     def refused(self, kind, key=None, **ask):
         ask = {"model": MODEL, "messages": HELLO, **ask}

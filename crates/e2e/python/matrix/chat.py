@@ -153,17 +153,18 @@ def _fold(choices):
 
 
 def _blocks(whole, pieces):
-    """LiteLLM's: text in pieces, then a block with the signature."""
+    """As OpenAI's own clients put the pieces of any list together: by their places in it."""
     for piece in pieces:
-        open_one = whole and not whole[-1].get("signature") and whole[-1].get("type") == piece.get("type")
-        if not open_one:
+        index = piece["index"]
+        assert type(index) is int and 0 <= index <= len(whole), f"{len(whole)} before {piece}"
+        if index == len(whole):
             whole.append(dict(piece))
             continue
+        assert whole[index]["type"] == piece["type"], f"after {whole[index]}: {piece}"
         for name, value in piece.items():
-            if name in ("thinking", "text", "summary"):
-                whole[-1][name] = (whole[-1].get(name) or "") + (value or "")
-            elif value is not None:
-                whole[-1][name] = value
+            if name in ("index", "type"):
+                continue
+            whole[index][name] = (whole[index].get(name) or "") + (value or "")
 
 
 def _call(calls, piece):

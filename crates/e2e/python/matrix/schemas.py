@@ -1,6 +1,7 @@
 """The vendors' published schemas, as the types their SDKs generate from them: strict, and without members nobody knows."""
 
 import json
+import threading
 import typing
 import warnings
 
@@ -36,6 +37,7 @@ def _by_type(union):
 RESPONSE_EVENTS = _by_type(responses.ResponseStreamEvent)
 MESSAGE_EVENTS = _by_type(anthropic.RawMessageStreamEvent)
 _adapters = {}
+_warnings = threading.Lock()
 
 
 def chat_completion(text):
@@ -92,7 +94,8 @@ def _member(members, text):
 def _check(kind, text):
     adapter = _adapters.setdefault(kind, pydantic.TypeAdapter(kind))
     try:
-        with warnings.catch_warnings():
+        # One at a time: what `warnings` does is done to all threads, and stays when two of them put back each other's.
+        with _warnings, warnings.catch_warnings():
             # Google's types warn of enums' values they don't know.
             warnings.simplefilter("error")
             value = adapter.validate_json(text, strict=True)
