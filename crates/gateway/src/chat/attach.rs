@@ -1,14 +1,15 @@
 //! A stream that goes on without whoever looks on. When the way to it breaks, or whoever makes it ends, it is taken up
 //! again where it was, wherever it goes on: what ends such a stream is its own last event.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, Response, header};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use weir_error::{Code, Error, require_scope};
+use weir_llm::{Dialect, Follower, responses};
 use weir_proto::chat::{
     AttachResponseRequest, CompleteFrame, CompleteRequest, complete_frame::Frame,
     responses_client::ResponsesClient,
@@ -25,6 +26,10 @@ const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 /// Longest time without the stream after which the client is told, by the end of the connection.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(200);
+/// Longest wait for the head of a stream that is asked for: it comes before anything is looked up.
+const ASK: Duration = Duration::from_secs(10);
+
+type Again = Pin<Box<dyn Future<Output = Result<Frames, Error>> + Send>>;
 
 struct Attached {
     client: ResponsesClient<Transport>,
@@ -33,8 +38,12 @@ struct Attached {
     /// The number of the last event that was passed on.
     after: Option<u64>,
     frames: Option<Frames>,
-    /// Since when there is none.
+    /// The way back, while there are none. It goes on between two signs of life.
+    again: Option<Again>,
+    /// Since when there are none.
     lost: Option<Instant>,
+    /// Should we have to end the stream.
+    follower: Follower,
     keep_alive: Duration,
     ended: bool,
     /// What it used is charged here, at its end.
@@ -101,7 +110,9 @@ pub(super) async fn background(
         id: String,
     }
     let begun: Begun = serde_json::from_slice(&body).map_err(Error::internal)?;
-    watch(house, ctx, held, begun.id, Looks { after: None, pays: true }).await
+    let mut response = watch(house, ctx, held, begun.id, Looks { after: None, pays: true }).await?;
+    answer::served(&head, None, response.headers_mut());
+    Ok(response)
 }
 
 struct Looks {
@@ -123,7 +134,9 @@ async fn watch(house: &House, ctx: RequestContext, held: Held, id: String, looks
         id,
         after,
         frames: None,
+        again: None,
         lost: None,
+        follower: Follower::new(Dialect::Responses),
         keep_alive: house.config.keep_alive,
         ended: false,
         pays,
@@ -131,44 +144,41 @@ async fn watch(house: &House, ctx: RequestContext, held: Held, id: String, looks
         _streaming: house.streams.enter(),
     };
     // Now, so that what is not there is said by the status.
-    attached.frames = Some(attached.ask().await?);
+    attached.frames = Some(ask(attached.client.clone(), &attached.ctx, attached.request()).await?);
     let events = stream::unfold(attached, |mut attached| async move {
-        attached.next().await.map(|piece| (piece, attached))
+        attached.next().await.map(|piece| (Ok::<_, Error>(piece), attached))
     });
     *response.body_mut() = Body::from_stream(events);
     Ok(response)
 }
 
 impl Attached {
-    async fn ask(&mut self) -> Result<Frames, Error> {
-        let request = AttachResponseRequest { id: self.id.clone(), starting_after: self.after };
-        let mut frames = self.client.attach(weir_rpc::request(&self.ctx, request)).await?.into_inner();
-        match frames.message().await?.and_then(|first| first.frame) {
-            Some(Frame::Head(_)) => Ok(frames),
-            _ => Err(Error::new(Code::Unavailable, "an answer without a head")),
-        }
+    fn request(&self) -> AttachResponseRequest {
+        AttachResponseRequest { id: self.id.clone(), starting_after: self.after }
     }
 
-    async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+    async fn next(&mut self) -> Option<Bytes> {
         loop {
             if self.ended {
                 return None;
             }
-            let Some(frames) = &mut self.frames else {
-                match timeout(self.keep_alive, self.again()).await {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(error)) => {
-                        self.ended = true;
-                        return Some(Err(error));
-                    }
-                    Err(_) => return Some(Ok(KEEP_ALIVE)),
+            if self.frames.is_none() && self.again.is_none() {
+                self.again = Some(self.way_back());
+            }
+            if let Some(again) = &mut self.again {
+                match timeout(self.keep_alive, again).await {
+                    Ok(Ok(frames)) => (self.again, self.frames) = (None, Some(frames)),
+                    Ok(Err(error)) => return Some(self.fail(&error)),
+                    Err(_) => return Some(KEEP_ALIVE),
                 }
-            };
+            }
+            let Some(frames) = &mut self.frames else { continue };
             match timeout(self.keep_alive, frames.message()).await {
                 Ok(Ok(Some(CompleteFrame { frame: Some(Frame::Data(data)) }))) => {
                     self.lost = None;
                     self.after = last_id(&data.bytes).or(self.after);
-                    return Some(Ok(data.bytes));
+                    self.follower.observe(&data.bytes);
+                    return Some(data.bytes);
                 }
                 Ok(Ok(Some(CompleteFrame { frame: Some(Frame::End(end)) }))) => {
                     self.ended = true;
@@ -180,35 +190,80 @@ impl Attached {
                 Ok(Ok(None)) => self.frames = None,
                 Ok(Err(status)) => {
                     let error = Error::from(status);
+                    if is_settled(&error) {
+                        return Some(self.fail(&error));
+                    }
                     tracing::info!(error = error.chain(), "the way to a response broke, taking it up again");
                     self.frames = None;
                 }
-                Err(_) => return Some(Ok(KEEP_ALIVE)),
+                Err(_) => {
+                    // It is silent, and there.
+                    self.lost = None;
+                    return Some(KEEP_ALIVE);
+                }
             }
         }
     }
 
     /// Takes the stream up where it was.
-    async fn again(&mut self) -> Result<(), Error> {
+    fn way_back(&mut self) -> Again {
         let since = *self.lost.get_or_insert_with(Instant::now);
-        loop {
-            sleep(RETRY).await;
-            let error = match self.ask().await {
-                Ok(frames) => {
-                    self.frames = Some(frames);
-                    return Ok(());
+        let (client, ctx, request) = (self.client.clone(), self.ctx.clone(), self.request());
+        Box::pin(async move {
+            let way = async {
+                loop {
+                    sleep(RETRY).await;
+                    match ask(client.clone(), &ctx, request.clone()).await {
+                        Err(error) if !is_settled(&error) => {}
+                        settled => return settled,
+                    }
                 }
-                Err(error) => error,
             };
-            // Gone, or nobody's to see: no time changes that.
-            let settled = (400..500).contains(&error.code().http().as_u16()) && error.retry_after().is_none();
-            if settled || since.elapsed() > PATIENCE {
-                return Err(error);
-            }
+            let lost = |_| Err(Error::unavailable("the way to the response is lost"));
+            timeout_at(since + PATIENCE, way).await.unwrap_or_else(lost)
+        })
+    }
+
+    /// The stream's last event: the response may have ended well, but nobody can tell.
+    fn fail(&mut self, error: &Error) -> Bytes {
+        self.ended = true;
+        tracing::info!(
+            error = error.chain(),
+            response.id = self.id,
+            "a response can't be looked on any longer"
+        );
+        // Who has seen nothing of it yet hears whose end this is.
+        let response = responses::queued(&self.id, "", 0, b"{}");
+        let mut known = String::from("event: response.queued\ndata: {");
+        if let Some(after) = self.after {
+            known.push_str(&format!("\"sequence_number\":{after},"));
         }
+        known.push_str(&format!("\"response\":{}}}\n\n", response.get()));
+        self.follower.observe(known.as_bytes());
+        self.follower.fail(error)
     }
 }
 
+async fn ask(
+    mut client: ResponsesClient<Transport>,
+    ctx: &RequestContext,
+    request: AttachResponseRequest,
+) -> Result<Frames, Error> {
+    let asked = async {
+        let mut frames = client.attach(weir_rpc::request(ctx, request)).await?.into_inner();
+        match frames.message().await?.and_then(|first| first.frame) {
+            Some(Frame::Head(_)) => Ok(frames),
+            _ => Err(Error::new(Code::Unavailable, "an answer without a head")),
+        }
+    };
+    let late = |_| Err(Error::unavailable("the response is not there in time"));
+    timeout(ASK, asked).await.unwrap_or_else(late)
+}
+
+/// Gone, or nobody's to see: no time changes that.
+fn is_settled(error: &Error) -> bool {
+    (400..500).contains(&error.code().http().as_u16()) && error.retry_after().is_none()
+}
 /// The id of the last event: each has a line of its own for it.
 fn last_id(events: &[u8]) -> Option<u64> {
     let lines = events.split(|b| *b == b'\n').rev();

@@ -8,6 +8,7 @@
 mod answer;
 mod attach;
 mod count;
+mod late;
 mod stream;
 
 pub(crate) use answer::served;

@@ -23,6 +23,7 @@ use weir_types::RequestId;
 use super::{
     Frames, Held, Opening,
     answer::{self, Collected, head_headers, is_event_stream, stream_headers},
+    late,
 };
 use crate::{House, edge::Answer, reply};
 
@@ -92,7 +93,7 @@ enum State {
     Opening(Opening),
     Relaying(Frames),
     /// What came is no event stream, too late to say so: it becomes one event.
-    Collecting(Frames, Collected),
+    Collecting(Frames, Collected, StatusCode),
     Done,
 }
 
@@ -127,8 +128,8 @@ impl ChatStream {
                     Poll::Ready(Ok((head, frames))) if is_event_stream(&head) => {
                         self.state = State::Relaying(frames);
                     }
-                    Poll::Ready(Ok((_, frames))) => {
-                        self.state = State::Collecting(frames, Collected::default());
+                    Poll::Ready(Ok((head, frames))) => {
+                        self.state = State::Collecting(frames, Collected::default(), answer::status(&head));
                     }
                     Poll::Ready(Err(error)) => {
                         let error = self.held.failed(error);
@@ -136,7 +137,7 @@ impl ChatStream {
                     }
                     Poll::Pending => return self.poll_silence(cx),
                 },
-                State::Relaying(frames) | State::Collecting(frames, _) => {
+                State::Relaying(frames) | State::Collecting(frames, ..) => {
                     if let Some(pause) = &mut self.pause {
                         if pause.as_mut().poll(cx).is_pending() {
                             return self.poll_silence(cx);
@@ -163,7 +164,7 @@ impl ChatStream {
     /// What a frame gives to send now.
     fn take(&mut self, frame: Option<Frame>) -> Option<Bytes> {
         match (frame?, &mut self.state) {
-            (Frame::Data(data), State::Collecting(_, body)) => {
+            (Frame::Data(data), State::Collecting(_, body, _)) => {
                 body.push(data.bytes, self.max).err().map(|error| self.fail(&error))
             }
             (Frame::Data(data), _) if data.bytes.is_empty() => None,
@@ -206,7 +207,10 @@ impl ChatStream {
     /// The stream is over; without a word from the orchestrator how it went, it broke off.
     fn finish(&mut self) -> Option<Bytes> {
         match std::mem::replace(&mut self.state, State::Done) {
-            State::Collecting(_, body) => Some(event(&body.into_bytes(), self.dialect)),
+            State::Collecting(_, body, status) if self.dialect == Dialect::Responses => {
+                Some(late::response(&body.into_bytes(), status, &self.follower))
+            }
+            State::Collecting(_, body, _) => Some(event(&body.into_bytes(), self.dialect)),
             _ if self.ended => None,
             _ => Some(self.fail(&Error::new(Code::UpstreamFailed, "the answer broke off"))),
         }

@@ -121,6 +121,52 @@ async fn a_stream_whose_way_breaks_is_taken_up_again() {
 }
 
 #[tokio::test]
+async fn the_way_back_goes_on_between_signs_of_life() {
+    let config = Config { keep_alive: Duration::from_millis(1), ..Config::default() };
+    let house = house_with(config, weir_access::Config::default(), None);
+    let response = get("/v1/responses/resp_breaking?stream=true").key(&house.key).send(&house).await;
+    let text = body_text(response).await.replace(": keep-alive\n\n", "");
+    let expected: Vec<_> = (0..4).map(|n| format!("event: x\nid: {n}\ndata: {{}}\n\n")).collect();
+    assert_eq!(text, expected.concat());
+}
+
+/// The name and the data of the last event.
+fn last_of(text: &str) -> (String, Value) {
+    let last = text.trim_end().rsplit("\n\n").next().unwrap();
+    let line = |prefix: &str| last.lines().find_map(|l| l.strip_prefix(prefix)).unwrap().to_owned();
+    (line("event: "), serde_json::from_str(&line("data: ")).unwrap())
+}
+
+#[tokio::test]
+async fn who_looks_on_at_what_is_deleted_hears_its_end() {
+    let house = house();
+    let response = get("/v1/responses/resp_deleted?stream=true").key(&house.key).send(&house).await;
+    let (name, data) = last_of(&body_text(response).await);
+    assert_eq!((name.as_str(), &data["sequence_number"]), ("response.failed", &json!(5)));
+    let response = &data["response"];
+    assert_eq!((&response["id"], &response["status"]), (&json!("resp_deleted"), &json!("failed")));
+    assert!(response["error"]["message"].as_str().unwrap().contains("not found"), "{response}");
+}
+
+#[tokio::test]
+async fn a_stream_that_began_without_its_head_has_an_end() {
+    let config = Config { keep_alive: Duration::from_millis(1), ..Config::default() };
+    for (model, message) in [("thinking-then-refusing", "slow down"), ("thinking-then-failing", "broke off")]
+    {
+        let house = house_with(config.clone(), weir_access::Config::default(), None);
+        let asked = json!({"model": model, "input": "Hi", "stream": true});
+        let response = post("/v1/responses", &asked).key(&house.key).send(&house).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        house.fakes.release();
+        let (name, data) = last_of(&body_text(response).await);
+        assert_eq!((name.as_str(), &data["response"]["status"]), ("response.failed", &json!("failed")));
+        let error = &data["response"]["error"];
+        assert!(error["message"].as_str().unwrap().contains(message), "{error}");
+        assert_eq!(error["code"] == "rate_limit_exceeded", model == "thinking-then-refusing", "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_silent_stream_is_kept_open_between_events() {
     let config = Config { keep_alive: Duration::from_millis(1), ..Config::default() };
     let house = house_with(config, weir_access::Config::default(), None);

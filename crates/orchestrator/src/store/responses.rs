@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::Row as _;
+use uuid::Uuid;
 use weir_db::{Db, DbError, LateDb};
-use weir_types::RequestContext;
+use weir_types::{Principal, RequestContext};
+
+use super::items::name_items;
 
 /// Batches of events read at once, and bytes of them unless the first alone has more.
 const BATCHES: i64 = 1_024;
@@ -73,6 +76,16 @@ pub(crate) struct Page {
     pub(crate) bytes: usize,
 }
 
+/// Whose responses a caller sees, all or whose: a user sees the user's own, a key without one what such keys made, the platform everything.
+pub(super) fn seen(ctx: &RequestContext) -> (bool, Option<Uuid>) {
+    (!matches!(ctx.principal, Principal::Key { .. }), user(ctx))
+}
+
+/// Whose a response is that this caller makes.
+pub(super) fn user(ctx: &RequestContext) -> Option<Uuid> {
+    ctx.user().map(|user| user.0)
+}
+
 impl Responses {
     pub(crate) fn new(db: Option<LateDb>) -> Self {
         Self(db)
@@ -98,15 +111,18 @@ impl Responses {
     pub(crate) async fn chain(&self, ctx: &RequestContext, id: &str, page: Page) -> Result<Chain, DbError> {
         let mut tx = self.db()?.tenant(ctx).await?;
         let tenant = tx.tenant().0;
+        let (all, user) = seen(ctx);
         let rows = sqlx::query(
             "WITH RECURSIVE chain AS ( \
                  SELECT r.id, r.previous_id, r.status, r.input, r.output, r.expires_at, 1 AS depth, \
                      octet_length(r.input)::bigint + octet_length(r.output) AS bytes \
                  FROM chat.responses r WHERE r.tenant_id = $1 AND r.id = $2 \
+                     AND ($6 OR r.user_id IS NOT DISTINCT FROM $7) \
                  UNION ALL \
                  SELECT p.id, p.previous_id, p.status, p.input, p.output, p.expires_at, c.depth + 1, \
                      c.bytes + octet_length(p.input) + octet_length(p.output) \
                  FROM chain c JOIN chat.responses p ON p.tenant_id = $1 AND p.id = c.previous_id \
+                     AND ($6 OR p.user_id IS NOT DISTINCT FROM $7) \
                  WHERE c.depth < $3 AND c.bytes < $4) \
              SELECT id, previous_id, status, input, output, bytes, expires_at < now() + make_interval(days => $5) AS old \
              FROM chain ORDER BY depth DESC",
@@ -116,6 +132,8 @@ impl Responses {
         .bind(i32::try_from(page.turns).unwrap_or(i32::MAX))
         .bind(i64::try_from(page.bytes).unwrap_or(i64::MAX))
         .bind(AT_LEAST_DAYS)
+        .bind(all)
+        .bind(user)
         .fetch_all(tx.conn())
         .await?;
         let mut chain = Chain::default();
@@ -157,8 +175,8 @@ impl Responses {
         let mut tx = self.db()?.tenant(ctx).await?;
         let tenant = tx.tenant().0;
         sqlx::query(
-            "INSERT INTO chat.responses (tenant_id, id, previous_id, status, background, input, output, object, expires_at) \
-             VALUES ($1, $2, $3, $4, false, $5, $6, $7, now() + make_interval(days => $8)) ON CONFLICT DO NOTHING",
+            "INSERT INTO chat.responses (tenant_id, id, previous_id, status, background, input, output, object, expires_at, user_id) \
+             VALUES ($1, $2, $3, $4, false, $5, $6, $7, now() + make_interval(days => $8), $9) ON CONFLICT DO NOTHING",
         )
         .bind(tenant)
         .bind(&kept.id)
@@ -168,20 +186,25 @@ impl Responses {
         .bind(&kept.output)
         .bind(&kept.object)
         .bind(i32::from(days))
+        .bind(user(ctx))
         .execute(tx.conn())
         .await?;
+        name_items(tx.conn(), tenant, &kept.id, &kept.output).await?;
         tx.commit().await
     }
 
     pub(crate) async fn get(&self, ctx: &RequestContext, id: &str) -> Result<Option<Kept>, DbError> {
         let mut tx = self.db()?.tenant(ctx).await?;
         let tenant = tx.tenant().0;
+        let (all, user) = seen(ctx);
         let row = sqlx::query(
             "SELECT id, previous_id, status, background, input, output, object FROM chat.responses \
-             WHERE tenant_id = $1 AND id = $2",
+             WHERE tenant_id = $1 AND id = $2 AND ($3 OR user_id IS NOT DISTINCT FROM $4)",
         )
         .bind(tenant)
         .bind(id)
+        .bind(all)
+        .bind(user)
         .fetch_optional(tx.conn())
         .await?;
         tx.commit().await?;
@@ -201,9 +224,14 @@ impl Responses {
     pub(crate) async fn delete(&self, ctx: &RequestContext, id: &str) -> Result<bool, DbError> {
         let mut tx = self.db()?.tenant(ctx).await?;
         let tenant = tx.tenant().0;
-        let gone = sqlx::query("DELETE FROM chat.responses WHERE tenant_id = $1 AND id = $2")
+        let (all, user) = seen(ctx);
+        let gone = sqlx::query(
+            "DELETE FROM chat.responses WHERE tenant_id = $1 AND id = $2 AND ($3 OR user_id IS NOT DISTINCT FROM $4)",
+        )
             .bind(tenant)
             .bind(id)
+            .bind(all)
+            .bind(user)
             .execute(tx.conn())
             .await?;
         tx.commit().await?;
@@ -219,13 +247,16 @@ impl Responses {
     ) -> Result<Option<Events>, DbError> {
         let mut tx = self.db()?.tenant(ctx).await?;
         let tenant = tx.tenant().0;
+        let (all, user) = seen(ctx);
         // First where it stands, then the events: what is written in between is seen, and not taken for the end.
         let row = sqlx::query(
             "SELECT background, sequence, status IN ('queued', 'in_progress') AS active FROM chat.responses \
-             WHERE tenant_id = $1 AND id = $2",
+             WHERE tenant_id = $1 AND id = $2 AND ($3 OR user_id IS NOT DISTINCT FROM $4)",
         )
         .bind(tenant)
         .bind(id)
+        .bind(all)
+        .bind(user)
         .fetch_optional(tx.conn())
         .await?;
         let Some(row) = row else { return Ok(None) };

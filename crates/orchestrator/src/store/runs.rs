@@ -9,7 +9,8 @@ use weir_types::{RequestContext, TenantId};
 
 use super::{
     Batch, Kept, Responses,
-    responses::{signed, unsigned},
+    items::name_items,
+    responses::{seen, signed, unsigned, user},
 };
 
 /// Any number that nobody else locks by.
@@ -106,9 +107,9 @@ impl Responses {
         let kept = begin.kept;
         let made = sqlx::query(
             "INSERT INTO chat.responses (tenant_id, id, previous_id, status, background, input, output, object, \
-                 expires_at, owner, lease_until, job, sequence, event_bytes) \
+                 expires_at, owner, lease_until, job, sequence, event_bytes, user_id) \
              SELECT $1, $2, $3, 'queued', true, $4, $5, $6, now() + make_interval(days => $7), $8, \
-                 now() + $9 * interval '1 millisecond', $10, $11, $12 \
+                 now() + $9 * interval '1 millisecond', $10, $11, $12, $14 \
              WHERE (SELECT count(*) FROM chat.responses \
                  WHERE tenant_id = $1 AND status IN ('queued', 'in_progress')) < $13",
         )
@@ -125,6 +126,7 @@ impl Responses {
         .bind(signed(begin.events.last))
         .bind(i64::try_from(begin.events.events.len()).unwrap_or(i64::MAX))
         .bind(i64::from(begin.most))
+        .bind(user(ctx))
         .execute(tx.conn())
         .await?;
         if made.rows_affected() == 0 {
@@ -192,6 +194,8 @@ impl Responses {
             .fetch_optional(tx.conn())
             .await?
             .unwrap_or(false);
+        } else if let Some(output) = &write.output {
+            name_items(tx.conn(), mine.tenant.0, &mine.id, output).await?;
         }
         tx.commit().await?;
         Ok(if done { Written::Done } else { Written::Lost })
@@ -207,16 +211,19 @@ impl Responses {
     ) -> Result<Option<Mine>, DbError> {
         let mut tx = self.db()?.tenant(ctx).await?;
         let tenant = tx.tenant();
+        let (all, whose) = seen(ctx);
         let row = sqlx::query(
             "UPDATE chat.responses SET run = run + 1, owner = $3, started = true, cancelling = true, \
                  lease_until = now() + $4 * interval '1 millisecond' \
              WHERE tenant_id = $1 AND id = $2 AND status IN ('queued', 'in_progress') \
-             RETURNING tenant_id, id, run",
+                 AND ($5 OR user_id IS NOT DISTINCT FROM $6) RETURNING tenant_id, id, run",
         )
         .bind(tenant.0)
         .bind(id)
         .bind(owner)
         .bind(millis(lease))
+        .bind(all)
+        .bind(whose)
         .fetch_optional(tx.conn())
         .await?;
         tx.commit().await?;

@@ -74,8 +74,9 @@ impl Responses {
     ) -> Result<Frames, Error> {
         require_scope(ctx, scope::CHAT_WRITE)?;
         require_tenant(ctx)?;
-        let wanted = Wanted::parse(&request.body)?;
+        let mut wanted = Wanted::parse(&request.body)?;
         let before = self.before(ctx, &wanted).await?;
+        self.refer(ctx, &before, &mut wanted).await?;
         let kept = kept(&before, &wanted.input);
         let before = self.opened_before(ctx, &before).await?.unwrap_or(before);
         let opened = self.opened_input(ctx, &wanted.input).await?;

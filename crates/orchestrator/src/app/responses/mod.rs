@@ -8,18 +8,21 @@ mod background;
 mod compact;
 mod events;
 mod foreground;
+mod foresee;
 mod hub;
 mod job;
 mod json;
 mod object;
 mod opened;
 mod read;
+mod refer;
 mod run;
 mod seal;
 mod settings;
 mod steady;
 #[cfg(test)]
 mod tests;
+mod thoughts;
 mod wanted;
 
 use std::sync::Arc;
@@ -67,7 +70,17 @@ pub(crate) trait Model: Send + Sync {
         id: &'a str,
     ) -> BoxFuture<'a, Result<Frames, Error>>;
 
-    /// The same for a conversation that is to become shorter.
+    /// What of it could not be told to whoever would be asked.
+    ///
+    /// # Errors
+    /// It would be refused before anybody is asked.
+    fn foresee<'a>(
+        &'a self,
+        ctx: &'a RequestContext,
+        request: CompleteRequest,
+    ) -> BoxFuture<'a, Result<String, Error>>;
+
+    /// The same as `run` for a conversation that is to become shorter.
     fn compact<'a>(
         &'a self,
         ctx: &'a RequestContext,
@@ -83,6 +96,14 @@ impl Model for Chat {
         id: &'a str,
     ) -> BoxFuture<'a, Result<Frames, Error>> {
         Box::pin(self.complete_as(ctx, request, Some(id.to_owned())))
+    }
+
+    fn foresee<'a>(
+        &'a self,
+        ctx: &'a RequestContext,
+        request: CompleteRequest,
+    ) -> BoxFuture<'a, Result<String, Error>> {
+        Box::pin(self.foreseen(ctx, request))
     }
 
     fn compact<'a>(
@@ -134,8 +155,8 @@ impl Responses {
     ) -> Result<Frames, Error> {
         require_scope(ctx, scope::CHAT_WRITE)?;
         let tenant = require_tenant(ctx)?;
-        let wanted = Wanted::parse(&request.body)?;
-        request.body = self.upstream(ctx, &wanted).await?;
+        let mut wanted = Wanted::parse(&request.body)?;
+        request.body = self.upstream(ctx, &mut wanted).await?;
         let shape = Shape {
             id: format!("resp_{}", Uuid::now_v7().simple()),
             previous: wanted.previous.clone(),
@@ -152,11 +173,13 @@ impl Responses {
         let stream = std::mem::replace(&mut request.stream, true);
         let id = shape.id.clone();
         let input_tokens = tokens::estimate(request.body.len());
+        // Who polls would hear of it late, and by the name of another fault.
+        let lost = self.shared.model.foresee(ctx, request.clone()).await?;
         let object = self.runs.begin(ctx, &wanted, request, shape, created_s).await?;
         if stream {
             return Ok(attach::attach(self.shared.clone(), ctx.clone(), tenant, id, 0));
         }
-        Ok(whole(object.to_vec().into(), Usage { input_tokens, ..Usage::default() }))
+        Ok(whole(object.to_vec().into(), &lost, Usage { input_tokens, ..Usage::default() }))
     }
 
     /// A body with the conversation so far in it, for counting.
@@ -165,15 +188,16 @@ impl Responses {
     /// As [`Responses::create`].
     pub(crate) async fn expanded(&self, ctx: &RequestContext, body: &[u8]) -> Result<Bytes, Error> {
         may(ctx)?;
-        self.upstream(ctx, &Wanted::parse(body)?).await
+        self.upstream(ctx, &mut Wanted::parse(body)?).await
     }
 
     /// The body for a provider, with the conversation so far in it.
     ///
     /// # Errors
     /// A turn is not there; the conversation is too long; what was compacted here can't be opened; the database is away.
-    async fn upstream(&self, ctx: &RequestContext, wanted: &Wanted) -> Result<Bytes, Error> {
+    async fn upstream(&self, ctx: &RequestContext, wanted: &mut Wanted) -> Result<Bytes, Error> {
         let before = self.before(ctx, wanted).await?;
+        self.refer(ctx, &before, wanted).await?;
         let before = self.opened_before(ctx, &before).await?.unwrap_or(before);
         let input = self.opened_input(ctx, &wanted.input).await?;
         wanted.upstream(&before, input.as_deref(), wanted.background)
@@ -208,7 +232,10 @@ impl Responses {
             return invalid("The conversation is longer than a request may be.".to_owned());
         }
         if let Some(gone) = &chain.before {
-            return Err(unknown(gone));
+            let text = format!(
+                "Response with id '{gone}', which '{id}' goes on from, is not kept any more: send the earlier items in 'input'."
+            );
+            return Err(Error::new(Code::PreviousResponseNotFound, text).with_param("previous_response_id"));
         }
         let mut items = Vec::new();
         for turn in &chain.turns {
@@ -325,8 +352,11 @@ fn not_found(id: &str) -> Error {
 }
 
 /// What has begun. Its usage is what it will be asked, as far as that can be guessed: the client sent the last turn only.
-fn whole(body: Bytes, usage: Usage) -> Frames {
-    let head = Head { status: 200, content_type: "application/json".to_owned(), ..Head::default() };
+fn whole(body: Bytes, lost: &str, usage: Usage) -> Frames {
+    let mut head = Head { status: 200, content_type: "application/json".to_owned(), ..Head::default() };
+    if !lost.is_empty() {
+        foreground::warn(&mut head, lost);
+    }
     let end = End { usage: Some(usage), ..End::default() };
     let all = [Frame::Head(head), Frame::Data(Data { bytes: body }), Frame::End(end)];
     Box::pin(stream::iter(all.map(|frame| Ok(CompleteFrame { frame: Some(frame) }))))

@@ -67,10 +67,10 @@ impl Responses {
         let Some((last, before)) = chain.turns.split_last() else { return Err(not_found(&request.id)) };
         let mut items: Vec<Raw> = Vec::new();
         for turn in before {
-            items.extend(named(&turn.id, array(&turn.input)));
+            items.extend(named(&turn.id, array(&turn.input)).map(|item| listed(&item)));
             items.extend(array(&turn.output).iter().map(object::hidden));
         }
-        items.extend(named(&last.id, array(&last.input)));
+        items.extend(named(&last.id, array(&last.input)).map(|item| listed(&item)));
         if !request.ascending {
             items.reverse();
         }
@@ -94,15 +94,37 @@ impl Responses {
     }
 }
 
+/// An item as lists have it: a message's content is a list, and it has a status.
+fn listed(item: &Raw) -> Raw {
+    let item = object::hidden(item);
+    let Some(mut object) = Object::of(&item) else { return item };
+    if object.read::<String>("type").as_deref() != Some("message") {
+        return item;
+    }
+    if let Some(text) = object.read::<String>("content") {
+        let part = if object.read::<String>("role").as_deref() == Some("assistant") {
+            json!({"type": "output_text", "text": text, "annotations": []})
+        } else {
+            json!({"type": "input_text", "text": text})
+        };
+        object.set("content", &[part]);
+    }
+    if object.get("status").is_none() {
+        object.set("status", "completed");
+    }
+    object.into_raw()
+}
+
 /// Items with ids: those without get one of their response's and their place in it.
-fn named(response: &str, items: Vec<Raw>) -> impl Iterator<Item = Raw> {
+pub(super) fn named(response: &str, items: Vec<Raw>) -> impl Iterator<Item = Raw> {
     let response = response.strip_prefix("resp_").unwrap_or(response).to_owned();
     items.into_iter().enumerate().map(move |(at, item)| {
         let Some(mut object) = Object::of(&item) else { return item };
-        if object.get("id").is_some() {
-            return item;
-        }
         let kind: String = object.read("type").unwrap_or_else(|| "message".to_owned());
+        object.set("type", &kind);
+        if object.get("id").is_some() {
+            return object.into_raw();
+        }
         let prefix = match kind.as_str() {
             "message" => "msg",
             "function_call" => "fc",
@@ -110,7 +132,6 @@ fn named(response: &str, items: Vec<Raw>) -> impl Iterator<Item = Raw> {
             "reasoning" => "rs",
             _ => "item",
         };
-        object.set("type", &kind);
         object.set("id", &format!("{prefix}_{response}{at:04}"));
         object.into_raw()
     })

@@ -17,6 +17,7 @@ use super::{
     events::{self, Kind},
     json::{Object, Raw},
     object::{self, Shape},
+    thoughts,
 };
 use crate::{
     app::Frames,
@@ -111,7 +112,7 @@ impl Run {
         let opened = tokio::select! {
             biased;
             why = cut(&mut stopped, until) => return Ok(End::Stopped(why)),
-            opened = model.run(&ctx, request, &id) => opened,
+            opened = thoughts::run(&*model, &ctx, request, &id) => opened,
         };
         let mut frames = match opened {
             Ok(frames) => frames,

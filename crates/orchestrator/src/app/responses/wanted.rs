@@ -24,6 +24,8 @@ pub(super) struct Wanted {
     pub(super) include: Vec<String>,
     /// This turn's items.
     pub(super) input: Vec<Raw>,
+    /// Some of them the client only referred to.
+    pub(super) referred: bool,
 }
 
 impl Wanted {
@@ -43,6 +45,7 @@ impl Wanted {
             previous: read(&body, "previous_response_id", "a string")?,
             include: read(&body, "include", "an array of strings")?.unwrap_or_default(),
             input: input(&body)?,
+            referred: false,
             body,
         };
         if wanted.background && !wanted.store {
@@ -91,7 +94,7 @@ impl Wanted {
         if before.len() + self.input.len() > MAX_ITEMS {
             return Err(too_many());
         }
-        let (changed, input) = (input.is_some(), input.unwrap_or(&self.input));
+        let (changed, input) = (self.referred || input.is_some(), input.unwrap_or(&self.input));
         let referred = input.iter().any(is_reference);
         if before.is_empty() && !referred && !changed {
             return Ok(None);
@@ -182,7 +185,7 @@ pub(super) fn is_reference(item: &Raw) -> bool {
     reference(item).is_some()
 }
 
-fn reference(item: &Raw) -> Option<String> {
+pub(super) fn reference(item: &Raw) -> Option<String> {
     // Nearly all items are none, and need not be taken apart.
     let item = item.get().contains("item_reference").then(|| Object::of(item))??;
     let kind: String = item.read("type")?;

@@ -144,6 +144,18 @@ async fn it_is_cancelled_from_anywhere() {
 }
 
 #[tokio::test]
+async fn what_would_be_refused_is_refused_at_once_and_losses_are_told() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(long()).await;
+    let (responses, ctx) = (&instance.responses, &ground.ctx);
+    let asked = |model: &str| json!({"model": model, "input": "Hi", "background": true});
+    let error = ask(responses, ctx, asked("unknown")).await.err().unwrap();
+    assert_eq!(error.code(), Code::ModelNotFound);
+    let (head, _) = read(ask(responses, ctx, asked("m")).await.unwrap()).await;
+    assert_eq!(head.headers["x-weir-warnings"], "dropped;truncation");
+}
+
+#[tokio::test]
 async fn a_deleted_run_ends() {
     let ground = Ground::new().await;
     let instance = ground.instance(long()).await;

@@ -134,9 +134,12 @@ async fn a_summary_is_for_whom_it_was_made_alone() {
     // A vendor's own is the vendor's to read.
     plain(responses, &ctx, changed(json!("gAAAA=="))).await;
     assert_eq!(ground.fake.body(asked)["input"][1]["encrypted_content"], "gAAAA==");
-    // A conversation that is kept is its tenant's, as it is without a summary in it.
+    // A conversation that is kept is its user's, as it is without a summary in it; the platform sees all.
     let on = json!({"model": "m", "input": "On", "previous_response_id": kept["id"]});
-    plain(responses, &of(tenant, None), on).await;
+    let error = ask(responses, &of(tenant, None), on.clone()).await.err().unwrap();
+    assert_eq!(error.code(), Code::PreviousResponseNotFound);
+    let platform = RequestContext { principal: Principal::Platform, ..ctx.clone() };
+    plain(responses, &platform, on).await;
     assert!(text(&ground.fake.body(asked + 1)["input"][1]).contains("two words"));
 }
 

@@ -57,7 +57,8 @@ async fn a_response_is_kept_and_gone_on_from() {
     let body = json!({"model": "m", "input": "x", "previous_response_id": second});
     let error = ask(responses, ctx, body).await.err().unwrap();
     assert_eq!((error.code(), error.param()), (Code::PreviousResponseNotFound, Some("previous_response_id")));
-    assert!(error.message().contains(id), "{}", error.message());
+    let text = error.message();
+    assert!(text.contains(id) && text.contains(second) && text.contains("not kept any more"), "{text}");
 }
 
 #[tokio::test]
@@ -114,6 +115,154 @@ async fn another_tenant_s_response_is_not_there() {
     let error = ask(responses, &stranger, body).await.err().unwrap();
     assert_eq!(error.code(), Code::PreviousResponseNotFound);
     assert!(get(responses, &ground.ctx, &id, &[]).await.is_ok());
+}
+
+/// Within a tenant, each user's are the user's; those of keys without one are theirs; the platform sees all.
+#[tokio::test]
+async fn another_user_s_response_is_not_there() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(long()).await;
+    let responses = &instance.responses;
+    let of = |user: Option<UserId>| RequestContext {
+        principal: Principal::Key { id: KeyId::new(), user },
+        ..ground.ctx.clone()
+    };
+    let (ann, nobody) = (Some(UserId::new()), of(None));
+    let platform = RequestContext { principal: Principal::Platform, ..ground.ctx.clone() };
+    let feed = ground.fake.script();
+    let running = begin(responses, &of(ann)).await;
+    let whole = plain(responses, &of(ann), json!({"model": "m", "input": "Hi"})).await;
+    let theirs = plain(responses, &nobody, json!({"model": "m", "input": "Hi"})).await;
+    let theirs = theirs["id"].as_str().unwrap();
+    for id in [running.as_str(), whole["id"].as_str().unwrap()] {
+        // With another of the user's keys.
+        assert!(get(responses, &of(ann), id, &[]).await.is_ok());
+        assert!(get(responses, &platform, id, &[]).await.is_ok());
+        for stranger in [of(Some(UserId::new())), nobody.clone()] {
+            assert_eq!(get(responses, &stranger, id, &[]).await.unwrap_err().code(), Code::NotFound);
+            let request = super::super::CancelResponseRequest { id: id.to_owned() };
+            assert_eq!(responses.cancel(&stranger, &request).await.unwrap_err().code(), Code::NotFound);
+            let request = DeleteResponseRequest { id: id.to_owned() };
+            assert_eq!(responses.delete(&stranger, &request).await.unwrap_err().code(), Code::NotFound);
+            let request = ListInputItemsRequest { id: id.to_owned(), ..ListInputItemsRequest::default() };
+            assert_eq!(responses.input_items(&stranger, &request).await.unwrap_err().code(), Code::NotFound);
+            let request = AttachResponseRequest { id: id.to_owned(), starting_after: None };
+            assert_eq!(responses.attach(&stranger, request).await.err().unwrap().code(), Code::NotFound);
+            let body = json!({"model": "m", "input": "x", "previous_response_id": id});
+            let error = ask(responses, &stranger, body).await.err().unwrap();
+            assert_eq!(error.code(), Code::PreviousResponseNotFound);
+            let body = json!({"model": "m", "input": [{"type": "item_reference", "id": "rs_1"}]});
+            let refers = ask(responses, &stranger, body).await.is_ok();
+            assert_eq!(refers, stranger.user().is_none(), "its own turn has one of that name");
+        }
+    }
+    assert_eq!(get(responses, &of(ann), theirs, &[]).await.unwrap_err().code(), Code::NotFound);
+    assert!(get(responses, &nobody, theirs, &[]).await.is_ok());
+    let request = super::super::CancelResponseRequest { id: running };
+    assert!(responses.cancel(&of(ann), &request).await.is_ok());
+    drop(feed);
+}
+
+/// As SDKs do that repeat nothing and name no response.
+#[tokio::test]
+async fn an_item_is_referred_to_without_its_response() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(long()).await;
+    let (responses, ctx) = (&instance.responses, &ground.ctx);
+    let reference = |id: &str| json!({"type": "item_reference", "id": id});
+    let said = |text: &str| json!({"role": "user", "content": text});
+    let first = plain(responses, ctx, json!({"model": "m", "input": [said("one")]})).await;
+    let input = json!([said("one"), reference("rs_1"), reference("msg_1"), said("two")]);
+    let second = plain(responses, ctx, json!({"model": "m", "input": input})).await;
+    let all = json!([said("one"), thought(), message(), said("two")]);
+    assert_eq!(ground.fake.body(1)["input"], all);
+    // What goes on from there has it all, once.
+    let body = json!({"model": "m", "input": [said("three")], "previous_response_id": second["id"]});
+    plain(responses, ctx, body).await;
+    let sent = &ground.fake.body(2)["input"];
+    assert_eq!((&sent[0], &sent[1], &sent[2]), (&all[0], &all[1], &all[2]));
+    assert_eq!(sent.as_array().unwrap().len(), 7);
+    // An item of a question, by the id that its list gives it; and one of a run.
+    let request = ListInputItemsRequest {
+        id: first["id"].as_str().unwrap().to_owned(),
+        ..ListInputItemsRequest::default()
+    };
+    let items: Value = serde_json::from_slice(&responses.input_items(ctx, &request).await.unwrap()).unwrap();
+    let listed = items["data"][0]["id"].as_str().unwrap();
+    plain(responses, ctx, json!({"model": "m", "input": [reference(listed)]})).await;
+    assert_eq!(ground.fake.body(3)["input"][0]["content"], "one");
+    let feed = ground.fake.script();
+    let id = begin(responses, ctx).await;
+    let own = json!({"type": "message", "id": "msg_of_a_run", "role": "assistant", "content": []});
+    let mut answer = answer();
+    answer["output"] = json!([own]);
+    feed.send(event("response.completed", 0, json!({"response": answer}))).unwrap();
+    read(attach(responses, ctx, &id, None).await).await;
+    plain(responses, ctx, json!({"model": "m", "input": [reference("msg_of_a_run")]})).await;
+    assert_eq!(ground.fake.body(5)["input"], json!([own]));
+    // Nobody else's, and none that is forgotten.
+    let body = json!({"model": "m", "input": [reference("msg_1")]});
+    let error = ask(responses, &caller(), body.clone()).await.err().unwrap();
+    assert_eq!((error.code(), error.param()), (Code::NotFound, Some("input")));
+    responses.delete(ctx, &DeleteResponseRequest { id }).await.unwrap();
+    let body = json!({"model": "m", "input": [reference("msg_of_a_run")]});
+    assert_eq!(ask(responses, ctx, body).await.err().unwrap().code(), Code::NotFound);
+}
+
+/// What was thought at one account's is worth nothing at another's, and no end of the conversation.
+#[tokio::test]
+async fn reasoning_that_another_account_can_t_read_is_dropped() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(long()).await;
+    let (responses, ctx) = (&instance.responses, &ground.ctx);
+    let first = plain(responses, ctx, json!({"model": "m", "input": "Hi"})).await;
+    ground.fake.forgets.store(true, Ordering::Relaxed);
+    let on = |stream: bool, background: bool| json!({"model": "m", "input": "On", "previous_response_id": first["id"], "stream": stream, "background": background});
+    for (body, asked) in [(on(false, false), 3), (on(true, false), 5), (on(true, true), 7)] {
+        let (head, bytes) = read(ask(responses, ctx, body.clone()).await.unwrap()).await;
+        assert!(String::from_utf8(bytes).unwrap().contains("two words"), "{body}");
+        if body["background"] == false {
+            assert_eq!(head.headers["x-weir-warnings"], "dropped;reasoning");
+        }
+        assert_eq!(ground.fake.asked(), asked);
+        let sent = ground.fake.body(asked - 1)["input"].clone();
+        assert_eq!((sent.as_array().unwrap().len(), sent[1].get("id")), (3, None), "{sent}");
+        assert_eq!(sent[1]["content"][0]["text"], "two words");
+    }
+    // Those who insist hear of it; so do those who sent none of it.
+    let request = CompleteRequest {
+        dialect: Dialect::OpenaiResponses.into(),
+        model: "m".to_owned(),
+        body: on(false, false).to_string().into(),
+        strict: true,
+        ..CompleteRequest::default()
+    };
+    let (head, body) = read(responses.create(ctx, request).await.unwrap()).await;
+    assert!(head.status == 400 && body.windows(8).any(|w| w == b"not ours"));
+    assert_eq!(ground.fake.asked(), 8);
+}
+
+#[tokio::test]
+async fn listed_messages_have_parts() {
+    let ground = Ground::new().await;
+    let instance = ground.instance(long()).await;
+    let (responses, ctx) = (&instance.responses, &ground.ctx);
+    let input = json!([{"role": "user", "content": "a"}, {"role": "assistant", "id": "m1", "content": "b"},
+        {"type": "reasoning", "id": "r1", "summary": [], "encrypted_content": "x"}]);
+    let made = plain(responses, ctx, json!({"model": "m", "input": input})).await;
+    let request = ListInputItemsRequest {
+        id: made["id"].as_str().unwrap().to_owned(),
+        ascending: true,
+        ..ListInputItemsRequest::default()
+    };
+    let items: Value = serde_json::from_slice(&responses.input_items(ctx, &request).await.unwrap()).unwrap();
+    let data = &items["data"];
+    assert_eq!(data[0]["content"], json!([{"type": "input_text", "text": "a"}]));
+    assert!(data[0]["id"].as_str().unwrap().starts_with("msg_"), "{data}");
+    assert_eq!((&data[0]["status"], &data[0]["type"]), (&json!("completed"), &json!("message")));
+    assert_eq!(data[1]["content"], json!([{"type": "output_text", "text": "b", "annotations": []}]));
+    assert_eq!((&data[1]["id"], &data[1]["type"]), (&json!("m1"), &json!("message")));
+    assert_eq!(data[2], json!({"type": "reasoning", "id": "r1", "summary": []}));
 }
 
 #[tokio::test]

@@ -7,7 +7,10 @@ mod outage;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,7 +29,7 @@ use weir_proto::chat::{
 use weir_runtime::Tasks;
 use weir_telemetry::Metrics;
 use weir_testkit::{APP_PASSWORD, APP_ROLE, Database, Nats, Postgres};
-use weir_types::{KeyId, Principal, RequestContext, SystemClock, TenantId, scope};
+use weir_types::{KeyId, Principal, RequestContext, SystemClock, TenantId, UserId, scope};
 
 use super::{Hub, Model, Responses, ResponsesConfig, Shared};
 use crate::{
@@ -46,6 +49,8 @@ struct Fake {
     scripts: Mutex<VecDeque<mpsc::UnboundedReceiver<Bytes>>>,
     /// What whole answers say, instead of two words.
     says: Mutex<Option<String>>,
+    /// Encrypted reasoning is refused.
+    forgets: AtomicBool,
 }
 
 impl Fake {
@@ -85,7 +90,16 @@ impl Model for Fake {
         _: &'a str,
     ) -> BoxFuture<'a, Result<Frames, Error>> {
         let streamed = request.stream;
+        let secret = self.forgets.load(Ordering::Relaxed)
+            && std::str::from_utf8(&request.body).unwrap().contains("encrypted_content");
         self.asked.lock().unwrap().push(request);
+        if secret {
+            let error = json!({"error": {"code": "invalid_encrypted_content", "message": "not ours"}});
+            let refused =
+                Head { status: 400, content_type: "application/json".to_owned(), ..Head::default() };
+            let all = [frame(Frame::Head(refused)), piece(error.to_string().into())];
+            return Box::pin(async { Ok(Box::pin(stream::iter(all)) as Frames) });
+        }
         let script = self.scripts.lock().unwrap().pop_front();
         let end = stream::iter([frame(Frame::End(End::default()))]);
         let mut whole = answer();
@@ -108,6 +122,19 @@ impl Model for Fake {
             Ok(Box::pin(start.chain(pieces).chain(end)) as Frames)
         })
     }
+
+    fn foresee<'a>(
+        &'a self,
+        _: &'a RequestContext,
+        request: CompleteRequest,
+    ) -> BoxFuture<'a, Result<String, Error>> {
+        let known = request.body.windows(7).all(|w| w != b"unknown");
+        Box::pin(async move {
+            let unknown = || Error::new(weir_error::Code::ModelNotFound, "no such model");
+            known.then(|| "dropped;truncation".to_owned()).ok_or_else(unknown)
+        })
+    }
+
     /// Nobody does it himself.
     fn compact<'a>(
         &'a self,
