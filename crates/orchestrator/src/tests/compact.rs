@@ -114,3 +114,25 @@ async fn those_who_insist_get_whoever_compacts() {
     // Others get the first.
     assert_eq!(ask(&house, body, false).await.unwrap_err().code(), Code::Unavailable);
 }
+
+#[tokio::test]
+async fn who_leaves_ends_the_call() {
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let told = begun.clone();
+    let answer = routing::post(move || {
+        told.notify_one();
+        std::future::pending::<StatusCode>()
+    });
+    let app = Router::new().route("/v1/responses/compact", answer);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a server that lives as long as its test's runtime")]
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let house = House::new(&[("native", at)], Transport::absent("router")).await;
+    tokio::select! {
+        answer = ask(&house, r#"{"model":"m","input":"x"}"#, false) => panic!("{answer:?}"),
+        () = begun.notified() => {}
+    }
+    let (attempts, request) = house.metered().await;
+    assert_eq!((attempts.len(), request.outcome()), (1, Outcome::Cancelled));
+}
