@@ -9,7 +9,7 @@ use weir_error::Error;
 use crate::{
     Call, Usage, anthropic, bedrock,
     canonical::{Answer, Failure, Losses, Raw, Request, Vendor},
-    gemini, media, mistral,
+    extent, gemini, media, mistral,
     models::{Maker, Thinks, facts},
     names::Names,
     ollama, openai, responses,
@@ -93,7 +93,10 @@ impl View {
     /// As [`View::scan`].
     pub fn scan_for(dialect: Dialect, body: &[u8], model: &str, stream: bool) -> Result<Self, Error> {
         match dialect {
-            Dialect::Gemini => gemini::GenerateView::scan(body, model, stream).map(Self::Gemini),
+            Dialect::Gemini => {
+                extent::check(dialect, body)?;
+                gemini::GenerateView::scan(body, model, stream).map(Self::Gemini)
+            }
             _ => Self::scan(dialect, body),
         }
     }
@@ -101,6 +104,7 @@ impl View {
     /// # Errors
     /// What is wrong with the body, as its dialect names it.
     pub fn scan(dialect: Dialect, body: &[u8]) -> Result<Self, Error> {
+        extent::check(dialect, body)?;
         match dialect {
             Dialect::OpenAi => openai::ChatView::scan(body).map(Self::OpenAi),
             Dialect::Responses => responses::ResponsesView::scan(body).map(Self::Responses),

@@ -25,7 +25,7 @@ use weir_types::Clock;
 
 use crate::{
     Config,
-    app::{self, Catalog, Chat, Embedder, Hub, Meter, Pricing, Responses, Shared, Vault, recover},
+    app::{self, Catalog, Chat, Closing, Embedder, Hub, Meter, Pricing, Responses, Shared, Vault, recover},
     config::{AwsFrom, Credentials, Endpoint, OWN_PROVIDER, ProviderDialect, TokensFrom},
     grpc::Handler,
     metrics::{Metrics, ResponsesMetrics, StructuredMetrics, VaultMetrics},
@@ -94,6 +94,7 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
         metrics: Metrics::new(&deps.metrics),
         send_traceparent: config.send_traceparent,
         pricing: Pricing::new(prices(config)?, vendors),
+        closing: Closing::default(),
     };
     recover(&meter, &open);
     let chat = Chat {
@@ -227,6 +228,11 @@ impl Service {
         }
         self.embedder.spawn(tasks);
         self.chat.meter.spool.publish_loop(self.bus.clone(), tasks);
+    }
+
+    /// Requests whose clients left are closed among these tasks, which end before usage is no longer published.
+    pub fn close_within(&self, tasks: &Tasks) {
+        self.chat.meter.closing.within(tasks);
     }
 
     /// Runs responses in the background, this process's and those that others leave. They end before what is behind

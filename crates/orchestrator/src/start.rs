@@ -32,6 +32,7 @@ async fn start(site: Site) -> anyhow::Result<Room> {
     };
     let orchestrator = build(&config, deps)?;
     orchestrator.spawn(site.tasks());
+    orchestrator.close_within(site.edge());
     orchestrator.spawn_background(site.edge());
     let checked = orchestrator.clone();
     site.health().check("spool", Criticality::Degraded, move || std::future::ready(checked.check()));

@@ -33,6 +33,7 @@ mod fidelity;
 mod gemini;
 mod messages;
 mod native;
+mod refusals;
 mod timeouts;
 
 /// What the provider `priced` asks for its one model.
@@ -120,6 +121,8 @@ struct House {
     ctx: RequestContext,
     nats: Nats,
     tasks: Tasks,
+    /// What ends before them.
+    edge: Tasks,
     _spool: tempfile::TempDir,
 }
 
@@ -170,7 +173,7 @@ impl House {
             ..Config::default()
         };
         settings(&mut config);
-        let (metrics, tasks) = (Metrics::new(), Tasks::new());
+        let (metrics, tasks, edge) = (Metrics::new(), Tasks::new(), Tasks::new());
         let nats_config = NatsConfig { url: nats.url().into(), ..NatsConfig::default() };
         let bus = Bus::connect(&nats_config, EventMetrics::new(&metrics)).await.unwrap();
         bus.keep_streams(&tasks);
@@ -187,6 +190,7 @@ impl House {
         )
         .unwrap();
         service.spawn(&tasks);
+        service.close_within(&edge);
         let ctx = RequestContext {
             principal: Principal::Key { id: KeyId::new(), user: None },
             tenant: Some(TenantId::new()),
@@ -194,7 +198,7 @@ impl House {
             ..RequestContext::service("test")
         };
         let chat = ChatClient::new(Transport::local("orchestrator", service.routes()));
-        Self { chat, ctx, nats, tasks, _spool: spool }
+        Self { chat, ctx, nats, tasks, edge, _spool: spool }
     }
 
     async fn ask(

@@ -313,6 +313,7 @@ async fn what_is_lost_is_named_or_refused() {
     let mut body = Ask::new(MODELS[1], "Some json.").body(Client::OpenAi);
     body["logit_bias"] = json!({"5": 1});
     body["response_format"] = json!({"type": "json_object"});
+    body["x_sim"] = json!({"text": "{}"});
     let answer = http.post("/v1/chat/completions", &body).await.unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("x-weir-warnings"), "dropped;logit_bias, emulated;response_format");

@@ -29,6 +29,8 @@ const MAX_NULL_STEPS: usize = 100_000;
 const PATTERNS_BYTES: usize = 16 * 1024 * 1024;
 const PATTERN_BYTES: std::ops::RangeInclusive<usize> = 64 * 1024..=256 * 1024;
 const PATTERN_CACHE: usize = 64 * 1024;
+/// What JSON is asked for as such.
+const ANY: &str = r#"{"type":["object","array"]}"#;
 /// A small schema, with a small answer to it, takes less time than another thread.
 const LIGHT: usize = 4 * 1024;
 
@@ -88,7 +90,7 @@ pub fn instruction(schema: &RawValue) -> String {
 }
 
 impl Check {
-    /// `None` where any JSON will do, and of schemas that are too long to be looked into.
+    /// `None` of schemas that are too long to be looked into.
     #[must_use]
     pub fn new(format: &Format) -> Option<Self> {
         match format {
@@ -96,7 +98,11 @@ impl Check {
                 let asked = Asked { schema: schema.clone(), bare: false, built: OnceLock::new() };
                 Some(Self(Arc::new(asked)))
             }
-            Format::Schema { .. } | Format::Json => None,
+            Format::Schema { .. } => None,
+            Format::Json => {
+                let schema = RawValue::from_string(ANY.to_owned()).unwrap_or_default();
+                Some(Self(Arc::new(Asked { schema, bare: false, built: OnceLock::new() })))
+            }
         }
     }
 

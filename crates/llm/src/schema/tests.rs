@@ -211,7 +211,10 @@ fn a_wrapped_root_is_unwrapped_and_nothing_is_fetched() {
     assert!(list.answer(r#"{"value":[1]}"#).is_err());
     assert_eq!(check(&json!({"$ref": "https://example.invalid/x.json"})).answer("1"), Ok(None));
     assert_eq!(check(&json!({"type": 7})).answer("1"), Ok(None));
-    assert!(Check::new(&Format::Json).is_none());
+    let json = Check::new(&Format::Json).unwrap();
+    assert_eq!(json.answer("```json\n{\"a\": 1}\n```"), Ok(Some("{\"a\": 1}".to_owned())));
+    assert_eq!((json.answer("{\"a\": 1}"), json.answer("[1]")), (Ok(None), Ok(None)));
+    assert!(json.answer("Here it is: {}").is_err() && json.answer("no").is_err());
 }
 
 #[test]
@@ -254,8 +257,8 @@ fn no_check_takes_long_or_overflows() {
         ("const", json!(text), json!(text)),
         ("const", list.clone(), list.clone()),
         ("enum", json!([list.clone()]), list.clone()),
-        ("const", json!({"a": list.clone()}), json!({"a": list.clone()})),
-        ("uniqueItems", json!(true), list.clone()),
+        ("const", json!({"a": list}), json!({"a": list})),
+        ("uniqueItems", json!(true), list),
         ("maxLength", json!(5), json!(text)),
     ] {
         let schema = tower(keyword, &of);

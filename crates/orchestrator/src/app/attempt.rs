@@ -4,6 +4,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use super::{
     catalog::{Candidate, Catalog, Model},
+    heavy,
     vault::{Owner, Vault, restored, restored_all},
 };
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use weir_llm::{
     canonical::{self, Message},
     gemini, models, ollama, openai, responses,
     schema::Check,
+    tokens,
     turn::Before,
     upstream::Wait,
 };
@@ -33,6 +35,9 @@ pub(crate) struct Asked {
     /// The conversation is to become shorter, in the one dialect that has a path for it.
     compacts: bool,
     meaning: Option<(canonical::Request, canonical::Losses)>,
+    /// What is still to be known of the meaning once it was let go.
+    before: Option<Before>,
+    asks_to_think: bool,
 }
 
 /// A body for a provider, and what it could not say.
@@ -46,14 +51,51 @@ pub(crate) struct Outgoing {
     pub(crate) names: Names,
 }
 
+/// A body in the dialect of another provider than its client's.
+fn translated(
+    meaning: &canonical::Request,
+    candidate: &Candidate,
+    target: &Target<'_>,
+    mut losses: canonical::Losses,
+) -> Outgoing {
+    let spoken = candidate.provider.dialect;
+    let thoughtless = thoughtless(meaning, candidate, &mut losses);
+    let meaning = thoughtless.as_ref().unwrap_or(meaning);
+    let mut body = fitted(spoken.encode_request(meaning, target, &mut losses), candidate);
+    if let Some(tokens) = candidate.provider.num_ctx {
+        body = ollama::with_window(&body, tokens);
+    }
+    let checked = meaning.format.as_ref().filter(|_| losses.is_inexact("response_format"));
+    let checked = checked.and_then(|_| Check::of(meaning)).map(|check| (check, meaning.clone()));
+    Outgoing { body, losses, checked, names: Names::of(meaning, spoken) }
+}
+
+/// A translated body as this model of its provider was seen to want it.
+pub(super) fn fitted(mut body: Bytes, candidate: &Candidate) -> Bytes {
+    let Candidate { provider, model, .. } = candidate;
+    if provider.dialect != Dialect::OpenAi {
+        return body;
+    }
+    if provider.quirks.no_stream_options.holds(model) {
+        body = openai::without_stream_options(&body);
+    }
+    if provider.quirks.newer_limit.holds(model) {
+        body = openai::with_newer_limit(&body).unwrap_or(body);
+    }
+    body
+}
+
+fn thinks(meaning: &canonical::Request) -> bool {
+    meaning.reasoning.as_ref().is_some_and(|reasoning| reasoning.enabled != Some(false))
+}
+
 /// What is meant, for a model of Ollama's that was seen not to think. `None`: it is as it was.
 fn thoughtless(
     meaning: &canonical::Request,
     candidate: &Candidate,
     losses: &mut canonical::Losses,
 ) -> Option<canonical::Request> {
-    let asked = meaning.reasoning.as_ref().is_some_and(|reasoning| reasoning.enabled != Some(false));
-    if !asked || !candidate.provider.quirks.no_think.holds(&candidate.model) {
+    if !thinks(meaning) || !candidate.provider.quirks.no_think.holds(&candidate.model) {
         return None;
     }
     losses.dropped("reasoning_effort");
@@ -73,8 +115,17 @@ pub(super) fn target<'a>(candidate: &'a Candidate, model: Option<&Model>) -> Tar
 
 impl Asked {
     pub(crate) fn new(request: CompleteRequest, dialect: Dialect) -> Result<Self, Error> {
-        let view = View::scan_for(dialect, &request.body, &request.model, request.stream)?;
-        Ok(Self { request, view, id: None, compacts: false, meaning: None })
+        let scan = || View::scan_for(dialect, &request.body, &request.model, request.stream);
+        let view = if tokens::is_quick(request.body.len()) { scan() } else { heavy::apart(scan) }?;
+        Ok(Self {
+            request,
+            view,
+            id: None,
+            compacts: false,
+            meaning: None,
+            before: None,
+            asks_to_think: false,
+        })
     }
 
     /// For `/responses/compact`, of providers that serve it.
@@ -105,11 +156,12 @@ impl Asked {
         let client = self.view.dialect().client();
         let mut losses = canonical::Losses::default();
         if spoken == self.view.dialect() {
-            let body = self.own_body(&candidate.model, &mut losses);
+            let size = self.request.body.len();
+            let body = heavy::body(size, || self.own_body(candidate, &mut losses)).await;
             let body = self.same_dialect(body, candidate, state).await;
-            let mut body = self.own_state(body, candidate, &mut losses);
+            let mut body = heavy::body(size, || self.own_state(body, candidate, &mut losses)).await;
             if candidate.successor {
-                body = self.succeeded(&body, candidate, catalog);
+                body = self.succeeded(&body, candidate, catalog).await;
             }
             let losses = self.redirected(candidate, losses.told(client))?;
             self.allowed(&losses)?;
@@ -117,41 +169,59 @@ impl Asked {
         }
         let model = catalog.model(&provider.name, &candidate.model);
         let target = target(candidate, model.as_ref());
-        let (meaning, lost) = self.meaning()?;
+        let size = self.request.body.len();
+        let (meaning, lost) = self.meaning().await?;
         let vendor = spoken.vendor(&candidate.model);
-        let back = match (state, vendor) {
+        let found = match (state, vendor) {
             ((vault, Some(owner)), Some(vendor)) => {
-                restored(meaning, &vault.find(owner, &meaning.messages).await, vendor)
+                Some((vault.find(owner, &meaning.messages).await, vendor))
             }
             _ => None,
         };
         losses.clone_from(lost);
-        let meaning = back.as_ref().unwrap_or(meaning);
-        let thoughtless = thoughtless(meaning, candidate, &mut losses);
-        let meaning = thoughtless.as_ref().unwrap_or(meaning);
-        let mut body = spoken.encode_request(meaning, &target, &mut losses);
-        if spoken == Dialect::OpenAi && provider.quirks.no_stream_options.holds(&candidate.model) {
-            body = openai::without_stream_options(&body);
-        }
-        if let Some(tokens) = provider.num_ctx {
-            body = ollama::with_window(&body, tokens);
-        }
-        let checked = meaning.format.as_ref().filter(|_| losses.is_inexact("response_format"));
-        let checked = checked.and_then(|_| Check::of(meaning)).map(|check| (check, meaning.clone()));
-        let names = Names::of(meaning, spoken);
-        let losses = self.redirected(candidate, losses.told(client))?;
-        self.allowed(&losses)?;
-        Ok(Outgoing { body, losses, checked, names })
+        let translate = || {
+            let back = found.and_then(|(found, vendor)| restored(meaning, &found, vendor));
+            translated(back.as_ref().unwrap_or(meaning), candidate, &target, losses)
+        };
+        let mut outgoing = heavy::body(size, translate).await;
+        outgoing.losses = self.redirected(candidate, outgoing.losses.told(client))?;
+        self.allowed(&outgoing.losses)?;
+        Ok(outgoing)
+    }
+
+    /// Nobody else is asked: of what the body means only so much is kept.
+    pub(crate) async fn let_go(&mut self, owner: Option<&Owner>) {
+        let Some((meaning, _)) = self.meaning.take() else { return };
+        self.asks_to_think = thinks(&meaning);
+        let conversation = || {
+            let before = owner.map(|owner| owner.conversation(&meaning.messages));
+            drop(meaning);
+            before
+        };
+        self.before = heavy::body(self.request.body.len(), conversation).await;
     }
 
     /// The client's own bytes, for a model of a provider of its dialect.
-    fn own_body(&self, model: &str, losses: &mut canonical::Losses) -> Bytes {
-        match &self.view {
+    fn own_body(&self, candidate: &Candidate, losses: &mut canonical::Losses) -> Bytes {
+        let Candidate { provider, model, .. } = candidate;
+        let body = match &self.view {
             View::Responses(view) if self.compacts => {
-                responses::compact_body(view, &self.request.body, model, losses)
+                return responses::compact_body(view, &self.request.body, model, losses);
             }
             view => view.upstream_body(&self.request.body, model, losses),
+        };
+        let newer = || {
+            let known = models::facts(model).is_some_and(|facts| facts.max_completion_tokens);
+            known || provider.quirks.newer_limit.holds(model)
+        };
+        if self.view.dialect() == Dialect::OpenAi
+            && newer()
+            && let Some(body) = openai::with_newer_limit(&body)
+        {
+            losses.altered("max_tokens");
+            return body;
         }
+        body
     }
 
     /// Without what a model of another vendor left in the conversation: nobody but its own takes it back.
@@ -169,8 +239,7 @@ impl Asked {
 
     /// Whether the client asks it to think, in words of its own dialect.
     pub(crate) fn asks_to_think(&self) -> bool {
-        let reasoning = self.meaning.as_ref().and_then(|(meaning, _)| meaning.reasoning.as_ref());
-        reasoning.is_some_and(|reasoning| reasoning.enabled != Some(false))
+        self.meaning.as_ref().map_or(self.asks_to_think, |(meaning, _)| thinks(meaning))
     }
 
     /// Whether the client bears it that this is lost.
@@ -183,20 +252,24 @@ impl Asked {
     }
 
     /// The client's body as a successor takes it: it refuses some of what the model took that it stands in for.
-    fn succeeded(&mut self, body: &Bytes, candidate: &Candidate, catalog: &Catalog) -> Bytes {
+    async fn succeeded(&mut self, body: &Bytes, candidate: &Candidate, catalog: &Catalog) -> Bytes {
         let (dialect, asked) = (self.view.dialect(), self.request.model.clone());
         let model = catalog.model(&candidate.provider.name, &candidate.model);
         // A body that can't be understood here may be understood there.
-        let Ok((meaning, _)) = self.meaning() else { return body.clone() };
-        let mut unseen = canonical::Losses::default();
-        let old = dialect.encode_request(meaning, &Target::known(&asked), &mut unseen);
-        let new = dialect.encode_request(meaning, &target(candidate, model.as_ref()), &mut unseen);
-        adapted(body, &old, &new)
+        let Ok((meaning, _)) = self.meaning().await else { return body.clone() };
+        let adapt = || {
+            let mut unseen = canonical::Losses::default();
+            let old = dialect.encode_request(meaning, &Target::known(&asked), &mut unseen);
+            let new = dialect.encode_request(meaning, &target(candidate, model.as_ref()), &mut unseen);
+            adapted(body, &old, &new)
+        };
+        heavy::body(body.len(), adapt).await
     }
 
     /// The conversation of the request, if somebody had to know what it means.
-    pub(crate) fn conversation(&self, owner: &Owner) -> Option<Before> {
-        self.meaning.as_ref().map(|(meaning, _)| owner.conversation(&meaning.messages))
+    pub(crate) async fn conversation(&mut self, owner: &Owner) -> Option<Before> {
+        self.let_go(Some(owner)).await;
+        self.before.take()
     }
 
     /// Another model than the one that was asked for is named, or refused.
@@ -217,15 +290,19 @@ impl Asked {
     }
 
     /// What the body means, and what its own dialect could not say.
-    fn meaning(&mut self) -> Result<&(canonical::Request, canonical::Losses), Error> {
+    async fn meaning(&mut self) -> Result<&(canonical::Request, canonical::Losses), Error> {
         match &mut self.meaning {
             Some(meaning) => Ok(meaning),
             none => {
-                let mut losses = canonical::Losses::default();
-                let mut meaning = self.view.dialect().decode_request(&self.request.body, &mut losses)?;
-                // Not every dialect says it in the body.
-                meaning.stream = self.request.stream;
-                Ok(none.insert((meaning, losses)))
+                let (request, dialect) = (&self.request, self.view.dialect());
+                let understand = || {
+                    let mut losses = canonical::Losses::default();
+                    let mut meaning = dialect.decode_request(&request.body, &mut losses)?;
+                    // Not every dialect says it in the body.
+                    meaning.stream = request.stream;
+                    Ok::<_, Error>((meaning, losses))
+                };
+                Ok(none.insert(heavy::body(request.body.len(), understand).await?))
             }
         }
     }
@@ -270,7 +347,8 @@ impl Asked {
 
     /// The messages that get state back. None of a body that can't be understood here: it may be understood there.
     async fn found(&mut self, vault: &Vault, owner: Option<&Owner>) -> Vec<(usize, Message)> {
-        let (Some(owner), Ok((meaning, _))) = (owner, self.meaning()) else { return Vec::new() };
+        let Some(owner) = owner else { return Vec::new() };
+        let Ok((meaning, _)) = self.meaning().await else { return Vec::new() };
         restored_all(meaning, &vault.find(owner, &meaning.messages).await)
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Quirks {
     pub(crate) no_stream_options: Learned,
     /// Their answers carry opaque state under the names that others brought up.
     pub(crate) carries_state: Learned,
+    /// They know the bound on the answer by its newer name alone.
+    pub(crate) newer_limit: Learned,
     /// They refuse to be asked to think.
     pub(crate) no_think: Learned,
     /// They are asked for Responses, and can't compact.

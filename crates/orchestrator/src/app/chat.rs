@@ -4,12 +4,12 @@ use std::{collections::HashMap, error::Error as _, pin::Pin, sync::Arc, time::Du
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 use tonic::Status;
 use weir_embedding::Model as Own;
 use weir_error::{Code, Error, require_scope};
 use weir_llm::{
-    Call, Dialect, Names, StreamOptions,
+    Call, Dialect, Names,
     canonical::{Losses, Part},
     openai, platform,
     turn::{self, Before},
@@ -27,7 +27,9 @@ use super::{
     attempt::{Asked, Outgoing},
     catalog::{Candidate, Catalog, Provider},
     meter::{Ending, Meter, Metered},
-    plain, stream as streamed,
+    plain,
+    send::{refuses_to_think, send, send_once},
+    stream as streamed,
     structured::Structure,
     vault::{Owner, Vault},
 };
@@ -91,12 +93,13 @@ impl Chat {
         let dialect = asked.view.dialect();
         let owner = Owner::of(ctx);
         let (answer, metered, served) =
-            self.attempt(ctx, &mut asked, owner.as_ref(), candidates, (metered, failed)).await?;
-        let keeper = owner.map(|owner| Keeper {
-            vault: self.vault.clone(),
-            before: asked.conversation(&owner).map(Box::new),
-            owner,
-        });
+            Box::pin(self.attempt(ctx, &mut asked, owner.as_ref(), candidates, (metered, failed))).await?;
+        let before = match &owner {
+            Some(owner) => asked.conversation(owner).await,
+            None => None,
+        };
+        let keeper =
+            owner.map(|owner| Keeper { vault: self.vault.clone(), before: before.map(Box::new), owner });
         // Answers of one dialect repeat the request, those of another are told as it declares its tools.
         let repeated = match dialect {
             Dialect::Responses => true,
@@ -109,6 +112,7 @@ impl Chat {
             provider: served.candidate.provider,
             warnings: served.warnings,
             choices: asked.view.choices(),
+            streams,
             request_id: ctx.request_id.clone(),
             keeper,
             structure: served.structure.map(Arc::new),
@@ -125,7 +129,7 @@ impl Chat {
         if streams && answer.status.is_success() && answer.is_stream(framing) {
             return Ok(Box::pin(streamed::relay(answer, metered, relay)));
         }
-        let frames = plain::relay(answer, metered, &relay).await?;
+        let frames = Box::pin(plain::relay(answer, metered, &relay)).await?;
         Ok(Box::pin(stream::iter(frames.map(Ok))))
     }
 
@@ -223,9 +227,11 @@ impl Chat {
                     return Err(error);
                 }
             };
-            let body = outgoing.body.clone();
+            if last {
+                asked.let_go(owner).await;
+            }
             let provider = &candidate.provider.name;
-            let mut sent = send(ctx, asked, &candidate, body, &mut metered, failed.take()).await?;
+            let mut sent = send(ctx, asked, &candidate, &mut outgoing, &mut metered, failed.take()).await?;
             if refuses_to_think(asked, &candidate, &mut sent).await {
                 outgoing = match asked.body_for(&candidate, &self.catalog, (&self.vault, owner)).await {
                     Ok(outgoing) => outgoing,
@@ -282,71 +288,6 @@ impl Chat {
     }
 }
 
-/// One attempt. Who refuses to be asked for the usage chunk, which is ours to make then, is asked once more without; if
-/// that was all that was wrong, its model is not asked for it again for a while.
-async fn send(
-    ctx: &RequestContext,
-    asked: &Asked,
-    candidate: &Candidate,
-    body: Bytes,
-    metered: &mut Metered,
-    failed: Option<Ending>,
-) -> Result<Result<Answer, UpstreamError>, Error> {
-    let sent = send_once(ctx, asked, candidate, body.clone(), metered, failed).await?;
-    let Ok(mut answer) = sent else { return Ok(sent) };
-    let known = &candidate.provider.quirks.no_stream_options;
-    let may = answer.status.as_u16() == 400
-        && asked.request.stream
-        && candidate.provider.spoken(asked.view.dialect()) == Dialect::OpenAi
-        && !known.holds(&candidate.model);
-    if !may || !refuses_stream_options(&mut answer).await {
-        return Ok(Ok(answer));
-    }
-    let options = asked.view.stream_options(&asked.request.body);
-    // What a client asks for beside usage is its own to mend.
-    if options == StreamOptions::Others {
-        return Ok(Ok(answer));
-    }
-    let body = openai::without_stream_options(&body);
-    let again = send_once(ctx, asked, candidate, body, metered, Some(plain::failed(400))).await?;
-    // No client decides how others are asked.
-    if options == StreamOptions::None && again.as_ref().is_ok_and(|answer| answer.status.is_success()) {
-        let (provider, model) = (&candidate.provider.name, &candidate.model);
-        tracing::info!(provider, model, "refuses stream_options: asked without for a while");
-        known.learn(model);
-    }
-    Ok(again)
-}
-
-pub(super) async fn send_once(
-    ctx: &RequestContext,
-    asked: &Asked,
-    candidate: &Candidate,
-    body: Bytes,
-    metered: &mut Metered,
-    failed: Option<Ending>,
-) -> Result<Result<Answer, UpstreamError>, Error> {
-    let provider = &candidate.provider;
-    let spoken = provider.spoken(asked.view.dialect());
-    metered.sending(spoken, body.clone());
-    let id = metered.open(&provider.name, &candidate.model, failed)?;
-    let mut headers = asked.headers_for(spoken);
-    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
-        headers.insert(CLIENT_REQUEST_ID, id);
-    }
-    if let Some(trace) = metered.traceparent() {
-        headers.insert(TRACEPARENT, trace);
-    }
-    let path = asked.path(candidate);
-    let body = provider.on_platform(spoken, &mut headers, body);
-    let wait = asked.wait(ctx, &candidate.model);
-    let sent = provider.upstream.send(&path, headers, body, wait).await;
-    if let Ok(answer) = &sent {
-        metered.reached(answer.status.as_u16());
-    }
-    Ok(sent)
-}
-
 /// Who serves a model.
 pub(super) enum Servers {
     Providers(Vec<Candidate>),
@@ -367,41 +308,14 @@ struct Served {
     names: Names,
 }
 
-/// Ollama's models think or don't, and no list says which: one that refuses to is not asked to again for a while.
-async fn refuses_to_think(
-    asked: &Asked,
-    candidate: &Candidate,
-    sent: &mut Result<Answer, UpstreamError>,
-) -> bool {
-    let Ok(answer) = sent else { return false };
-    let (provider, model) = (&candidate.provider, &candidate.model);
-    let known = &provider.quirks.no_think;
-    let may = provider.dialect == Dialect::Ollama && answer.status.as_u16() == 400 && asked.asks_to_think();
-    if !may || known.holds(model) {
-        return false;
-    }
-    let Ok(body) = answer.body.peek().await else { return false };
-    let refuses = String::from_utf8_lossy(&body).contains("does not support thinking");
-    if refuses {
-        tracing::info!(provider = provider.name, model, "does not think: asked without for a while");
-        known.learn(model);
-    }
-    refuses
-}
-
-/// Whether a refusal is, by its words, of being asked for the usage chunk.
-async fn refuses_stream_options(answer: &mut Answer) -> bool {
-    let Ok(body) = answer.body.peek().await else { return false };
-    let names = |what: &str| body.windows(what.len()).any(|at| at == what.as_bytes());
-    names("stream_options") || names("include_usage")
-}
-
 /// How an answer gets to its client.
 pub(crate) struct Relaying {
     pub(crate) client: Dialect,
     pub(crate) provider: Arc<Provider>,
     pub(crate) warnings: String,
     pub(crate) choices: u64,
+    /// The client waits for a stream.
+    pub(crate) streams: bool,
     pub(crate) request_id: RequestId,
     /// Where the answer's opaque state is kept.
     pub(crate) keeper: Option<Keeper>,
@@ -487,7 +401,8 @@ fn reasons(error: &UpstreamError) -> String {
 pub(crate) fn upstream_error_of(provider: &str, error: UpstreamError) -> Error {
     match &error {
         UpstreamError::Auth(wrong) => {
-            let text = format!("there are no credentials for the model provider `{provider}`: {}", wrong.kind());
+            let text =
+                format!("there are no credentials for the model provider `{provider}`: {}", wrong.kind());
             Error::new(Code::UpstreamFailed, text).with_source(error)
         }
         _ => upstream_error(error),

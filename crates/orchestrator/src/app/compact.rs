@@ -10,9 +10,10 @@ use weir_types::{RequestContext, scope};
 use super::{
     attempt::{Asked, Outgoing},
     catalog::Candidate,
-    chat::{Chat, Frames, Relaying, send_once, unanswered, upstream_error, worth_another},
+    chat::{Chat, Frames, Relaying, unanswered, upstream_error, worth_another},
     meter::{Ending, Metered},
     plain,
+    send::send_once,
     vault::Owner,
 };
 
@@ -130,6 +131,7 @@ impl Chat {
             client: Dialect::Responses,
             provider: candidate.provider,
             warnings: outgoing.losses.header(),
+            streams: false,
             choices: 1,
             request_id: ctx.request_id.clone(),
             // There is no turn of the model in it.

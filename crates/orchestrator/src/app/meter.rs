@@ -18,7 +18,10 @@ use weir_proto::events::{AttemptClosed, Caller, OpenAttempt, Outcome, RequestFin
 use weir_telemetry::{Span, SpanKind};
 use weir_types::{AttemptId, Clock, RequestContext, TraceContext};
 
-use super::pricing::{Pricing, both, llm_usage, usage_tokens};
+use super::{
+    closing::Closing,
+    pricing::{Pricing, both, llm_usage, usage_tokens},
+};
 use crate::metrics::Metrics;
 
 /// Longest wait for the configured durability. The record is in the spool by then, whatever happens.
@@ -31,6 +34,7 @@ pub(crate) struct Meter {
     pub(crate) metrics: Metrics,
     pub(crate) send_traceparent: bool,
     pub(crate) pricing: Pricing,
+    pub(crate) closing: Closing,
 }
 
 /// How an attempt ended.
@@ -486,7 +490,7 @@ impl Drop for Metered {
             handed_over: true,
             ..*self
         };
-        drop(runtime.spawn_blocking(move || drop(moved)));
+        self.meter.closing.later(&runtime, move || drop(moved));
     }
 }
 

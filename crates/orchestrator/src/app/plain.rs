@@ -1,6 +1,7 @@
 //! An answer in one piece.
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use weir_error::{Code, Error};
 use weir_llm::{
     Dialect,
@@ -17,6 +18,8 @@ use super::{
     chat::{Relaying, WARNINGS, head, upstream_error},
     meter::{Ending, Metered},
     pricing::{llm_usage, usage_tokens, wire_usage},
+    refusal,
+    stream::EVENT_STREAM,
     structured::{replace_text, whole_text},
 };
 
@@ -85,11 +88,12 @@ async fn failed_within(
         Ending { outcome: Outcome::Cut, provider_status, status: failure.status, tokens, source };
     // Clients of its own dialect read it as it came.
     let body = if relaying.spoken() == relaying.client {
-        body
+        refusal::without_accounts(body)
     } else {
         JSON.clone_into(&mut head.content_type);
         let request_id = Some(relaying.request_id.as_str());
-        let (status, body) = relaying.client.client().encode_error(failure.clone(), request_id);
+        let (status, body) =
+            relaying.client.client().encode_error(refusal::told(failure.clone()), request_id);
         (head.status, ending.status) = (status.into(), status);
         body
     };
@@ -117,6 +121,8 @@ async fn answered(
 ) -> Result<Bytes, Error> {
     let (provider, client) = (relaying.spoken(), relaying.client);
     if provider == client {
+        // SDKs take what is no JSON for a fault of their own.
+        serde_json::from_slice::<IgnoredAny>(body).map_err(|error| unread().with_source(error))?;
         let carries = match provider {
             Dialect::OpenAi => openai::carries_state(body),
             Dialect::Responses => responses::carries_state(body),
@@ -132,13 +138,14 @@ async fn answered(
             let sent = metered.sent().clone();
             relaying.keep(choices, &sent).await;
         }
-        return Ok(body.clone());
+        if !relaying.streams {
+            return Ok(body.clone());
+        }
     }
     JSON.clone_into(&mut head.content_type);
     let mut answer = provider.decode_answer(body, &relaying.call).ok_or_else(|| {
-        let failed = provider.failed(body).map(|failure| failure.message);
-        let unread = || "the model provider sent an answer that can't be read".to_owned();
-        Error::new(Code::UpstreamFailed, failed.unwrap_or_else(unread))
+        let failed = provider.failed(body).map(|failure| refusal::told(failure).message);
+        failed.map_or_else(unread, |text| Error::new(Code::UpstreamFailed, text))
     })?;
     let mut fits = true;
     for choice in &mut answer.choices {
@@ -147,21 +154,33 @@ async fn answered(
         *ending = checked.ending;
         fits &= checked.fits;
         if let Some(text) = checked.text {
-            replace_text(choice, text);
+            replace_text(&mut choice.parts, text);
         }
     }
     if !fits {
         warn(head, &format!("invalid;{}", client.client().field("response_format")));
     }
-    let sent = metered.sent().clone();
-    relaying.keep(answer.choices.iter().map(|choice| choice.parts.as_slice()), &sent).await;
+    if provider != client {
+        let sent = metered.sent().clone();
+        relaying.keep(answer.choices.iter().map(|choice| choice.parts.as_slice()), &sent).await;
+    }
     let usage = llm_usage(metered.told(*ending));
     let mut losses = Losses::default();
-    let body = client.client().encode_answer(&answer, usage, &relaying.call, &mut losses);
+    let body = if relaying.streams {
+        // Clients that wait for a stream read nothing else.
+        EVENT_STREAM.clone_into(&mut head.content_type);
+        client.replay(&answer, usage, &relaying.call, &mut losses).ok_or_else(unread)?
+    } else {
+        client.client().encode_answer(&answer, usage, &relaying.call, &mut losses)
+    };
     if !losses.is_empty() {
         warn(head, &losses.told(client.client()).header());
     }
     Ok(body)
+}
+
+fn unread() -> Error {
+    Error::new(Code::UpstreamFailed, "the model provider sent an answer that can't be read")
 }
 
 fn warn(head: &mut Head, what: &str) {
@@ -176,16 +195,24 @@ fn refused(relaying: &Relaying, ending: &mut Ending, body: Bytes, head: &mut Hea
     if matches!(ending.provider_status, 401 | 403) {
         return own_credentials(relaying, head);
     }
-    if provider.provider().decode_error(ending.provider_status, &body).wrong() == Wrong::Quota {
+    let mut failure = provider.provider().decode_error(ending.provider_status, &body);
+    if failure.status == 0 {
+        failure.status = ending.provider_status;
+    }
+    if failure.message.is_empty() {
+        failure.message = format!("the model provider answered {}", ending.provider_status);
+    }
+    if failure.wrong() == Wrong::Quota {
         // To ask again changes nothing, whatever the status makes clients think.
         head.headers.insert(SHOULD_RETRY.to_owned(), "false".to_owned());
     }
     if provider == client {
-        return body;
+        return refusal::told_in(provider, ending.provider_status, body);
     }
     JSON.clone_into(&mut head.content_type);
     let request_id = Some(relaying.request_id.as_str());
-    let (status, body) = provider.translate_error(ending.provider_status, &body, client, request_id);
+    let failure = refusal::told(failure);
+    let (status, body) = client.client().encode_error(failure, request_id);
     head.status = status.into();
     ending.status = status;
     body

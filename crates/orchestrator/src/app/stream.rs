@@ -21,9 +21,11 @@ use super::{
     chat::{Relaying, head, upstream_error},
     meter::{Ending, Metered},
     pricing::{llm_usage, wire_usage},
+    refusal,
+    structured::replace_text,
 };
 
-const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
+pub(super) const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 /// Longest wait for the end of a body whose last event is there.
 const RELEASE: Duration = Duration::from_millis(20);
 /// Most that is kept of a stream, for the opaque state of its turn.
@@ -201,7 +203,7 @@ impl Relay {
             }
             if let Err(error) = translated {
                 self.queue.extend(out.frame());
-                return self.cut(&error).await;
+                return self.cut(&refusal::in_stream(error)).await;
             }
             if self.translator.is_some() && kind != Some(FrameKind::Done) {
                 continue;
@@ -210,6 +212,7 @@ impl Relay {
                 self.listen(&event, kind);
             }
             let Some(metered) = &mut self.metered else { break };
+            let event = if kind == Some(FrameKind::Error) { refusal::without_accounts(event) } else { event };
             match kind {
                 Some(FrameKind::Done) => {
                     self.queue.extend(out.frame());
@@ -262,8 +265,9 @@ impl Relay {
         let outcome = if failed { Outcome::Cut } else { Outcome::Succeeded };
         let mut ending = Ending { outcome, provider_status: 200, status: 200, tokens, source };
         if !failed {
-            self.keep(metered.sent().clone()).await;
-            self.settle(&mut ending, &mut metered).await;
+            let sent = metered.sent().clone();
+            let mended = self.settle(&mut ending, &mut metered).await;
+            self.keep(sent, mended).await;
         }
         let tokens = metered.told(ending);
         let cost = metered.finish(ending).await;
@@ -281,23 +285,30 @@ impl Relay {
         self.push_end(terminal, tokens, cost);
     }
 
-    /// Opaque state stays here for clients that drop it.
-    async fn keep(&mut self, sent: Bytes) {
-        let said = match (&mut self.translator, self.listener.take()) {
+    /// Opaque state stays here for clients that drop it: of the turn as they know it.
+    async fn keep(&mut self, sent: Bytes, mended: Vec<(u64, String)>) {
+        let mut said = match (&mut self.translator, self.listener.take()) {
             (Some(translator), _) => translator.said(),
             (None, Some(listener)) => listener.said(),
             (None, None) => return,
         };
+        for (choice, text) in mended {
+            if let Some(parts) = usize::try_from(choice).ok().and_then(|at| said.get_mut(at)) {
+                replace_text(parts, text);
+            }
+        }
         let carried = self.relaying.keep(said.iter().map(Vec::as_slice), &sent).await;
         if carried && self.translator.is_none() && self.client == Dialect::OpenAi {
             self.relaying.provider.quirks.carries_state.learn(&self.relaying.call.model);
         }
     }
 
-    /// Text that was held back goes on once it is what was asked for, or can't be made so.
-    async fn settle(&mut self, ending: &mut Ending, metered: &mut Metered) {
+    /// Text that was held back goes on once it is what was asked for, or can't be made so. The choices of which another
+    /// text went on, and those.
+    async fn settle(&mut self, ending: &mut Ending, metered: &mut Metered) -> Vec<(u64, String)> {
+        let mut mended = Vec::new();
         let (Some(translator), Some(structure)) = (&mut self.translator, &self.relaying.structure) else {
-            return;
+            return mended;
         };
         if translator.overflown() {
             structure.metrics.unseen.inc();
@@ -312,11 +323,13 @@ impl Relay {
                 self.off_schema |= !checked.fits;
                 text = checked.text;
             }
+            mended.extend(text.clone().map(|text| (held.choice, text)));
             translator.release(held, text, &mut out);
         }
         if !out.is_empty() {
             self.push(out.freeze());
         }
+        mended
     }
 
     /// The provider's own error ends a stream of Anthropic's dialect: its open blocks are closed before it, and what

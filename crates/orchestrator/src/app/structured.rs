@@ -14,6 +14,7 @@ use weir_proto::events::Outcome;
 
 use super::{
     catalog::{Candidate, Catalog},
+    heavy,
     meter::{Ending, Metered},
     plain,
 };
@@ -78,8 +79,24 @@ impl Structure {
             return self.check.answer(&text);
         }
         let check = self.check.clone();
-        // Nobody cancels it, and should it panic: what can't be looked at is let through.
-        tokio::task::spawn_blocking(move || check.answer(&text)).await.unwrap_or(Ok(None))
+        let looked = async {
+            let place = heavy::check().await;
+            let look = move || {
+                let _place = place;
+                check.answer(&text)
+            };
+            tokio::task::spawn_blocking(look).await
+        };
+        // What can't be looked at in time is let through, as is what makes it panic.
+        let deadline = self.wait.deadline.map(|deadline| deadline.0.into());
+        let looked = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, looked).await.ok(),
+            None => Some(looked.await),
+        };
+        looked.and_then(Result::ok).unwrap_or_else(|| {
+            self.metrics.unseen.inc();
+            Ok(None)
+        })
     }
 
     /// Another attempt at the same model, with what was wrong. `None`: there was none. Its text is `None` when the first
@@ -151,10 +168,10 @@ pub(crate) fn whole_text(choice: &canonical::Choice) -> Option<String> {
     Some(texts.collect::<String>()).filter(|text| !text.is_empty())
 }
 
-/// The choice with another text in place of all that it said.
-pub(crate) fn replace_text(choice: &mut canonical::Choice, text: String) {
-    let first = choice.parts.iter().position(|part| matches!(part.content, Content::Text(_)));
-    choice.parts.retain(|part| !matches!(part.content, Content::Text(_)));
-    let at = first.unwrap_or(choice.parts.len()).min(choice.parts.len());
-    choice.parts.insert(at, Part::text(text));
+/// Another text in place of all that was said.
+pub(crate) fn replace_text(parts: &mut Vec<Part>, text: String) {
+    let first = parts.iter().position(|part| matches!(part.content, Content::Text(_)));
+    parts.retain(|part| !matches!(part.content, Content::Text(_)));
+    let at = first.unwrap_or(parts.len()).min(parts.len());
+    parts.insert(at, Part::text(text));
 }

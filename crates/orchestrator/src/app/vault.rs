@@ -17,7 +17,10 @@ use weir_llm::{
 };
 use weir_types::{Clock, KeyId, RequestContext, TenantId, UserId};
 
-use super::cipher::{self, SecretKey};
+use super::{
+    cipher::{self, SecretKey},
+    heavy,
+};
 use crate::metrics::VaultMetrics;
 
 const AREA: &str = "turn";
@@ -25,6 +28,8 @@ const AREA: &str = "turn";
 const MAX_STATE: usize = 256 * 1024;
 /// Turns of one request that are looked for, from the last one back.
 const MAX_TURNS: usize = 32;
+/// Messages whose reading takes another thread.
+const MANY: usize = 256;
 /// How long it is known that nothing is known of a turn.
 const MISS_MS: i64 = 60_000;
 
@@ -133,7 +138,12 @@ impl Vault {
     /// What is kept of this request's turns that came back without their state.
     pub(crate) async fn find(&self, owner: &Owner, messages: &[Message]) -> Vec<Found> {
         let Some(inner) = &self.0 else { return Vec::new() };
-        let found = bare_turns(owner, messages).into_iter().map(|(at, of)| async move {
+        let turns = if messages.len() > MANY {
+            heavy::apart(|| bare_turns(owner, messages))
+        } else {
+            bare_turns(owner, messages)
+        };
+        let found = turns.into_iter().map(|(at, of)| async move {
             let state = inner.find(owner.tenant, of).await?;
             Some(Found { at, state })
         });

@@ -122,7 +122,7 @@ impl Call {
         let left = Self { candidates: self.candidates.get(at..).unwrap_or_default().to_vec(), ..self };
         let past = used(before, &members);
         let alone = members.into_iter().zip(past).map(|(member, past)| left.clone().alone(member, past));
-        stream::iter(alone).buffer_unordered(ALONE_AT_ONCE).collect().await
+        stream::iter(alone).buffer_unordered(ALONE_AT_ONCE).collect::<()>().await;
     }
 
     /// One of several that were refused together.

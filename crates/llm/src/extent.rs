@@ -1,0 +1,227 @@
+//! How many messages and parts a body has. Each takes many times its bytes once it is understood.
+
+use std::{borrow::Cow, cell::Cell, fmt};
+
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use weir_error::{Code, Error};
+
+use crate::Dialect;
+
+/// Most messages of a body, and most of what they are made of.
+pub(crate) const MOST: usize = 20_000;
+/// What tools are given and give stays as it is, in one piece.
+const WHOLE: [&str; 6] = ["arguments", "args", "input", "output", "response", "json"];
+
+/// # Errors
+/// `InvalidArgument` with the member of which there are too many.
+pub(crate) fn check(dialect: Dialect, body: &[u8]) -> Result<(), Error> {
+    // Each takes two bytes at least.
+    if body.len() <= 2 * MOST {
+        return Ok(());
+    }
+    let members: &[&str] = match dialect {
+        Dialect::Responses => &["input"],
+        Dialect::Anthropic => &["messages", "system"],
+        Dialect::Gemini => &["contents", "systemInstruction", "system_instruction"],
+        _ => &["messages"],
+    };
+    let seen = Seen::default();
+    let mut json = serde_json::Deserializer::from_slice(body);
+    // What isn't JSON is told by who reads it.
+    drop(Body { seen: &seen, members }.deserialize(&mut json));
+    let Some((member, what)) = seen.too_many.get() else { return Ok(()) };
+    let text = format!("Too many {what} in '{member}': at most {MOST}.");
+    Err(Error::new(Code::InvalidArgument, text).with_param(member))
+}
+
+#[derive(Default)]
+struct Seen<'a> {
+    messages: Cell<usize>,
+    parts: Cell<usize>,
+    too_many: Cell<Option<(&'a str, &'static str)>>,
+}
+
+struct Body<'s, 'a> {
+    seen: &'s Seen<'a>,
+    members: &'s [&'a str],
+}
+
+impl<'de> DeserializeSeed<'de> for Body<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Body<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Key(key)) = map.next_key()? {
+            match self.members.iter().find(|member| **member == key) {
+                Some(member) => map.next_value_seed(Within { seen: self.seen, member, top: true })?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A member's name, copied only where it is written with escapes.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl<'de> Visitor<'de> for Name {
+            type Value = Cow<'de, str>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(name))
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(name.to_owned()))
+            }
+        }
+        deserializer.deserialize_str(Name).map(Self)
+    }
+}
+
+/// Whatever a member holds. Entries of the list that it is are messages, of all lists within them parts.
+#[derive(Clone, Copy)]
+struct Within<'s, 'a> {
+    seen: &'s Seen<'a>,
+    member: &'a str,
+    top: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Within<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Within<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let (count, what) = if self.top {
+            (&self.seen.messages, "messages")
+        } else {
+            (&self.seen.parts, "parts of messages")
+        };
+        while list.next_element_seed(Self { top: false, ..self })?.is_some() {
+            count.set(count.get() + 1);
+            if count.get() > MOST {
+                self.seen.too_many.set(Some((self.member, what)));
+                return Err(A::Error::custom("too many"));
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Key(key)) = map.next_key()? {
+            if WHOLE.contains(&&*key) {
+                map.next_value::<IgnoredAny>()?;
+            } else {
+                map.next_value_seed(Self { top: false, ..self })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(dialect: Dialect, body: &str) -> Option<String> {
+        check(dialect, body.as_bytes()).err().map(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn messages_and_parts_are_bounded_in_every_dialect() {
+        let many = |what: &str, count: usize| vec![what; count].join(",");
+        let message = r#"{"role":"user","content":""}"#;
+        for (dialect, member, whole) in [
+            (Dialect::OpenAi, "messages", r#"{"role":"user","content":[PARTS]}"#),
+            (Dialect::OpenAi, "messages", r#"{"role":"assistant","tool_calls":[PARTS]}"#),
+            (
+                Dialect::Anthropic,
+                "messages",
+                r#"{"role":"user","content":[{"type":"tool_result","content":[PARTS]}]}"#,
+            ),
+            (Dialect::Gemini, "contents", r#"{"parts":[PARTS]}"#),
+            (Dialect::Responses, "input", r#"{"role":"user","content":[PARTS]}"#),
+        ] {
+            let body = |count| format!(r#"{{"model":"m","{member}":[{}]}}"#, many(message, count));
+            assert_eq!(refused(dialect, &body(MOST)), None);
+            let text = refused(dialect, &body(MOST + 1)).unwrap();
+            assert_eq!(text, format!("Too many messages in '{member}': at most 20000."));
+            let within = whole.replace("PARTS", &many("{}", MOST + 1));
+            let text = refused(dialect, &format!(r#"{{"{member}":[{within}]}}"#)).unwrap();
+            assert_eq!(text, format!("Too many parts of messages in '{member}': at most 20000."));
+        }
+        let one = format!(r#"{{"contents":{{"parts":[{}]}}}}"#, many("{}", MOST + 1));
+        assert!(refused(Dialect::Gemini, &one).unwrap().contains("'contents'"));
+        let escaped = format!(r#"{{"mess\u0061ges":[{}]}}"#, many("{}", MOST + 1));
+        assert!(refused(Dialect::OpenAi, &escaped).is_some());
+    }
+
+    #[test]
+    fn what_tools_are_given_and_what_is_no_json_is_not_counted() {
+        let list = vec!["1"; 3 * MOST].join(",");
+        for body in [
+            format!(r#"{{"messages":[{{"content":[{{"type":"tool_use","input":[{list}]}}]}}]}}"#),
+            format!(r#"{{"messages":[],"metadata":[{list}]}}"#),
+            format!(r#"{{"messages":[null,true,1,-1,1.5,"x",{{"a":null}}],"x":[{list}"#),
+            format!("[{list}]"),
+            list,
+        ] {
+            assert_eq!(refused(Dialect::Anthropic, &body), None);
+        }
+    }
+}
