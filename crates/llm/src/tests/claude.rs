@@ -16,14 +16,16 @@ fn sent(from: Dialect, to: Dialect, model: &str, body: &Value) -> (Value, String
 /// A chat to Anthropic.
 fn chat(model: &str, more: Value) -> (Value, String) {
     let mut body = json!({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 64_000});
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let Value::Object(more) = more else { panic!("{more}") };
+    body.as_object_mut().unwrap().extend(more);
     sent(Dialect::OpenAi, Dialect::Anthropic, model, &body)
 }
 
 /// The same on Bedrock: what is passed on to the model.
 fn bedrock(model: &str, more: Value) -> (Value, String) {
     let mut body = json!({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 64_000});
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let Value::Object(more) = more else { panic!("{more}") };
+    body.as_object_mut().unwrap().extend(more);
     sent(Dialect::OpenAi, Dialect::Bedrock, model, &body)
 }
 

@@ -66,11 +66,11 @@ pub(super) struct Read<'a> {
 }
 
 pub(super) fn parse(body: &[u8], version: Version) -> Result<Read<'static>, ApiError> {
-    read(members(body)?, version, true)
+    read(&members(body)?, version, true)
 }
 
 pub(super) fn parse_for_count(body: &[u8], version: Version) -> Result<Read<'static>, ApiError> {
-    read(members(body)?, version, false)
+    read(&members(body)?, version, false)
 }
 
 /// A body as Vertex takes it: it has the version, and the path the model.
@@ -85,7 +85,7 @@ pub(super) fn parse_on_vertex(body: &[u8], model: &str) -> Result<Read<'static>,
         None => return Err(invalid("anthropic_version", "Field required")),
     }
     from.insert("model".to_owned(), model.into());
-    read(from, Version::V2023, true)
+    read(&from, Version::V2023, true)
 }
 
 fn members(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
@@ -95,7 +95,7 @@ fn members(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     }
 }
 
-fn read(from: Map<String, Value>, version: Version, answered: bool) -> Result<Read<'static>, ApiError> {
+fn read(from: &Map<String, Value>, version: Version, answered: bool) -> Result<Read<'static>, ApiError> {
     if from.get("thread").is_some_and(|thread| !thread.is_null()) {
         let message = "thread: this server holds no conversations";
         return Err(ApiError::invalid("thread", THREADS, message));
@@ -120,10 +120,10 @@ fn read(from: Map<String, Value>, version: Version, answered: bool) -> Result<Re
         None => return Err(invalid("max_tokens", "Field required")),
         _ => return Err(invalid("max_tokens", "Input should be greater than or equal to 1")),
     };
-    check_cache_marks(&from)?;
-    let tools = tools(&from)?;
-    let (tool_choice, parallel_tool_calls) = tool_choice(&from, &tools)?;
-    let thinking = thinking(&from, max_tokens, &tool_choice)?;
+    check_cache_marks(from)?;
+    let tools = tools(from)?;
+    let (tool_choice, parallel_tool_calls) = tool_choice(from, &tools)?;
+    let thinking = thinking(from, max_tokens, &tool_choice)?;
     let thinks = matches!(thinking, Thinking::On { .. });
     // Who decides himself how much to think does not insist on it.
     let manual = from.get("thinking").is_some_and(|thinking| thinking["type"] == "enabled");
@@ -139,7 +139,7 @@ fn read(from: Map<String, Value>, version: Version, answered: bool) -> Result<Re
     for (at, message) in messages.iter().enumerate() {
         reader.message(message, &format!("messages.{at}"))?;
     }
-    let prompt_tokens = prompt_tokens(&from);
+    let prompt_tokens = prompt_tokens(from);
     let display = from.get("thinking").and_then(|thinking| thinking.get("display")).and_then(Value::as_str);
     let omitted = match display {
         None => is_adaptive(&model),
@@ -153,18 +153,18 @@ fn read(from: Map<String, Value>, version: Version, answered: bool) -> Result<Re
         include_usage: true,
         max_tokens,
         n: 1,
-        stops: stops(&from)?,
+        stops: stops(from)?,
         tools,
         tool_choice,
         parallel_tool_calls,
-        format: format(&from)?,
+        format: format(from)?,
         logprobs: None,
         seed: None,
         service_tier: "standard",
-        wish: wish(&from)?,
+        wish: wish(from)?,
         thinking,
         thoughts: Thoughts::Whole,
-        marks: Some((ends(&from, messages), least_cached(&model))),
+        marks: Some((ends(from, messages), least_cached(&model))),
         model: Cow::Owned(model),
         legacy_max_tokens: false,
     };
