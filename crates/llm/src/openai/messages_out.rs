@@ -206,6 +206,19 @@ pub(super) struct State<'a> {
 }
 
 impl<'a> State<'a> {
+    /// Its members, as JSON.
+    pub(super) fn members(&self) -> impl Iterator<Item = (&'static str, String)> {
+        fn json(of: &impl Serialize) -> Option<String> {
+            serde_json::to_string(of).ok()
+        }
+        let blocks = (!self.thinking_blocks.is_empty()).then(|| json(&self.thinking_blocks)).flatten();
+        let details = (!self.reasoning_details.is_empty()).then(|| json(&self.reasoning_details)).flatten();
+        let extra = self.extra_content.as_ref().and_then(json);
+        [("thinking_blocks", blocks), ("reasoning_details", details), ("extra_content", extra)]
+            .into_iter()
+            .filter_map(|(name, json)| Some((name, json?)))
+    }
+
     /// Whether there is a place for it: a provider gets each vendor's state where that vendor's stands, and none under a
     /// seal, which only we can open.
     fn add(&mut self, content: &'a Content, opaque: &'a Opaque) -> bool {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     canonical::{Content, Message},
-    edits::Edits,
+    edits::{Edits, place},
 };
 
 #[derive(Deserialize)]
@@ -22,10 +22,27 @@ struct Body<'a> {
     messages: Vec<&'a RawValue>,
 }
 
+/// What a message has already.
 #[derive(Deserialize)]
-struct Calls<'a> {
+struct Said<'a> {
     #[serde(borrow, default)]
     tool_calls: Option<Vec<&'a RawValue>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    thinking_blocks: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    reasoning_details: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    extra_content: Option<&'a RawValue>,
+}
+
+impl<'a> Said<'a> {
+    fn member(&self, name: &str) -> Option<&'a RawValue> {
+        match name {
+            "thinking_blocks" => self.thinking_blocks,
+            "reasoning_details" => self.reasoning_details,
+            _ => self.extra_content,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -43,21 +60,26 @@ pub fn with_state<'a>(
     let mut messages = messages.into_iter().peekable();
     messages.peek()?;
     let wire: Body<'_> = serde_json::from_slice(body).ok()?;
-    let place = |raw: &RawValue| (raw.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize) + 1;
+    let inside = |raw: &RawValue| place(body, raw).start + 1;
     let mut edits = Edits::of(body);
     for (at, message) in messages {
         let raw = wire.messages.get(at)?;
+        let said: Said<'_> = serde_json::from_str(raw.get()).ok()?;
         let own: State<'_> = state(&message.parts);
-        if let Some(text) = members(&own) {
-            edits.insert(place(raw), text);
+        for (name, json) in own.members() {
+            // What stands there is no state, or a torn piece of it.
+            match said.member(name) {
+                Some(known) => edits.replace(place(body, known), json),
+                None => edits.insert(inside(raw), format!("\"{name}\":{json},")),
+            }
         }
-        let calls = serde_json::from_str::<Calls<'_>>(raw.get()).ok()?.tool_calls.unwrap_or_default();
+        let calls = said.tool_calls.unwrap_or_default();
         let meant = message.parts.iter().filter(|part| matches!(part.content, Content::ToolUse(_)));
         for (raw, part) in calls.into_iter().zip(meant) {
             let Some(opaque) = part.opaque.as_ref().filter(|o| of_call(&part.content, o)) else { continue };
             let called = Called { extra_content: Extra::new(opaque) };
             if let Some(text) = members(&called) {
-                edits.insert(place(raw), text);
+                edits.insert(inside(raw), text);
             }
         }
     }
@@ -141,6 +163,35 @@ mod tests {
             )
             .replace(r#"{"id":"b""#, r#"{"extra_content":{"google":{"thought_signature":"sig"}},"id":"b""#);
         assert_eq!(out, expected);
+        // Where a client kept a piece of it, this is the piece's place.
+        let torn = |blocks: &str| {
+            let role = r#"{"role":"assistant""#;
+            let text = String::from_utf8(body.to_vec()).unwrap();
+            text.replace(role, &format!(r#"{role},"reasoning_content":".", "thinking_blocks" : {blocks}"#))
+        };
+        let whole = torn(r#"[{"type":"thinking","thinking":"hm","signature":"s=="}]"#)
+            .replace(r#"{"id":"b""#, r#"{"extra_content":{"google":{"thought_signature":"sig"}},"id":"b""#);
+        for piece in [
+            "null",
+            r#"[{"type":"thinking","thinking":"","signature":"s==","index":0}]"#,
+            r#"[{"type":"redacted_thinking","data":"d","index":1}]"#,
+        ] {
+            let torn = Bytes::from(torn(piece));
+            let read = decode_request(&torn, &mut Losses::default()).unwrap();
+            assert!(crate::turn::is_bare(&read.messages[1].parts), "{piece}");
+            let out = with_state(&torn, [(1, &request.messages[1])]).unwrap();
+            assert_eq!(out, whole, "{piece}");
+        }
+        // A thought that its provider doesn't show is whole as it is.
+        for kept in [
+            r#""thinking_blocks":[{"type":"thinking","thinking":"","signature":"s==","index":0}]"#,
+            r#""reasoning_content":"hm","thinking_blocks":[{"type":"thinking","thinking":"hm","signature":"s==","index":0},{"type":"redacted_thinking","data":"d","index":1}]"#,
+            r#""reasoning_content":"hm","thinking_blocks":[{"type":"thinking","thinking":"","signature":"s=="}]"#,
+        ] {
+            let body = format!(r#"{{"model":"m","messages":[{{"role":"assistant",{kept},"content":"x"}}]}}"#);
+            let read = decode_request(body.as_bytes(), &mut Losses::default()).unwrap();
+            assert!(!crate::turn::is_bare(&read.messages[0].parts), "{kept}");
+        }
     }
 
     #[test]

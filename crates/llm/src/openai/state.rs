@@ -11,7 +11,7 @@ use weir_error::Error;
 use super::lenient;
 use crate::{
     canonical::{Content, Opaque, Part, Vendor},
-    members::Members,
+    members::{Members, string},
 };
 
 /// OpenRouter's word for whose reasoning it is.
@@ -127,6 +127,9 @@ pub(super) struct WireThought {
     signature: Option<String>,
     #[serde(default)]
     data: Option<String>,
+    /// Where it stood in a stream of ours.
+    #[serde(default, deserialize_with = "lenient::read")]
+    index: Option<u64>,
 }
 
 /// What stands under a thought.
@@ -145,6 +148,15 @@ impl WireThought {
         }
         Some(Proof::Signature(Opaque::open(&filled(&self.signature)?, Vendor::Anthropic)))
     }
+}
+
+/// Whether a client kept no more than the last piece of what it was streamed, as OpenAI's for Node does with all it does not
+/// know: a block out of its place, or a proof without what it proves, of a turn that was seen to think.
+fn torn(blocks: &[WireThought], thought: bool) -> bool {
+    let displaced = (0..).zip(blocks).any(|(at, block)| block.index.is_some_and(|index| index != at));
+    let said = blocks.iter().any(|block| block.thinking.as_ref().is_some_and(|text| !text.is_empty()));
+    let proven = blocks.iter().any(|block| matches!(block.proof(), Some(Proof::Signature(_))));
+    displaced || (thought && !said && proven && blocks.iter().any(|block| block.index.is_some()))
 }
 
 /// One of `reasoning_details`.
@@ -239,8 +251,15 @@ impl Thoughts {
 /// Thoughts of a message, of whomever, first those that Anthropic's blocks say. Without proof few take them back.
 pub(super) fn thoughts(from: &mut Members<'_>) -> Result<Thoughts, Error> {
     let mut parts = Vec::new();
-    for raw in from.take::<Vec<&RawValue>>("thinking_blocks")?.unwrap_or_default() {
-        let Ok(mut block) = serde_json::from_str::<WireThought>(raw.get()) else { continue };
+    let blocks = from.take::<Vec<&RawValue>>("thinking_blocks")?.unwrap_or_default();
+    let mut blocks: Vec<WireThought> =
+        blocks.into_iter().filter_map(|raw| serde_json::from_str(raw.get()).ok()).collect();
+    let thought = from.peek("reasoning_content").and_then(string).is_some_and(|text| !text.is_empty());
+    if torn(&blocks, thought) {
+        // It is as if the client had dropped them: whoever kept them knows the turn again.
+        blocks.clear();
+    }
+    for mut block in blocks {
         let opaque = match block.proof() {
             Some(Proof::Redacted(opaque)) => {
                 parts.push(Part::from(Content::RedactedThinking).with_opaque(Some(opaque)));
