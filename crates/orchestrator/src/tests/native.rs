@@ -272,3 +272,22 @@ async fn an_error_in_a_chunk_with_choices_is_no_success() {
     let (attempts, request) = house.metered().await;
     assert_eq!((attempts[0].outcome(), request.outcome()), (Outcome::Cut, Outcome::Cut));
 }
+
+/// What can't be told to the provider is known before it is asked; so is what runs without its client.
+#[tokio::test]
+async fn what_runs_in_the_background_is_refused_at_once() {
+    let provider = scripted(Vec::new()).await;
+    let house = House::new(&[("chat", provider.at)], Transport::absent("router")).await;
+    let message = CompleteRequest {
+        dialect: Dialect::OpenaiResponses.into(),
+        model: "m".to_owned(),
+        body: r#"{"model":"m","input":"x","truncation":"auto","background":true}"#.into(),
+        strict: true,
+        ..CompleteRequest::default()
+    };
+    let refused = house.chat.clone().complete(weir_rpc::request(&house.ctx, message)).await.err().unwrap();
+    let error = Error::from(refused);
+    assert_eq!(error.code(), weir_error::Code::InvalidArgument);
+    assert!(error.message().contains("dropped;truncation"), "{}", error.message());
+    assert!(provider.asked.lock().unwrap().is_empty());
+}
