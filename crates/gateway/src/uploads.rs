@@ -7,7 +7,9 @@ use parking_lot::Mutex;
 use weir_error::{Code, Error};
 use weir_types::TenantId;
 
-/// Memory is counted in these; what is below one is free, so that most bodies cost nothing.
+/// Memory is counted in these, as bodies came; what is below one is free, so that most bodies cost nothing. A body that
+/// is translated takes up to four times as much for a moment: itself, what it means, and the body that is sent, which
+/// stays for as long as its answer takes.
 const PIECE: usize = 64 * 1024;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
