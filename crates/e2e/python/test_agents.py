@@ -9,8 +9,10 @@ from agents import (
     Agent,
     ModelSettings,
     OpenAIChatCompletionsModel,
+    OpenAIResponsesCompactionSession,
     OpenAIResponsesModel,
     Runner,
+    SQLiteSession,
     function_tool,
     set_tracing_disabled,
 )
@@ -145,6 +147,23 @@ class Responses(Common, unittest.IsolatedAsyncioTestCase):
         first = await Runner.run(agent, "Say hello.")
         second = await Runner.run(agent, "Ask get_weather.", previous_response_id=first.last_response_id)
         self.assertIn("sunny at noon", second.final_output)
+
+    # One that compacts itself, and one for which a summary is made.
+    @for_each("simulator-responses/gpt-4o-mini", GPT)
+    async def test_a_session_that_is_compacted(self, model):
+        kept = SQLiteSession(model)
+        session = OpenAIResponsesCompactionSession(
+            model, kept, client=self.client, model=model, should_trigger_compaction=lambda _: False
+        )
+        agent = Agent(name="helper", model=self.of(model), tools=[get_weather])
+        await Runner.run(agent, 'Ask get_weather({"city": "Oslo"}).', session=session)
+        await session.run_compaction({"force": True})
+        items = await session.get_items()
+        self.assertEqual([item["type"] for item in items], ["message", "compaction"])
+        self.assertNotIn("sunny", str(items))
+        again = await Runner.run(agent, "Recall what was said.", session=session)
+        self.assertIn("sunny at noon in Oslo", again.final_output)
+        kept.close()
 
 
 if __name__ == "__main__":
