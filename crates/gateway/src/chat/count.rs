@@ -14,10 +14,10 @@ use weir_llm::{
     canonical::{Content, Losses, Tool},
     gemini, tokens,
 };
-use weir_proto::chat::{CountTokensRequest, chat_client::ChatClient};
+use weir_proto::chat::{CountTokensRequest, Head, chat_client::ChatClient};
 use weir_types::scope;
 
-use super::{forwarded, wire_dialect};
+use super::{forwarded, served, wire_dialect};
 use crate::{House, asked::Asked, edge::Answer, reply};
 
 #[derive(Serialize)]
@@ -33,24 +33,27 @@ struct CountedInput {
 
 /// OpenAI's.
 pub(crate) async fn count_input(house: &House, asked: &Asked, body: Body) -> Answer {
-    let input_tokens = count(house, asked, body, Dialect::Responses, None).await?;
-    reply::json(StatusCode::OK, &CountedInput { object: "response.input_tokens", input_tokens })
+    count(house, asked, body, Dialect::Responses, None, |input_tokens| CountedInput {
+        object: "response.input_tokens",
+        input_tokens,
+    })
+    .await
 }
 
 /// Anthropic's.
 pub(crate) async fn count_tokens(house: &House, asked: &Asked, body: Body) -> Answer {
-    let input_tokens = count(house, asked, body, Dialect::Anthropic, None).await?;
-    reply::json(StatusCode::OK, &Counted { input_tokens })
+    count(house, asked, body, Dialect::Anthropic, None, |input_tokens| Counted { input_tokens }).await
 }
 
 /// It costs no tokens, but counts among the tenant's requests. The path may name the model.
-pub(crate) async fn count(
+pub(crate) async fn count<T: Serialize>(
     house: &House,
     asked: &Asked,
     body: Body,
     dialect: Dialect,
     named: Option<String>,
-) -> Result<u64, Error> {
+    shown: impl FnOnce(u64) -> T,
+) -> Answer {
     asked.check_json_head(house.config.max_body.as_usize())?;
     let grant = house.tenant_grant(asked).await?;
     let ctx = asked.context(&grant, house.config.call_timeout);
@@ -75,7 +78,11 @@ pub(crate) async fn count(
     };
     let mut client = ChatClient::new(house.orchestrator.clone());
     let counted = client.count_tokens(weir_rpc::request(&ctx, request)).await?.into_inner();
-    Ok(counted.input_tokens)
+    let mut response = reply::json(StatusCode::OK, &shown(counted.input_tokens))?;
+    // Nobody, where Weir counted itself.
+    let head = Head { provider: counted.provider, ..Head::default() };
+    served(&head, None, response.headers_mut());
+    Ok(response)
 }
 
 /// What a call with this body would refuse, counting refuses: members that are not of their type.

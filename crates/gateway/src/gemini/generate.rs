@@ -1,7 +1,7 @@
 //! `POST …/models/{model}:generateContent`, `:streamGenerateContent` and `:countTokens`.
 
 use axum::body::Body;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 use serde::Serialize;
 use weir_llm::Dialect;
 
@@ -35,6 +35,6 @@ struct Counted {
 }
 
 pub(crate) async fn count_tokens(house: &House, asked: &Asked, body: Body, id: &str) -> Answer {
-    let total_tokens = chat::count(house, asked, body, Dialect::Gemini, Some(named(id))).await?;
-    reply::json(StatusCode::OK, &Counted { total_tokens })
+    let shown = |total_tokens| Counted { total_tokens };
+    chat::count(house, asked, body, Dialect::Gemini, Some(named(id)), shown).await
 }

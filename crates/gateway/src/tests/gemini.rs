@@ -185,6 +185,8 @@ async fn tokens_are_counted_by_model() {
     let (status, counted) =
         post("/v1beta/models/sim-1:countTokens", &hello()).key(&house.key).json(&house).await;
     assert_eq!((status, &counted), (StatusCode::OK, &json!({"totalTokens": hello().to_string().len()})));
+    let response = post("/v1beta/models/sim-1:countTokens", &hello()).key(&house.key).send(&house).await;
+    assert_eq!(header(&response, "x-weir-provider"), Some("sim-1"), "whoever counted");
     let whole = json!({"generateContentRequest": {"model": "models/x", "contents": [{}]}});
     let (status, _) = post("/v1beta/models/sim-1:countTokens", &whole).key(&house.key).json(&house).await;
     assert_eq!(status, StatusCode::OK);
