@@ -187,8 +187,13 @@ class Responses(Asking):
         second = self.client.responses.create(input=[*said, *first.output, result], **ask)
         self.assertIn("sunny at noon", second.output_text)
         forged = thought.model_copy(update={"encrypted_content": thought.encrypted_content[:-8] + "AAAAAAA="})
+        # Nor can its provider read what it thought for another account: it is left out, and named, or refused.
+        ask["input"] = [*said, forged, *first.output[1:], result]
+        raw = self.client.responses.with_raw_response.create(**ask)
+        self.assertIn("sunny at noon", raw.parse().output_text)
+        self.assertIn("dropped;reasoning", raw.headers["x-weir-warnings"])
         with self.assertRaises(openai.BadRequestError) as caught:
-            self.client.responses.create(input=[*said, forged, *first.output[1:], result], **ask)
+            self.client.responses.create(**ask, extra_headers={"x-weir-strict": "true"})
         self.assertEqual(caught.exception.code, "invalid_encrypted_content")
 
     def test_errors(self):
