@@ -73,7 +73,8 @@ async fn counters_equal_the_ledger_though_nats_was_away() {
     let seen = load.seen.lock().clone();
     assert!(
         seen.iter().all(|s| !s.lost || matches!(s.kind, weir_e2e::load::Kind::CutPlain)),
-        "somebody noticed"
+        "somebody noticed: {:?}",
+        seen.iter().filter(|s| s.lost).take(5).collect::<Vec<_>>()
     );
     let summary = books(&stand).agree(&seen).await.unwrap();
     assert_worth_it(&summary, requests);
