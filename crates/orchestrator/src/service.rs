@@ -102,6 +102,7 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
         meter,
         router: RouterClient::new(deps.router),
         decide_timeout: config.decide_timeout(),
+        decided: Arc::default(),
         fallback_model: config.fallback_model.clone(),
         vault: Vault::new(
             deps.kv,

@@ -1,6 +1,12 @@
 //! One chat request: who serves it, the attempts, the answer.
 
-use std::{collections::HashMap, error::Error as _, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error as _,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
@@ -26,6 +32,7 @@ use weir_types::{RequestContext, RequestId, scope};
 use super::{
     attempt::{Asked, Outgoing},
     catalog::{Candidate, Catalog, Provider},
+    decided::Decided,
     meter::{Ending, Meter, Metered},
     plain,
     send::{refuses_to_think, send, send_once},
@@ -51,6 +58,7 @@ pub(crate) struct Chat {
     pub(crate) meter: Meter,
     pub(crate) router: RouterClient<Transport>,
     pub(crate) decide_timeout: Duration,
+    pub(crate) decided: Arc<Decided>,
     pub(crate) fallback_model: Option<String>,
     pub(crate) vault: Vault,
     pub(crate) structured: StructuredMetrics,
@@ -144,8 +152,8 @@ impl Chat {
         }
     }
 
-    /// The router is asked first: a tenant's alias wins over a model of the same name. Without the router, what is
-    /// listed is served under its own name.
+    /// A tenant's alias wins over a model of the same name, so the router is asked first, or was a moment ago. Without
+    /// the router, what is listed is served under its own name.
     pub(super) async fn servers(&self, ctx: &RequestContext, model: &str) -> Result<Servers, Error> {
         // In an address it would be another.
         if platform::leads_elsewhere(model) {
@@ -157,13 +165,24 @@ impl Chat {
                 Some(self.catalog.candidates(name)).filter(|c| !c.is_empty()).map(Servers::Providers)
             })
         };
-        let name = match self.decide(ctx, model).await {
-            Ok(name) => name,
-            Err(error) if error.code() == Code::Unavailable => return outright(model).ok_or(error),
+        let (tenant, now) = (ctx.tenant, Instant::now());
+        let known = self.decided.is_its_own(tenant, model, now);
+        if let Some(served) = known.then(|| outright(model)).flatten() {
+            return Ok(served);
+        }
+        let (name, without) = match self.decide(ctx, model).await {
+            Ok(name) => (name, None),
+            Err(error) if error.code() == Code::Unavailable => (model.to_owned(), Some(error)),
             Err(error) => return Err(error),
         };
         if let Some(served) = outright(&name) {
+            if name == model {
+                self.decided.remember(tenant, model, now);
+            }
             return Ok(served);
+        }
+        if let Some(error) = without {
+            return Err(error);
         }
         let mut candidates = self.catalog.unlisted(&name);
         // Everybody's list is known, and it is in none.

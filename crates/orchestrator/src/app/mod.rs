@@ -7,6 +7,7 @@ mod cipher;
 mod closing;
 mod compact;
 mod count;
+mod decided;
 mod embed;
 mod heavy;
 mod learned;
