@@ -139,7 +139,8 @@ impl OlderCalls {
 
     fn result(&mut self, from: &mut Members<'_>) -> Result<String, Error> {
         let name: String = from.need("name")?;
-        let unknown = || Error::invalid(from.at("name"), "No call of this function stands before its result.");
+        let unknown =
+            || Error::invalid(from.at("name"), "No call of this function stands before its result.");
         self.last.remove(&name).ok_or_else(unknown)
     }
 }

@@ -357,7 +357,8 @@ fn images_that_a_model_draws_are_streamed() {
         {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}, "finishReason": "STOP"}]});
     let (chunks, losses) = streamed(Dialect::Gemini, Dialect::OpenAi, &[drawn], &Call::default());
     let images: Vec<_> = chunks.iter().filter_map(|c| c["choices"][0]["delta"].get("images")).collect();
-    let image = json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}, "index": 0}]);
+    let image =
+        json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}, "index": 0}]);
     assert_eq!((images, losses.as_str()), (vec![&image], ""));
 
     let chunks = [

@@ -1,8 +1,8 @@
 //! Translation from one dialect into another, as a whole.
 
 mod calls;
-mod claude;
 mod chat;
+mod claude;
 mod gemini;
 mod golden;
 mod lenient;

@@ -364,8 +364,14 @@ fn what_is_wrong_in_a_body_is_named_by_its_path() {
         (json!({"input": "x", "tool_choice": "maybe"}), "tool_choice"),
         (json!({"input": {}}), "input"),
         (json!({"prompt": {"id": "pmpt_1"}}), "prompt"),
-        (json!({"input": "x", "tools": [{"type": "namespace", "name": "n", "tools": [{"type": "function"}]}]}), "tools[0].tools[0].name"),
-        (json!({"input": [{"type": "additional_tools", "tools": [{"type": "custom"}]}]}), "input[0].tools[0].name"),
+        (
+            json!({"input": "x", "tools": [{"type": "namespace", "name": "n", "tools": [{"type": "function"}]}]}),
+            "tools[0].tools[0].name",
+        ),
+        (
+            json!({"input": [{"type": "additional_tools", "tools": [{"type": "custom"}]}]}),
+            "input[0].tools[0].name",
+        ),
     ] {
         let decoded = Dialect::Responses.decode_request(body.to_string().as_bytes(), &mut Losses::default());
         assert_eq!(decoded.unwrap_err().param(), Some(param), "{body}");
