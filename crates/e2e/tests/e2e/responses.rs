@@ -250,7 +250,9 @@ async fn a_background_response_needs_no_client() {
 #[tokio::test]
 async fn without_postgresql_a_response_is_answered_and_not_kept() {
     let postgres = Postgres::private().await.unwrap();
-    let mut stand = Stand::start_with(&postgres, &SETTINGS).await.unwrap();
+    // As short as it is by default, which the stand's is not: it ends before calls do.
+    let settings = [&SETTINGS[..], &[("database.acquire_timeout_ms", "2000")]].concat();
+    let mut stand = Stand::start_with(&postgres, &settings).await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     let client = stand.gateway().with_key(&tenant.key);
     let ask = json!({"model": "gpt-4o-mini", "input": "Say hello"});
