@@ -193,6 +193,7 @@ pub(crate) fn successes(n: u64) -> Totals {
         output_tokens: 5 * n,
         cache_read_tokens: 2 * n,
         reasoning_tokens: n,
+        provider_cost_nano_usd: Some(0),
         ..Totals::default()
     }
 }
