@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
-use weir_testkit::{Database, Nats};
+use weir_testkit::{Database, Nats, ports};
 
-use crate::{ports, wait::until};
+use crate::wait::until;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const SERVICES: u16 = 8;

@@ -5,7 +5,6 @@ pub mod books;
 pub mod child;
 pub mod http;
 pub mod load;
-pub mod ports;
 pub mod split;
 pub mod stand;
 pub mod wait;

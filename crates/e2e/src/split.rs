@@ -24,9 +24,10 @@ use tokio::{
     time::timeout,
 };
 use weir_service::{Keys, Name};
+use weir_testkit::ports;
 use weir_types::{Clock, SystemClock};
 
-use crate::{http::Http, ports, wait::until};
+use crate::{http::Http, wait::until};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const SERVICES: u16 = 8;

@@ -6,6 +6,7 @@
 mod find;
 mod nats;
 mod pgbouncer;
+pub mod ports;
 mod postgres;
 mod process;
 mod redis;

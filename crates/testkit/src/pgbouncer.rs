@@ -7,9 +7,9 @@ use nix::sys::signal::Signal;
 use tokio::net::TcpStream;
 
 use crate::{
-    Database, find,
+    Database, find, ports,
     postgres::run_as,
-    process::{Guarded, free_port, tail, temp_dir, wait_for},
+    process::{Guarded, tail, temp_dir, wait_for},
 };
 
 const ATTEMPTS: usize = 5;
@@ -48,7 +48,7 @@ impl PgBouncer {
         let mut last = None;
         // Another process may take the port first.
         for _ in 0..ATTEMPTS {
-            let listen = free_port()?;
+            let listen = ports::free(1)?;
             let text = format!(
                 "[databases]\n{name} = host={host} port={port} user={user} password={password}\n\
                  [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {listen}\nunix_socket_dir =\n\

@@ -4,7 +4,6 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    net::{Ipv4Addr, TcpListener},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -131,11 +130,6 @@ pub(crate) async fn wait_for<T>(
         }
         tokio::time::sleep(POLL).await;
     }
-}
-
-/// A port nobody uses now. Somebody may take it before the caller does: callers retry.
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// The end of a log file, for error texts.

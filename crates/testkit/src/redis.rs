@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use crate::{
-    find,
-    process::{Guarded, free_port, tail, temp_dir, wait_for},
+    find, ports,
+    process::{Guarded, tail, temp_dir, wait_for},
 };
 
 const ATTEMPTS: usize = 5;
@@ -81,7 +81,7 @@ impl Redis {
         let mut last = None;
         // Another process may take the port first.
         for _ in 0..ATTEMPTS {
-            redis.port = free_port()?;
+            redis.port = ports::free(1)?;
             let mut server = redis.spawn()?;
             match redis.ready(&mut server).await {
                 Ok(()) => {

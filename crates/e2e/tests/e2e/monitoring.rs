@@ -17,9 +17,9 @@ use tokio::{
 };
 use weir_e2e::{
     http::{Http, PATIENCE},
-    ports,
     wait::until,
 };
+use weir_testkit::ports;
 
 use crate::watched::Watched;
 

@@ -23,8 +23,8 @@ use nix::{
 use tokio::task::spawn_blocking;
 
 use crate::{
-    find,
-    process::{Guarded, RunAs, free_port},
+    find, ports,
+    process::{Guarded, RunAs},
 };
 
 const ADMIN: &str = "weir_admin";
@@ -73,12 +73,12 @@ impl Cluster {
         let output = command.output().context("starting initdb")?;
         anyhow::ensure!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         fs::remove_file(&secret)?;
-        Ok(Self { bin, root, user, port: free_port()?, password })
+        Ok(Self { bin, root, user, port: ports::free(1)?, password })
     }
 
     /// For the next start.
     pub(super) fn move_to_another_port(&mut self) -> Result<()> {
-        self.port = free_port()?;
+        self.port = ports::free(1)?;
         Ok(())
     }
 

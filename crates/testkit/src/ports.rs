@@ -3,10 +3,10 @@
 use std::{
     net::{Ipv4Addr, TcpListener},
     ops::Range,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result};
-use parking_lot::Mutex;
 
 /// Below those that systems hand out to outgoing connections, so that nothing takes one between two starts.
 const PORTS: Range<u16> = 20_000..32_000;
@@ -20,7 +20,7 @@ static NEXT: Mutex<Option<u16>> = Mutex::new(None);
 /// There are none.
 pub fn free(count: u16) -> Result<u16> {
     let span = PORTS.end - PORTS.start - count;
-    let mut next = NEXT.lock();
+    let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
     // Where to begin differs between processes, so that two test runs rarely meet.
     let begin = next.unwrap_or(u16::try_from(std::process::id() % u32::from(span))?);
     let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
