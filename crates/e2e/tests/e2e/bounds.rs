@@ -56,7 +56,9 @@ async fn a_deadline_that_passes_is_told_and_stops_the_provider() {
     let events = client.stream("/v1/chat/completions", &slow).await.unwrap().all().await.unwrap();
     let told: Vec<Value> = events.iter().filter_map(|event| serde_json::from_str(event).ok()).collect();
     let error = told.iter().find(|event| event["error"].is_object()).expect("no error in the stream");
-    assert_eq!(error["error"]["code"], "upstream_timeout", "{error}");
+    // The orchestrator tells it just before the deadline; on a busy machine the gateway's own is there first.
+    let code = error["error"]["code"].as_str().unwrap();
+    assert!(["upstream_timeout", "deadline_exceeded"].contains(&code), "{error}");
     assert_eq!(last_call(&stand).await["outcome"], "cancelled");
     stand.stop().await.unwrap();
 }
