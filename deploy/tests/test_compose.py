@@ -84,7 +84,7 @@ class Compose(unittest.TestCase):
         told = [key.fullmatch(line).groups() for line in lines]
         self.assertEqual({value for _, what, value in told if what == "DIALECT"}, set(DIALECTS))
         urls = [value for _, what, value in told if what == "BASE_URL"]
-        self.assertEqual(len(urls), 9)
+        self.assertEqual(len(urls), 10)
         port = self.models[(BASE,)]["services"]["simulator"]["command"][-1]
         for url in urls:
             self.assertTrue(url.startswith(f"http://simulator:{port}"), url)
