@@ -15,7 +15,6 @@ use weir_llm::{
     canonical::{self, Message},
     gemini, models, ollama, openai, responses,
     schema::Check,
-    tokens,
     turn::Before,
     upstream::Wait,
 };
@@ -116,7 +115,7 @@ pub(super) fn target<'a>(candidate: &'a Candidate, model: Option<&Model>) -> Tar
 impl Asked {
     pub(crate) fn new(request: CompleteRequest, dialect: Dialect) -> Result<Self, Error> {
         let scan = || View::scan_for(dialect, &request.body, &request.model, request.stream);
-        let view = if tokens::is_quick(request.body.len()) { scan() } else { heavy::apart(scan) }?;
+        let view = if heavy::is_large(request.body.len()) { heavy::apart(scan) } else { scan() }?;
         Ok(Self {
             request,
             view,

@@ -139,7 +139,7 @@ impl Chat {
             None => (dialect, request.body),
         };
         let count = || dialect.provider().count_prompt(&body);
-        let input_tokens = heavy::body(body.len(), count).await;
+        let input_tokens = heavy::count(body.len(), count).await;
         Ok(CountTokensResponse { input_tokens, provider: String::new() })
     }
 

@@ -8,6 +8,8 @@ use tokio::{
 };
 use weir_llm::tokens;
 
+/// Beyond it a body is worked on apart: to leave the thread costs more than to read a few bytes.
+const LARGE: usize = 64 * 1024;
 /// Bodies understood and translated at once, in the whole process.
 static BODIES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(processors())));
 /// Checks at once: what is asked of them is up to clients, so they get half of the processors.
@@ -18,12 +20,22 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+pub(super) fn is_large(bytes: usize) -> bool {
+    bytes > LARGE
+}
+
 /// Work on so many bytes. More than a few are worked on apart from everybody, and not more of them at once than there
 /// are processors.
 pub(super) async fn body<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if tokens::is_quick(bytes) {
-        return work();
-    }
+    if is_large(bytes) { in_turn(work).await } else { work() }
+}
+
+/// Tokens of so many bytes are counted. The first count of a process builds tables, too.
+pub(super) async fn count<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if tokens::is_quick(bytes) { work() } else { in_turn(work).await }
+}
+
+async fn in_turn<T>(work: impl FnOnce() -> T) -> T {
     // Nobody closes it.
     let _place = BODIES.acquire().await;
     apart(work)
@@ -46,7 +58,7 @@ mod tests {
 
     use super::*;
 
-    const LARGE: usize = 1 << 20;
+    const BYTES: usize = LARGE + 1;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     #[expect(clippy::disallowed_methods, reason = "no service")]
@@ -57,13 +69,13 @@ mod tests {
             serve.send(()).unwrap();
         });
         // The only thread waits for what others do on it.
-        let work = tokio::spawn(body(LARGE, move || served.recv().is_ok()));
+        let work = tokio::spawn(body(BYTES, move || served.recv().is_ok()));
         assert!(work.await.unwrap());
         other.await.unwrap();
     }
 
     #[tokio::test]
     async fn there_is_one_thread_where_the_runtime_has_no_other() {
-        assert_eq!(body(LARGE, || 7).await, 7);
+        assert_eq!(body(BYTES, || 7).await, 7);
     }
 }
