@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use weir_db::{Db, DbError, Outbox, OutboxState};
 use weir_events::{Bucket, Bus};
 use weir_runtime::{OnFailure, Shutdown, Tasks, retry::Backoff};
@@ -43,8 +43,13 @@ pub enum RelayError {
     Streams(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Writes everything that a bucket holds into the outbox again.
-pub type Refill = Box<dyn Fn() -> BoxFuture<'static, Result<(), DbError>> + Send + Sync>;
+/// How the buckets are filled that hold more than what changed lately.
+pub struct Refill {
+    /// Writes everything that they hold into the outbox again.
+    pub fill: Box<dyn Fn() -> BoxFuture<'static, Result<(), DbError>> + Send + Sync>,
+    /// How often a bucket is looked at that may have become empty under way, beside once a connection.
+    pub look_every: Duration,
+}
 
 /// One service's relay; cheap to clone.
 #[derive(Clone)]
@@ -161,10 +166,11 @@ impl Relay {
     }
 
     async fn step(&self, standing: &mut Standing, epoch: u64) -> Result<Pass, RelayError> {
+        let look_every = self.0.refill.as_ref().map_or(Duration::MAX, |refill| refill.look_every);
         // A server may come back empty.
-        if standing.prepared != Some(epoch) {
+        if standing.prepared.is_none_or(|(over, at)| over != epoch || at.elapsed() > look_every) {
             self.prepare(standing).await?;
-            standing.prepared = Some(epoch);
+            standing.prepared = Some((epoch, Instant::now()));
         }
         self.pass().await
     }
@@ -181,7 +187,7 @@ impl Relay {
             standing.lost = false;
             return Ok(());
         }
-        refill().await?;
+        (refill.fill)().await?;
         (standing.lost, standing.refilled) = (false, true);
         Ok(())
     }
@@ -202,8 +208,8 @@ impl Relay {
 /// Where a running relay stands.
 struct Standing {
     ear: Ear,
-    /// The connection over which streams and buckets were found or made.
-    prepared: Option<u64>,
+    /// The connection over which streams and buckets were found or made, and when.
+    prepared: Option<(u64, Instant)>,
     /// A bucket was found empty and is not filled yet. By the next look another relay may have put something in.
     lost: bool,
     /// Buckets were filled again, and nothing was published since.

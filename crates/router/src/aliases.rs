@@ -250,7 +250,9 @@ pub(crate) async fn push_all(store: Aliases, now_ms: i64) -> Result<(), DbError>
             tenants += 1;
         }
         if last.is_none() {
-            tracing::info!(tenants, bucket = Bucket::CATALOGUE.name, "bucket filled again");
+            if tenants > 0 {
+                tracing::info!(tenants, bucket = Bucket::CATALOGUE.name, "bucket filled again");
+            }
             return Ok(());
         }
         after = last;

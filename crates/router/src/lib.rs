@@ -17,7 +17,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 use tonic::service::Routes;
@@ -33,6 +33,9 @@ use weir_types::Clock;
 pub use app::{Decision, MAX_NAME_CHARS};
 pub use config::{AliasTarget, Config, ConfigError};
 pub use start::SERVICE;
+
+/// How often the bucket of the aliases is looked at that may have lost them.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// What the router is given.
 #[derive(Clone)]
@@ -71,7 +74,8 @@ pub fn build(config: Config, deps: Deps) -> Result<Service, Error> {
     };
     let relay = db.zip(bus).zip(store.clone()).map(|(both, store)| {
         let clock = clock.clone();
-        let refill: Refill = Box::new(move || Box::pin(aliases::push_all(store.clone(), clock.now_ms())));
+        let fill = Box::new(move || Box::pin(aliases::push_all(store.clone(), clock.now_ms())) as _);
+        let refill = Refill { fill, look_every: LOOK_EVERY };
         Relay::with_refill(Outbox::Routing, "router", &[Bucket::CATALOGUE], both, &metrics, Some(refill))
     });
     let metrics = metrics::RouterMetrics::new(&metrics);

@@ -102,6 +102,18 @@ impl Nats {
         self.ready().await
     }
 
+    /// Ends the server and takes everything from it that it has stored: it comes back empty.
+    ///
+    /// # Errors
+    /// It would not stop.
+    pub async fn lose(&self) -> Result<()> {
+        self.kill().await?;
+        match fs::remove_dir_all(self.root.join("data")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     async fn end(&self, signal: Signal) -> Result<()> {
         match self.server.lock().await.take() {
             Some(server) => server.end(signal).await,

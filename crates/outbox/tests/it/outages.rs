@@ -12,6 +12,8 @@ use weir_testkit::PgBouncer;
 
 use super::*;
 
+const HOUR: Duration = Duration::from_secs(3_600);
+
 fn put(tenant: TenantId, value: u32) -> Letter {
     Letter { subject: TEST.subject(&tenant.to_string()), ..letter(tenant, "state", value) }
 }
@@ -97,7 +99,7 @@ async fn a_lost_bucket_is_filled_once_however_often_publishing_fails() {
     let world = World::ready().await;
     let fills = Arc::new(AtomicUsize::new(0));
     let (db, count) = (world.db.clone(), fills.clone());
-    let refill: Refill = Box::new(move || {
+    let fill = Box::new(move || {
         let (db, count) = (db.clone(), count.clone());
         Box::pin(async move {
             count.fetch_add(1, Ordering::Relaxed);
@@ -106,10 +108,11 @@ async fn a_lost_bucket_is_filled_once_however_often_publishing_fails() {
             let mut tx = db.tenant(&ctx(tenant)).await?;
             Outbox::Control.write(&mut tx, &ctx(tenant), &[nowhere]).await?;
             tx.commit().await
-        })
+        }) as _
     });
     let both = (world.db.clone(), world.bus.clone());
-    let relay = Relay::with_refill(Outbox::Control, "control", &[TEST], both, &world.metrics, Some(refill));
+    let refill = Some(Refill { fill, look_every: HOUR });
+    let relay = Relay::with_refill(Outbox::Control, "control", &[TEST], both, &world.metrics, refill);
     let tasks = Tasks::new();
     relay.spawn("relay", &tasks);
     until("failures", async || {
@@ -162,7 +165,7 @@ async fn a_bucket_filled_by_halves_is_filled_to_the_end() {
     let world = World::ready().await;
     let fills = Arc::new(AtomicUsize::new(0));
     let (bus, count) = (world.bus.clone(), fills.clone());
-    let refill: Refill = Box::new(move || {
+    let fill = Box::new(move || {
         let (bus, count) = (bus.clone(), count.clone());
         Box::pin(async move {
             if count.fetch_add(1, Ordering::Relaxed) > 0 {
@@ -171,12 +174,42 @@ async fn a_bucket_filled_by_halves_is_filled_to_the_end() {
             // What was written before it broke off is published by somebody else.
             bus.push(TEST).put("one", Bytes::new()).await.unwrap();
             Err(weir_db::DbError::DeadlineExceeded)
-        })
+        }) as _
     });
     let both = (world.db.clone(), world.bus.clone());
-    let relay = Relay::with_refill(Outbox::Control, "control", &[TEST], both, &world.metrics, Some(refill));
+    let refill = Some(Refill { fill, look_every: HOUR });
+    let relay = Relay::with_refill(Outbox::Control, "control", &[TEST], both, &world.metrics, refill);
     let tasks = Tasks::new();
     relay.spawn("relay", &tasks);
     until("the second try", async || (fills.load(Ordering::Relaxed) == 2).then_some(())).await;
+    assert!(tasks.stop(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_becomes_empty_under_way_is_filled_again() {
+    let world = World::ready().await;
+    let tenant = TenantId::new();
+    let db = world.db.clone();
+    let fill = Box::new(move || {
+        let db = db.clone();
+        Box::pin(async move {
+            let mut tx = db.tenant(&ctx(tenant)).await?;
+            Outbox::Control.write(&mut tx, &ctx(tenant), &[put(tenant, 1)]).await?;
+            tx.commit().await
+        }) as _
+    });
+    let both = (world.db.clone(), world.bus.clone());
+    let refill = Some(Refill { fill, look_every: Duration::from_millis(100) });
+    let relay = Relay::with_refill(Outbox::Control, "control", &[TEST], both, &world.metrics, refill);
+    let tasks = Tasks::new();
+    relay.spawn("relay", &tasks);
+    for _ in 0..2 {
+        let stream = until("the value", async || {
+            let stream = world.bus.jetstream().get_stream(format!("KV_{}", TEST.name)).await.ok()?;
+            (stream.cached_info().state.messages == 1).then_some(stream)
+        })
+        .await;
+        stream.purge().await.unwrap();
+    }
     assert!(tasks.stop(PATIENCE).await);
 }
