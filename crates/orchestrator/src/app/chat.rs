@@ -375,7 +375,8 @@ impl Relaying {
         };
         let Some(before) = before.clone().or_else(read) else { return true };
         for parts in carrying {
-            vault.keep(owner, &before, parts).await;
+            // Rare, and large beside everything else that a chat's future holds.
+            Box::pin(vault.keep(owner, &before, parts)).await;
         }
         true
     }
