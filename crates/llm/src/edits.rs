@@ -17,14 +17,17 @@ pub(crate) fn place(body: &[u8], raw: &RawValue) -> Range<usize> {
 
 /// An object without these members; the others keep their bytes and their order. `None` for what is no object.
 pub(crate) fn without(object: &RawValue, names: &[&str]) -> Option<String> {
-    let Members(members) = serde_json::from_str(object.get()).ok()?;
-    let kept = members.into_iter().filter(|(name, _)| !names.contains(&name.as_str()));
+    let kept = members(object)?.into_iter().filter(|(name, _)| !names.contains(&name.as_str()));
     let kept: Vec<_> =
         kept.map(|(name, raw)| format!("{}:{}", serde_json::Value::from(name), raw.get())).collect();
     Some(format!("{{{}}}", kept.join(",")))
 }
 
-/// In their order.
+/// An object's members in their order. `None` for what is no object.
+pub(crate) fn members(object: &RawValue) -> Option<Vec<(String, &RawValue)>> {
+    serde_json::from_str(object.get()).ok().map(|Members(members)| members)
+}
+
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {

@@ -15,6 +15,9 @@ const PRIMING: u64 = 3;
 /// <https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview#pricing>.
 const TOOL_PROMPT: u64 = 346;
 
+/// Blocks within blocks; what is deeper is estimated from its size.
+const MAX_DEPTH: usize = 8;
+
 #[derive(Deserialize)]
 struct Prompt<'a> {
     #[serde(borrow, default)]
@@ -37,9 +40,9 @@ pub(super) fn count_prompt(body: &[u8]) -> u64 {
         return 0;
     }
     let Ok(prompt) = serde_json::from_slice::<Prompt<'_>>(body) else { return estimate(body.len()) };
-    let messages: u64 = prompt.messages.iter().map(|m| PER_MESSAGE + content(m.content)).sum();
+    let messages: u64 = prompt.messages.iter().map(|m| PER_MESSAGE + content(m.content, 0)).sum();
     let tools = prompt.tools.map(RawValue::get).filter(|t| !matches!(*t, "null" | "[]"));
-    messages + content(prompt.system) + tools.map_or(0, |t| TOOL_PROMPT + count_text(t)) + PRIMING
+    messages + content(prompt.system, 0) + tools.map_or(0, |t| TOOL_PROMPT + count_text(t)) + PRIMING
 }
 
 #[derive(Deserialize)]
@@ -60,18 +63,17 @@ struct Block<'a> {
     source: Option<&'a RawValue>,
 }
 
-fn content(raw: Option<&RawValue>) -> u64 {
+fn content(raw: Option<&RawValue>, depth: usize) -> u64 {
     let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return 0 };
     if raw.get().starts_with('"') {
         return serde_json::from_str::<String>(raw.get()).map_or(0, |text| count_text(&text));
     }
-    let Ok(blocks) = serde_json::from_str::<Vec<Block<'_>>>(raw.get()) else {
-        return estimate(raw.get().len());
-    };
-    blocks.iter().map(block).sum()
+    let blocks = (depth <= MAX_DEPTH).then(|| serde_json::from_str::<Vec<Block<'_>>>(raw.get()));
+    let Some(Ok(blocks)) = blocks else { return estimate(raw.get().len()) };
+    blocks.iter().map(|said| block(said, depth)).sum()
 }
 
-fn block(block: &Block<'_>) -> u64 {
+fn block(block: &Block<'_>, depth: usize) -> u64 {
     let texts: u64 =
         [&block.text, &block.thinking, &block.name].into_iter().flatten().map(|text| count_text(text)).sum();
     let media = match block.kind.as_ref() {
@@ -80,7 +82,7 @@ fn block(block: &Block<'_>) -> u64 {
         "document" => block.source.map_or(0, |source| estimate(source.get().len())),
         _ => 0,
     };
-    texts + media + block.input.map_or(0, |input| count_text(input.get())) + content(block.content)
+    texts + media + block.input.map_or(0, |input| count_text(input.get())) + content(block.content, depth + 1)
 }
 
 fn image(source: &RawValue) -> u64 {

@@ -17,6 +17,9 @@ use crate::{
 /// A conversation that the provider holds between turns.
 pub(super) const THREAD: &str = "thread";
 
+/// Blocks within blocks: a result holds a document, which holds texts. As deep goes nobody who means well.
+const MAX_DEPTH: usize = 8;
+
 /// Reads a whole body. What nobody but Anthropic means is named as lost; members nobody knows stay in `extras`.
 ///
 /// # Errors
@@ -25,7 +28,7 @@ pub(super) fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request
     let mut from = Members::of_body(body)?;
     let mut request = Request { stream: from.take("stream")?.unwrap_or(false), ..Request::default() };
     from.raw("model");
-    let system = parts(&mut from, "system", losses)?;
+    let system = parts(&mut from, "system", 0, losses)?;
     if !system.is_empty() {
         request.messages.push(Message { role: Role::System, parts: system });
     }
@@ -118,28 +121,36 @@ fn message(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Message, E
         "assistant" => Role::Assistant,
         _ => Role::User,
     };
-    let mut parts = parts(&mut from, "content", losses)?;
+    let mut parts = parts(&mut from, "content", 0, losses)?;
     state::attach(&mut parts);
     Ok(Message { role, parts })
 }
 
 /// A string, or an array of blocks.
-fn parts(from: &mut Members<'_>, name: &str, losses: &mut Losses) -> Result<Vec<Part>, Error> {
+fn parts(from: &mut Members<'_>, name: &str, depth: usize, losses: &mut Losses) -> Result<Vec<Part>, Error> {
+    if depth > MAX_DEPTH {
+        let at = from.at(name);
+        let text = format!("{at}: blocks are nested too deep");
+        return Err(Error::invalid(at, text));
+    }
     let index = |at: &str, i| format!("{at}.{i}");
-    from.parts(name, "a string or an array of content blocks", index, |raw, path| part(raw, path, losses))
+    let part = |raw, path: &str| part(raw, path, depth, losses);
+    from.parts(name, "a string or an array of content blocks", index, part)
 }
 
-fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> {
+fn part(raw: &RawValue, path: &str, depth: usize, losses: &mut Losses) -> Result<Part, Error> {
     let mut from = Members::of(raw, path)?;
     let kind: Cow<'_, str> = from.need("type")?;
     let cache = from.raw("cache_control").map(ToOwned::to_owned);
     let mut opaque: Option<String> = None;
     let content = match kind.as_ref() {
         "text" => Content::Text(from.need("text")?),
-        "image" => Content::Image(Media { source: source(&mut from, losses)?, name: None, detail: None }),
+        "image" => {
+            Content::Image(Media { source: source(&mut from, depth, losses)?, name: None, detail: None })
+        }
         "document" => {
             let name = from.take("title")?;
-            Content::File(Media { source: source(&mut from, losses)?, name, detail: None })
+            Content::File(Media { source: source(&mut from, depth, losses)?, name, detail: None })
         }
         "tool_use" => Content::ToolUse(ToolUse {
             id: from.need("id")?,
@@ -148,7 +159,7 @@ fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> 
         }),
         "tool_result" => Content::ToolResult(ToolResult {
             id: from.need("tool_use_id")?,
-            parts: parts(&mut from, "content", losses)?,
+            parts: parts(&mut from, "content", depth + 1, losses)?,
             is_error: from.take("is_error")?.unwrap_or(false),
         }),
         "thinking" => {
@@ -160,7 +171,7 @@ fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> 
             Content::RedactedThinking
         }
         "search_result" => {
-            let text = search_result(&mut from, losses)?;
+            let text = search_result(&mut from, depth, losses)?;
             from.ignore(&["citations"]);
             losses.emulated("messages.content.search_result");
             Content::Text(text)
@@ -175,10 +186,10 @@ fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Part, Error> 
 }
 
 /// What was found, and where: a text to everybody but Anthropic.
-fn search_result(from: &mut Members<'_>, losses: &mut Losses) -> Result<String, Error> {
+fn search_result(from: &mut Members<'_>, depth: usize, losses: &mut Losses) -> Result<String, Error> {
     let title: Option<String> = from.take("title")?;
     let place: Option<String> = from.take("source")?;
-    let said = texts(parts(from, "content", losses)?, losses);
+    let said = texts(parts(from, "content", depth + 1, losses)?, losses);
     let all = title.into_iter().chain(place).chain([said]).filter(|text| !text.is_empty());
     Ok(all.collect::<Vec<_>>().join("\n"))
 }
@@ -195,7 +206,7 @@ fn texts(parts: Vec<Part>, losses: &mut Losses) -> String {
     texts.collect::<Vec<_>>().join("\n")
 }
 
-fn source(from: &mut Members<'_>, losses: &mut Losses) -> Result<Source, Error> {
+fn source(from: &mut Members<'_>, depth: usize, losses: &mut Losses) -> Result<Source, Error> {
     let at = from.at("source");
     let mut source = from.object("source")?.ok_or_else(|| wrong(&at, "an object"))?;
     match source.need::<Cow<'_, str>>("type")?.as_ref() {
@@ -204,7 +215,7 @@ fn source(from: &mut Members<'_>, losses: &mut Losses) -> Result<Source, Error> 
         "file" => Ok(Source::Id(source.need("file_id")?)),
         "text" => Ok(Source::Text(source.need("data")?)),
         "content" => {
-            let parts = parts(&mut source, "content", losses)?;
+            let parts = parts(&mut source, "content", depth + 1, losses)?;
             Ok(Source::Text(texts(parts, losses)))
         }
         _ => Err(wrong(&source.at("type"), "'base64', 'url', 'file', 'text' or 'content'")),

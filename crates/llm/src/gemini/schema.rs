@@ -1,58 +1,27 @@
 //! Google's `Schema`, a part of `OpenAPI` 3.0, as JSON Schema: <https://ai.google.dev/api/caching#Schema>. Members keep
 //! their order, which models answer in.
 
-use std::fmt;
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
 use serde_json::value::RawValue;
 
-use crate::{canonical::Raw, members::string};
+use crate::{canonical::Raw, edits::members, members::string};
 
-/// Members in their order.
-struct Ordered<'a>(Vec<(String, &'a RawValue)>);
+/// Schemas within schemas, as deep as Google takes them: nobody who means well goes deeper.
+const MAX_DEPTH: usize = 32;
 
-impl<'de: 'a, 'a> Deserialize<'de> for Ordered<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Vec<(String, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(members)
-            }
-        }
-        deserializer.deserialize_map(Members).map(Ordered)
-    }
-}
-
-fn members(raw: &RawValue) -> Option<Vec<(String, &RawValue)>> {
-    raw.get().starts_with('{').then(|| serde_json::from_str::<Ordered<'_>>(raw.get()).ok())?.map(|o| o.0)
-}
-
-/// What is no schema stays what it is.
+/// What is no schema, or too deep within one, stays what it is.
 pub(super) fn json_schema(raw: &RawValue) -> Raw {
-    RawValue::from_string(convert(raw)).unwrap_or_else(|_| raw.to_owned())
+    RawValue::from_string(convert(raw, 0)).unwrap_or_else(|_| raw.to_owned())
 }
 
-fn convert(raw: &RawValue) -> String {
-    let Some(members) = members(raw) else { return raw.get().to_owned() };
+fn convert(raw: &RawValue, depth: usize) -> String {
+    let members = if depth < MAX_DEPTH { members(raw) } else { None };
+    let Some(members) = members else { return raw.get().to_owned() };
     let nullable = members.iter().any(|(name, value)| name == "nullable" && value.get() == "true");
-    let written = members.iter().filter_map(|(name, value)| member(name, value, nullable));
+    let written = members.iter().filter_map(|(name, value)| member(name, value, nullable, depth + 1));
     object(written.collect())
 }
 
-fn member(name: &str, value: &RawValue, nullable: bool) -> Option<(String, String)> {
+fn member(name: &str, value: &RawValue, nullable: bool, depth: usize) -> Option<(String, String)> {
     let same = || value.get().to_owned();
     let value = match name {
         "nullable" | "propertyOrdering" | "property_ordering" => return None,
@@ -69,12 +38,12 @@ fn member(name: &str, value: &RawValue, nullable: bool) -> Option<(String, Strin
         }
         "properties" => {
             let properties = members(value)?;
-            object(properties.into_iter().map(|(name, schema)| (name, convert(schema))).collect())
+            object(properties.into_iter().map(|(name, schema)| (name, convert(schema, depth))).collect())
         }
-        "items" => convert(value),
+        "items" => convert(value, depth),
         "anyOf" | "any_of" => {
-            let mut schemas: Vec<String> =
-                serde_json::from_str::<Vec<&RawValue>>(value.get()).ok()?.into_iter().map(convert).collect();
+            let schemas = serde_json::from_str::<Vec<&RawValue>>(value.get()).ok()?;
+            let mut schemas: Vec<_> = schemas.into_iter().map(|schema| convert(schema, depth)).collect();
             if nullable {
                 schemas.push(r#"{"type":"null"}"#.to_owned());
             }
