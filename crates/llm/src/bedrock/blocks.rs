@@ -1,6 +1,6 @@
 //! Messages and their blocks, written as Converse has them.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, collections::HashMap};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::Serialize;
@@ -66,12 +66,8 @@ pub(super) struct CachePoint {
 }
 
 /// A mark as Anthropic writes it, where the model has a cache.
-pub(super) fn cache_point(mark: Option<&Raw>, kind: Kind, losses: &mut Losses) -> Option<CachePoint> {
-    let mark = mark?;
-    if !kind.caches() {
-        losses.dropped("cache_control");
-        return None;
-    }
+pub(super) fn cache_point(mark: Option<&Raw>, kind: Kind) -> Option<CachePoint> {
+    let mark = mark.filter(|_| kind.caches())?;
     let hour = kind.is_claude() && mark.get().contains("\"1h\"");
     Some(CachePoint { r#type: "default", ttl: hour.then_some("1h") })
 }
@@ -80,13 +76,13 @@ pub(super) fn cache_point(mark: Option<&Raw>, kind: Kind, losses: &mut Losses) -
 pub(super) struct Writer<'l> {
     pub(super) kind: Kind,
     pub(super) losses: &'l mut Losses,
-    /// Names of documents, which may not repeat.
-    names: BTreeSet<String>,
+    /// Names of documents, which may not repeat, and the number that one would get next.
+    names: HashMap<String, usize>,
 }
 
 impl<'l> Writer<'l> {
     pub(super) fn new(kind: Kind, losses: &'l mut Losses) -> Self {
-        Self { kind, losses, names: BTreeSet::new() }
+        Self { kind, losses, names: HashMap::new() }
     }
 
     /// Instructions, and the messages, whose roles take turns.
@@ -99,10 +95,7 @@ impl<'l> Writer<'l> {
                         self.losses.altered("messages.role.system");
                     }
                     let said = self.blocks(&message.parts);
-                    // Instructions are words.
-                    let words =
-                        said.into_iter().filter(|b| matches!(b, Block::Text(_) | Block::CachePoint(_)));
-                    system.extend(words);
+                    system.extend(said.into_iter().filter(|block| self.is_instruction(block)));
                     continue;
                 }
                 Role::User => "user",
@@ -123,6 +116,17 @@ impl<'l> Writer<'l> {
         }
         self.settle(&mut wire);
         (system, wire)
+    }
+
+    /// Instructions are words.
+    fn is_instruction(&mut self, block: &Block<'_>) -> bool {
+        match block {
+            Block::Text(_) | Block::CachePoint(_) => return true,
+            Block::Image { .. } => self.losses.dropped("messages.content.image"),
+            Block::Document { .. } => self.losses.dropped("messages.content.document"),
+            _ => {}
+        }
+        false
     }
 
     /// What Converse refuses about whole messages.
@@ -159,12 +163,17 @@ impl<'l> Writer<'l> {
         for part in parts {
             let Some(block) = self.block(part) else { continue };
             blocks.push(block);
-            blocks.extend(cache_point(part.cache.as_ref(), self.kind, self.losses).map(Block::CachePoint));
+            blocks.extend(cache_point(part.cache.as_ref(), self.kind).map(Block::CachePoint));
         }
         blocks
     }
 
     fn block<'a>(&mut self, part: &'a Part) -> Option<Block<'a>> {
+        let thought = matches!(part.content, Content::Thinking(_) | Content::RedactedThinking);
+        if part.opaque.as_ref().is_some_and(|state| !thought || !self.wants_back(state.vendor)) {
+            // Another vendor's, or of what has no state here.
+            self.losses.dropped("thinking");
+        }
         match &part.content {
             // Blank ones are refused.
             Content::Text(text) | Content::Refusal(text) => {
@@ -279,10 +288,13 @@ impl<'l> Writer<'l> {
         let words: String = stem.chars().map(|c| if fits(c) { c } else { ' ' }).take(MAX_NAME).collect();
         let plain = words.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
         let plain = if plain.is_empty() { DOCUMENT.to_owned() } else { plain };
-        let again = (2..).map(|n| format!("{plain} ({n})"));
-        let free = std::iter::once(plain.clone()).chain(again).find(|name| !self.names.contains(name));
-        let name = free.unwrap_or(plain);
-        self.names.insert(name.clone());
+        let mut name = plain.clone();
+        while self.names.contains_key(&name) {
+            let next = self.names.entry(plain.clone()).or_default();
+            name = format!("{plain} ({next})");
+            *next += 1;
+        }
+        self.names.insert(name.clone(), 2);
         name
     }
 }

@@ -213,7 +213,7 @@ fn tools<'a>(
         match tool {
             Tool::Function(function) => {
                 tools.push(spec(function, kind, &mut room, losses));
-                tools.extend(cache_point(function.cache.as_ref(), kind, losses).map(WireTool::CachePoint));
+                tools.extend(cache_point(function.cache.as_ref(), kind).map(WireTool::CachePoint));
             }
             Tool::Foreign { kind, .. } => losses.dropped(&format!("tools.{kind}")),
         }

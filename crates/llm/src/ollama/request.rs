@@ -270,6 +270,9 @@ fn write_message<'a>(
     };
     let mut answered = false;
     for part in &message.parts {
+        if part.opaque.is_some() {
+            losses.dropped("thinking");
+        }
         match &part.content {
             Content::ToolResult(result) => {
                 answered = true;

@@ -151,6 +151,17 @@ fn the_beginning_of_an_answer_is_a_prefix_and_thoughts_are_chunks() {
 }
 
 #[test]
+fn documents_on_bedrock_have_names_of_their_own() {
+    let file = |name: &str| json!({"type": "file", "file": {"filename": name, "file_data": "data:application/pdf;base64,BBBB"}});
+    let files: Vec<Value> = ["x.pdf", "x (2).pdf", "x.pdf", "\u{e9}", "x.pdf", "\u{e9}"].map(file).into();
+    let body = json!({"messages": [{"role": "user", "content": files}]});
+    let (sent, _) = asked(Dialect::OpenAi, Dialect::Bedrock, "amazon.nova-pro-v1:0", &body);
+    let blocks = sent["messages"][0]["content"].as_array().unwrap();
+    let names: Vec<_> = blocks.iter().filter_map(|block| block["document"]["name"].as_str()).collect();
+    assert_eq!(names, ["x", "x (2)", "x (3)", "document", "x (4)", "document (2)"]);
+}
+
+#[test]
 fn claude_on_bedrock_gets_its_state_and_marks_back_as_they_were() {
     let model = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
     let body = json!({"model": "m", "max_tokens": 5000, "thinking": {"type": "enabled", "budget_tokens": 2000},

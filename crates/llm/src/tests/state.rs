@@ -285,6 +285,10 @@ fn another_vendor_s_state_is_left_out_and_named() {
             (Dialect::OpenAi, None, "gpt-4o"),
             (Dialect::OpenAi, Some(Vendor::Google), "google/gemini-3-pro"),
             (Dialect::OpenAi, Some(Vendor::OpenAi), "openai/gpt-5"),
+            (Dialect::Bedrock, Some(Vendor::Anthropic), "anthropic.claude-sonnet-4-5-20250929-v1:0"),
+            (Dialect::Bedrock, None, "amazon.nova-pro-v1:0"),
+            (Dialect::Mistral, None, "mistral-large-latest"),
+            (Dialect::Ollama, None, "llama3.2"),
         ] {
             assert_eq!(provider.vendor(model), own);
             let mut losses = Losses::default();
