@@ -11,14 +11,16 @@ use crate::Dialect;
 
 /// Most messages of a body, and most of what they are made of.
 pub(crate) const MOST: usize = 20_000;
-/// What tools are given and give stays as it is, in one piece.
-const WHOLE: [&str; 6] = ["arguments", "args", "input", "output", "response", "json"];
+/// What tools are given, and objects that they give, stay as they are, in one piece.
+const WHOLE: [&str; 5] = ["arguments", "args", "input", "response", "json"];
+/// Lists and objects within one another: what is deeper nobody takes apart.
+const MAX_DEPTH: usize = 64;
 
 /// # Errors
 /// `InvalidArgument` with the member of which there are too many.
 pub(crate) fn check(dialect: Dialect, body: &[u8]) -> Result<(), Error> {
-    // Each takes two bytes at least.
-    if body.len() <= 2 * MOST {
+    // Each takes two bytes at least, and stands behind a bracket or a comma.
+    if body.len() <= 2 * MOST || marks(body) <= MOST {
         return Ok(());
     }
     let members: &[&str] = match dialect {
@@ -34,6 +36,12 @@ pub(crate) fn check(dialect: Dialect, body: &[u8]) -> Result<(), Error> {
     let Some((member, what)) = seen.too_many.get() else { return Ok(()) };
     let text = format!("Too many {what} in '{member}': at most {MOST}.");
     Err(Error::new(Code::InvalidArgument, text).with_param(member))
+}
+
+/// Brackets and commas, wherever they stand: in pieces whose count a byte has room for, of which many are counted at once.
+fn marks(body: &[u8]) -> usize {
+    let within = |piece: &[u8]| piece.iter().map(|byte| u8::from(matches!(byte, b'[' | b','))).sum::<u8>();
+    body.chunks(255).map(|piece| usize::from(within(piece))).sum()
 }
 
 #[derive(Default)]
@@ -66,7 +74,7 @@ impl<'de> Visitor<'de> for Body<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Key(key)) = map.next_key()? {
             match self.members.iter().find(|member| **member == key) {
-                Some(member) => map.next_value_seed(Within { seen: self.seen, member, top: true })?,
+                Some(member) => map.next_value_seed(Within { seen: self.seen, member, depth: 0 })?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -104,13 +112,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
 struct Within<'s, 'a> {
     seen: &'s Seen<'a>,
     member: &'a str,
-    top: bool,
+    depth: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for Within<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        if self.depth > MAX_DEPTH {
+            return IgnoredAny::deserialize(deserializer).map(drop);
+        }
         deserializer.deserialize_any(self)
     }
 }
@@ -123,12 +134,12 @@ impl<'de> Visitor<'de> for Within<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let (count, what) = if self.top {
+        let (count, what) = if self.depth == 0 {
             (&self.seen.messages, "messages")
         } else {
             (&self.seen.parts, "parts of messages")
         };
-        while list.next_element_seed(Self { top: false, ..self })?.is_some() {
+        while list.next_element_seed(Self { depth: self.depth + 1, ..self })?.is_some() {
             count.set(count.get() + 1);
             if count.get() > MOST {
                 self.seen.too_many.set(Some((self.member, what)));
@@ -143,7 +154,7 @@ impl<'de> Visitor<'de> for Within<'_, '_> {
             if WHOLE.contains(&&*key) {
                 map.next_value::<IgnoredAny>()?;
             } else {
-                map.next_value_seed(Self { top: false, ..self })?;
+                map.next_value_seed(Self { depth: self.depth + 1, ..self })?;
             }
         }
         Ok(())
@@ -196,6 +207,7 @@ mod tests {
             ),
             (Dialect::Gemini, "contents", r#"{"parts":[PARTS]}"#),
             (Dialect::Responses, "input", r#"{"role":"user","content":[PARTS]}"#),
+            (Dialect::Responses, "input", r#"{"type":"function_call_output","output":[PARTS]}"#),
         ] {
             let body = |count| format!(r#"{{"model":"m","{member}":[{}]}}"#, many(message, count));
             assert_eq!(refused(dialect, &body(MOST)), None);
@@ -207,6 +219,10 @@ mod tests {
         }
         let one = format!(r#"{{"contents":{{"parts":[{}]}}}}"#, many("{}", MOST + 1));
         assert!(refused(Dialect::Gemini, &one).unwrap().contains("'contents'"));
+        // What nobody reads is no reason to stop counting.
+        let deep = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
+        let after = format!(r#"{{"messages":[{{"x":{deep}}},{}]}}"#, many("{}", MOST));
+        assert!(refused(Dialect::OpenAi, &after).is_some());
         let escaped = format!(r#"{{"mess\u0061ges":[{}]}}"#, many("{}", MOST + 1));
         assert!(refused(Dialect::OpenAi, &escaped).is_some());
     }
