@@ -1,6 +1,8 @@
 //! Opaque state as it travels with clients of Anthropic's dialect. Other vendors' thoughts have a signature under seal;
 //! state of a call or a text, for which there is no field, goes in a block of its own beside it.
 
+use std::collections::HashMap;
+
 use crate::{
     canonical::{Content, Opaque, Part, Vendor},
     ids,
@@ -41,16 +43,32 @@ pub(super) fn attach(parts: &mut Vec<Part>) {
         .extract_if(.., |part| matches!(part.content, Content::RedactedThinking) && belongs(part).is_some())
         .filter_map(|part| part.opaque)
         .collect();
+    if state.is_empty() {
+        return;
+    }
+    // The last of each id, and the last text.
+    let (mut calls, mut text) = (HashMap::new(), None);
+    for (at, part) in parts.iter().enumerate() {
+        match &part.content {
+            Content::ToolUse(call) => {
+                calls.insert(ids::plain(&call.id).into_owned(), at);
+            }
+            Content::Text(_) => text = Some(at),
+            _ => {}
+        }
+    }
     for mut opaque in state {
         let id = opaque.id.take().unwrap_or_default();
-        let whose = |part: &&mut Part| match (&part.content, id.strip_prefix(CALL)) {
-            (Content::ToolUse(call), Some(id)) => ids::plain(&call.id) == id,
-            (Content::Text(_), None) => true,
-            _ => false,
+        let at = match id.strip_prefix(CALL) {
+            Some(id) => calls.get(id).copied(),
+            None => text,
         };
-        match parts.iter_mut().rfind(whose) {
+        match at.and_then(|at| parts.get_mut(at)) {
             Some(part) => part.opaque = Some(opaque),
-            None if id == TEXT => parts.push(Part::text("").with_opaque(Some(opaque))),
+            None if id == TEXT => {
+                text = Some(parts.len());
+                parts.push(Part::text("").with_opaque(Some(opaque)));
+            }
             // Its call is gone.
             None => {}
         }

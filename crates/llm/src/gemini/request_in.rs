@@ -1,6 +1,6 @@
 //! A `generateContent` body, as what it means: <https://ai.google.dev/api/generate-content>.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use serde_json::value::RawValue;
 use weir_error::Error;
@@ -65,8 +65,12 @@ pub(super) fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request
 #[derive(Default)]
 struct Calls {
     made: usize,
-    /// Those of the last turn that have no result yet: id and name.
-    open: Vec<(String, String)>,
+    /// Ids of the last turn's.
+    ids: Vec<String>,
+    /// Those of them that have no result yet, by their places.
+    open: BTreeSet<usize>,
+    by_id: HashMap<String, VecDeque<usize>>,
+    by_name: HashMap<String, VecDeque<usize>>,
 }
 
 impl Calls {
@@ -79,21 +83,24 @@ impl Calls {
             format!("call_{:08x}_{}", hash.finalize(), self.made)
         });
         self.made += 1;
-        self.open.push((id.clone(), name.to_owned()));
+        let at = self.ids.len();
+        self.open.insert(at);
+        self.by_id.entry(id.clone()).or_default().push_back(at);
+        self.by_name.entry(name.to_owned()).or_default().push_back(at);
+        self.ids.push(id.clone());
         id
     }
 
     fn answered(&mut self, id: Option<String>, name: &str) -> String {
         let id = id.filter(|id| !id.is_empty());
-        let found = match &id {
-            Some(id) => self.open.iter().position(|(open, _)| open == id),
-            None => self
-                .open
-                .iter()
-                .position(|(_, called)| called == name)
-                .or((!self.open.is_empty()).then_some(0)),
+        let places = match &id {
+            Some(id) => self.by_id.get_mut(id),
+            None => self.by_name.get_mut(name),
         };
-        let known = found.map(|at| self.open.remove(at).0);
+        let mut places = places.into_iter().flat_map(|places| std::iter::from_fn(move || places.pop_front()));
+        let found = places.find(|at| self.open.contains(at));
+        let found = found.or_else(|| self.open.first().copied().filter(|_| id.is_none()));
+        let known = found.filter(|at| self.open.remove(at)).and_then(|at| self.ids.get(at)).cloned();
         id.or(known).unwrap_or_else(|| format!("call_{name}"))
     }
 }
@@ -115,7 +122,7 @@ fn content(
     };
     let continued = messages.last().is_some_and(|last| last.role == role);
     if role == Role::Assistant && !continued {
-        calls.open.clear();
+        *calls = Calls { made: calls.made, ..Calls::default() };
     }
     let parts = parts(&mut from, role, calls, losses)?;
     match messages.last_mut().filter(|_| continued) {
@@ -244,7 +251,7 @@ fn tool_config(mut from: Members<'_>, request: &mut Request, losses: &mut Losses
         let named = matches!(request.tool_choice, Some(ToolChoice::Named(_)));
         if !allowed.is_empty() && !named {
             // Nobody else can be told so: the others are not shown.
-            let before = request.tools.len();
+            let (allowed, before) = (HashSet::<String>::from_iter(allowed), request.tools.len());
             request.tools.retain(|tool| match tool {
                 Tool::Function(function) => allowed.contains(&function.name),
                 Tool::Foreign { .. } => true,
