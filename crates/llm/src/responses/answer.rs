@@ -176,7 +176,7 @@ fn called(from: &mut Members<'_>) -> Option<String> {
 /// A part of a message.
 pub(super) fn piece(raw: &RawValue) -> Option<Part> {
     let mut from = Members::of(raw, "").ok()?;
-    let logprobs = from.take::<Vec<WireLogprob>>("logprobs").ok()?.unwrap_or_default();
+    let logprobs = from.take::<Vec<WireLogprob>>("logprobs").ok().flatten().unwrap_or_default();
     let mut part = content::part(raw, "", &mut Losses::default()).ok()?;
     part.logprobs = logprobs.iter().map(Logprob::from).collect();
     Some(part)

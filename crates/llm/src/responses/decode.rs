@@ -15,24 +15,24 @@ use super::{
 };
 use crate::{
     canonical::{Content, Delta, Event, Logprob, Part, PartStart, ToolUse},
-    sse,
+    lenient, sse,
     wire::Decode,
 };
 
 #[derive(Deserialize)]
 struct Step<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::read")]
     output_index: u64,
     /// Of a message's parts, or a thought's.
-    #[serde(default, alias = "summary_index")]
+    #[serde(default, alias = "summary_index", deserialize_with = "lenient::read")]
     content_index: u64,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     delta: Option<Cow<'a, str>>,
     /// What was said, all of it: by the names of its kinds.
-    #[serde(borrow, default, alias = "refusal", alias = "arguments")]
+    #[serde(borrow, default, alias = "refusal", alias = "arguments", deserialize_with = "lenient::text")]
     text: Option<Cow<'a, str>>,
-    #[serde(default)]
-    logprobs: Option<Vec<WireLogprob>>,
+    #[serde(default, deserialize_with = "lenient::list")]
+    logprobs: Vec<WireLogprob>,
     #[serde(borrow, default)]
     item: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -219,8 +219,8 @@ impl Decoder {
         if !text.is_empty() {
             out.push(Event::PartDelta { index, delta: delta(kind, text) });
         }
-        if let Some(logprobs) = step.logprobs.as_ref().filter(|l| !l.is_empty()) {
-            let logprobs = logprobs.iter().map(Logprob::from).collect();
+        if !step.logprobs.is_empty() {
+            let logprobs = step.logprobs.iter().map(Logprob::from).collect();
             out.push(Event::PartDelta { index, delta: Delta::Logprobs(logprobs) });
         }
     }

@@ -1,6 +1,7 @@
 //! How answers end: failed, cut, drawn; and what clients are to do then.
 
 use super::*;
+use crate::canonical::Content;
 
 fn chat(stream: &str) -> String {
     relayed(Dialect::Responses, Dialect::OpenAi, &[stream.as_bytes()], &call(&json!({"model": "m"})))
@@ -35,6 +36,29 @@ fn the_event_s_name_tells_how_it_ended_however_odd_its_object() {
         );
     let told = chat(&stream);
     assert!(told.contains("\"content\":\"half\"") && told.contains("\"finish_reason\":\"length\""), "{told}");
+}
+
+#[test]
+fn what_is_said_is_not_lost_for_a_member_beside_it() {
+    for (name, odd) in [
+        ("logprobs", json!([{"token": "a", "logprob": null}])),
+        ("logprobs", json!("none")),
+        ("output_index", json!(null)),
+        ("content_index", json!("0")),
+    ] {
+        let n = &mut 0;
+        let mut delta = json!({"output_index": 0, "content_index": 0, "delta": "Hi"});
+        delta[name] = odd.clone();
+        let stream = event(n, "response.created", json!({"response": head()}))
+            + &event(n, "response.output_text.delta", delta)
+            + &event(n, "response.completed", json!({"response": {"status": "completed"}}));
+        assert!(chat(&stream).contains("\"content\":\"Hi\""), "{name}: {odd}");
+        let mut part = json!({"type": "output_text", "text": "Hi"});
+        part[name] = odd.clone();
+        let body = json!({"status": "completed", "output": [{"type": "message", "content": [part]}]});
+        let answer = Dialect::Responses.provider().decode_answer(body.to_string().as_bytes()).unwrap();
+        assert!(matches!(&answer.parts()[0].content, Content::Text(text) if text == "Hi"), "{name}: {odd}");
+    }
 }
 
 #[test]
