@@ -68,9 +68,11 @@ impl Collector {
                 Content::Foreign { kind: kind.clone(), value: value.clone() }.into()
             }
         };
-        self.parts.push(Gathered { index, choice, part });
-        if self.parts.len() > MAX_PARTS {
+        if self.parts.len() >= MAX_PARTS {
             self.spend(usize::MAX);
+        }
+        if !self.overflown {
+            self.parts.push(Gathered { index, choice, part });
         }
     }
 
@@ -117,5 +119,21 @@ impl Collector {
         }
         choices.sort_by_key(|(choice, _)| *choice);
         choices.into_iter().map(|(_, parts)| parts).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_answer_that_is_too_long_nothing_is_kept() {
+        let part = PartStart::ToolUse { id: "call_1".to_owned(), name: "f".to_owned() };
+        let begun = |room: usize| {
+            let mut collector = Collector::new(room);
+            collector.take(&Event::PartStart { index: 0, choice: 0, part: part.clone() });
+            collector.choices().len()
+        };
+        assert_eq!((begun(7), begun(6)), (1, 0));
     }
 }
