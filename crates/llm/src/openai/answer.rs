@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::lenient;
+use super::{lenient, whole::Counts};
 use crate::{Usage, prices::Tier, tokens::count_text};
 
 #[derive(Deserialize)]
@@ -93,22 +93,6 @@ pub fn usage_chunk(sample: &[u8], usage: Usage) -> Bytes {
         choices: [(); 0],
         usage: Counts,
     }
-    #[derive(Serialize)]
-    struct Counts {
-        prompt_tokens: u64,
-        completion_tokens: u64,
-        total_tokens: u64,
-        prompt_tokens_details: Cached,
-        completion_tokens_details: Reasoned,
-    }
-    #[derive(Serialize)]
-    struct Cached {
-        cached_tokens: u64,
-    }
-    #[derive(Serialize)]
-    struct Reasoned {
-        reasoning_tokens: u64,
-    }
     let data = crate::sse::data(sample).unwrap_or_default();
     let sample: Sample<'_> = serde_json::from_slice(&data).unwrap_or_default();
     let chunk = Chunk {
@@ -117,13 +101,7 @@ pub fn usage_chunk(sample: &[u8], usage: Usage) -> Bytes {
         created: sample.created,
         model: sample.model.as_deref().unwrap_or_default(),
         choices: [],
-        usage: Counts {
-            prompt_tokens: usage.input_tokens,
-            completion_tokens: usage.output_tokens,
-            total_tokens: usage.input_tokens + usage.output_tokens,
-            prompt_tokens_details: Cached { cached_tokens: usage.cache_read_tokens },
-            completion_tokens_details: Reasoned { reasoning_tokens: usage.reasoning_tokens },
-        },
+        usage: usage.into(),
     };
     // Serializing numbers and strings into memory can't fail.
     let json = serde_json::to_vec(&chunk).unwrap_or_default();

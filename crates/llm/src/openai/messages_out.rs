@@ -102,8 +102,24 @@ struct CallCustom<'a> {
 
 #[derive(Serialize)]
 pub(super) struct CallFunction<'a> {
-    name: &'a str,
-    arguments: &'a str,
+    pub(super) name: &'a str,
+    pub(super) arguments: &'a str,
+}
+
+impl<'a> Call<'a> {
+    /// `custom`: of a tool that is called with text.
+    pub(super) fn new(
+        ToolUse { id, name, arguments }: &'a ToolUse,
+        custom: bool,
+        extra_content: Option<Extra<'a>>,
+    ) -> Self {
+        let called = if custom {
+            Called::Custom { custom: CallCustom { name, input: Custom::input(arguments) } }
+        } else {
+            Called::Function { function: CallFunction { name, arguments } }
+        };
+        Self { id, called, extra_content }
+    }
 }
 
 impl Wire<'_> {
@@ -276,13 +292,8 @@ fn assistant<'a>(
         match &part.content {
             Content::Text(text) => content.get_or_insert_default().push_str(text),
             Content::Refusal(text) => refusal = Some(text.as_str()),
-            Content::ToolUse(ToolUse { id, name, arguments }) => {
-                let called = if custom.contains(name.as_str()) {
-                    Called::Custom { custom: CallCustom { name, input: Custom::input(arguments) } }
-                } else {
-                    Called::Function { function: CallFunction { name, arguments } }
-                };
-                tool_calls.push(Call { id, called, extra_content: own.map(Extra::new) });
+            Content::ToolUse(call) => {
+                tool_calls.push(Call::new(call, custom.contains(call.name.as_str()), own.map(Extra::new)));
             }
             Content::Thinking(_) | Content::RedactedThinking => {}
             other => losses.dropped(&format!("messages.content.{}", other.kind())),

@@ -10,6 +10,7 @@ use super::{
     answer::WireUsage,
     content, lenient,
     logprobs::{OutLogprobs, WireLogprobs},
+    messages_out::{Call, CallFunction},
     state::{self, Detail, Extra, Thought, details},
     told::Style,
 };
@@ -181,9 +182,9 @@ struct OutMessage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     extra_content: Option<Extra<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tool_calls: Vec<OutCall<'a>>,
+    tool_calls: Vec<Call<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    function_call: Option<OutFunction<'a>>,
+    function_call: Option<CallFunction<'a>>,
     /// OpenRouter's name for what a model drew.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     images: Vec<OutImage<'a>>,
@@ -221,34 +222,6 @@ impl<'a> OutImage<'a> {
     pub(super) fn at(self, index: usize) -> Self {
         Self { index: Some(index), ..self }
     }
-}
-
-#[derive(Serialize)]
-struct OutCall<'a> {
-    id: &'a str,
-    #[serde(flatten)]
-    called: OutCalled<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    extra_content: Option<Extra<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum OutCalled<'a> {
-    Function { function: OutFunction<'a> },
-    Custom { custom: OutCustom<'a> },
-}
-
-#[derive(Serialize)]
-struct OutCustom<'a> {
-    name: &'a str,
-    input: Cow<'a, str>,
-}
-
-#[derive(Serialize)]
-struct OutFunction<'a> {
-    name: &'a str,
-    arguments: &'a str,
 }
 
 #[derive(Serialize)]
@@ -342,15 +315,11 @@ fn out_message<'a>(parts: &'a [Part], style: &Style, losses: &mut Losses) -> Out
                 losses.unsaid(part.content.kind());
             }
             Content::ToolUse(ToolUse { name, arguments, .. }) if style.older => {
-                message.function_call = Some(OutFunction { name, arguments });
+                message.function_call = Some(CallFunction { name, arguments });
             }
-            Content::ToolUse(ToolUse { id, name, arguments }) => {
-                let called = if style.is_custom(name) {
-                    OutCalled::Custom { custom: OutCustom { name, input: Custom::input(arguments) } }
-                } else {
-                    OutCalled::Function { function: OutFunction { name, arguments } }
-                };
-                message.tool_calls.push(OutCall { id, called, extra_content: opaque.map(Extra::new) });
+            Content::ToolUse(call) => {
+                let custom = style.is_custom(&call.name);
+                message.tool_calls.push(Call::new(call, custom, opaque.map(Extra::new)));
             }
             Content::Image(media) => match OutImage::of(media) {
                 Some(image) => message.images.push(image),
