@@ -80,11 +80,11 @@ impl Decode for Decoder {
         out.extend(usage.map(Event::Usage));
     }
 
-    /// A prompt that is blocked is not answered, however many answers were asked for.
     fn cites(&self) -> bool {
         self.cites
     }
 
+    /// A prompt that is blocked is not answered, however many answers were asked for.
     fn ended(&self) -> bool {
         self.blocked
     }

@@ -40,8 +40,6 @@ pub struct ResponsesView {
     pub(super) background_at: Option<Range<usize>>,
     pub(super) previous_at: Option<Range<usize>>,
     pub(super) include_at: Option<Range<usize>>,
-    /// Just after the opening brace.
-    pub(super) members_at: usize,
 }
 
 macro_rules! fields {
@@ -132,7 +130,6 @@ impl ResponsesView {
             background_at: at(fields.background),
             previous_at: at(fields.previous_response_id),
             include_at: at(fields.include),
-            members_at: text.find('{').map_or(0, |at| at + 1),
         })
     }
 
@@ -218,7 +215,6 @@ mod tests {
         assert_eq!(&body[view.model_at], r#""a\/b""#);
         assert_eq!(view.input_at.map(|at| &body[at]), Some(r#"[{"role":"user","content":"hi"}]"#));
         assert_eq!(view.background_at.map(|at| &body[at]), Some("null"));
-        assert_eq!(view.members_at, 2);
     }
 
     #[test]
