@@ -6,6 +6,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 use http::StatusCode;
 use parking_lot::Mutex;
 use serde::Serialize;
+use weir_access::Visit;
 use weir_error::{Code, Error, require_scope};
 use weir_proto::{
     chat::{ListModelsRequest, Model, chat_client::ChatClient},
@@ -169,7 +170,7 @@ pub(crate) async fn model(
     id: &str,
     missing: impl FnOnce() -> String,
 ) -> Result<Model, Error> {
-    let ctx = admitted(house, asked).await?;
+    let (ctx, _visit) = admitted(house, asked).await?;
     let listed = known(house, &ctx, id.contains('/').then_some(id)).await?;
     let found = listed.into_iter().find(|model| model.id == id);
     found.ok_or_else(|| Error::new(Code::ModelNotFound, missing()).with_param("model"))
@@ -180,16 +181,16 @@ pub(crate) async fn model(
 /// # Errors
 /// As the grant's, and those of the orchestrator.
 pub(crate) async fn models(house: &House, asked: &Asked) -> Result<Vec<Model>, Error> {
-    let ctx = admitted(house, asked).await?;
+    let (ctx, _visit) = admitted(house, asked).await?;
     known(house, &ctx, None).await
 }
 
-async fn admitted(house: &House, asked: &Asked) -> Result<RequestContext, Error> {
+async fn admitted(house: &House, asked: &Asked) -> Result<(RequestContext, Option<Visit>), Error> {
     let grant = house.tenant_grant(asked).await?;
-    let _visit = house.admit_rest(asked, &grant)?;
+    let visit = house.admit_rest(asked, &grant)?;
     let ctx = asked.context(&grant, house.config.call_timeout);
     require_scope(&ctx, scope::MODELS_READ)?;
-    Ok(ctx)
+    Ok((ctx, visit))
 }
 
 /// What is listed, by name: providers' models, and the caller's names for them, which win. `besides` is a name that may
@@ -200,9 +201,7 @@ async fn known(house: &House, ctx: &RequestContext, besides: Option<&str>) -> Re
     let mut all: BTreeMap<&str, Model> =
         listed.iter().map(|model| (model.id.as_str(), model.clone())).collect();
     if let Some(name) = besides.filter(|name| !all.contains_key(name)) {
-        let request = ListModelsRequest { name: name.to_owned() };
-        let mut client = ChatClient::new(house.orchestrator.clone());
-        let served = client.list_models(weir_rpc::request(ctx, request)).await?.into_inner().models;
+        let served = served(house, ctx, name).await?;
         all.extend(served.into_iter().filter(|model| model.id == name).map(|model| (name, model)));
     }
     all.extend(names.iter().map(|model| (model.id.as_str(), model.clone())));
@@ -214,12 +213,17 @@ async fn listed(house: &House, ctx: &RequestContext) -> Result<Arc<[Model]>, Err
     if let Some(models) = house.models.fresh() {
         return Ok(models);
     }
-    let _slot = house.access.enter()?;
-    let mut client = ChatClient::new(house.orchestrator.clone());
-    let answer = client.list_models(weir_rpc::request(ctx, ListModelsRequest::default())).await?;
-    let models: Arc<[Model]> = answer.into_inner().models.into();
+    let models: Arc<[Model]> = served(house, ctx, "").await?.into();
     *house.models.known.lock() = Some((house.models.clock.now_ms(), models.clone()));
     Ok(models)
+}
+
+/// The orchestrator's answer: to a name, or to none, which is the list.
+async fn served(house: &House, ctx: &RequestContext, name: &str) -> Result<Vec<Model>, Error> {
+    let _slot = house.access.enter()?;
+    let mut client = ChatClient::new(house.orchestrator.clone());
+    let request = ListModelsRequest { name: name.to_owned() };
+    Ok(client.list_models(weir_rpc::request(ctx, request)).await?.into_inner().models)
 }
 
 /// The caller's aliases, and `auto`. Without the router the list is shorter, which is better than none.

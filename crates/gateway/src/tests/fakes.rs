@@ -264,6 +264,9 @@ impl chat::chat_server::Chat for Fakes {
         request: Request<chat::ListModelsRequest>,
     ) -> Result<Response<chat::ListModelsResponse>, Status> {
         let name = self.note("list_models", request)?.name;
+        if name == "sim/slow" {
+            self.0.release.subscribe().wait_for(|r| *r).await.unwrap();
+        }
         let model = |id: &str| chat::Model {
             id: id.to_owned(),
             created: 1_700_000_000,
