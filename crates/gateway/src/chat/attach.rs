@@ -59,7 +59,7 @@ pub(crate) async fn attach(house: &House, asked: &Asked, id: &str, after: Option
     require_scope(&ctx, scope::CHAT_WRITE)?;
     let (_, upload) = house.read_body(&grant, Body::empty()).await?;
     let slot = house.access.enter()?;
-    let permit = house.access.admit(&grant, 0)?;
+    let permit = house.admit(asked, &grant, 0)?;
     let held = Held { permit, _slot: slot, _upload: upload };
     watch(house, ctx, held, id.to_owned(), Looks { after, pays: false }).await
 }
@@ -264,6 +264,7 @@ async fn ask(
 fn is_settled(error: &Error) -> bool {
     (400..500).contains(&error.code().http().as_u16()) && error.retry_after().is_none()
 }
+
 /// The id of the last event: each has a line of its own for it.
 fn last_id(events: &[u8]) -> Option<u64> {
     let lines = events.split(|b| *b == b'\n').rev();

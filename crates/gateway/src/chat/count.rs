@@ -68,8 +68,9 @@ pub(crate) async fn count<T: Serialize>(
         (Dialect::Anthropic, _) => MessagesView::scan_for_count(&body)?.model,
         (dialect, _) => View::scan(dialect, &body)?.into_model(),
     };
-    let body = checked(dialect, body).await?;
+    // First: reading all of a body is work, also of one that is refused.
     let _permit = house.admit(asked, &grant, 0)?;
+    let body = checked(dialect, body).await?;
     let request = CountTokensRequest {
         dialect: wire_dialect(dialect).into(),
         model,

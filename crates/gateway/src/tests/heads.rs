@@ -54,14 +54,18 @@ async fn what_is_not_there_is_not_asked_for_again() {
 #[tokio::test]
 async fn a_refusal_tells_where_the_tenant_stands() {
     let house = house();
-    for (path, body) in [
-        ("/v1/embeddings", json!({"model": "sim-1", "input": "a"})),
-        ("/v1/tokenize", json!({"model": "sim-1", "prompt": "a"})),
-        ("/v1/messages/count_tokens", chat("sim-1")),
+    // Nobody's body is read in full for a refusal.
+    let nonsense = json!({"model": "sim-1", "messages": [{"role": "user", "content": [7]}]});
+    for (path, ask) in [
+        ("embeddings", post("/v1/embeddings", &json!({"model": "sim-1", "input": "a"}))),
+        ("tokenize", post("/v1/tokenize", &json!({"model": "sim-1", "prompt": "a"}))),
+        ("count", post("/v1/messages/count_tokens", &chat("sim-1"))),
+        ("nonsense", post("/v1/messages/count_tokens", &nonsense)),
+        ("attach", get("/v1/responses/resp_1?stream=true")),
     ] {
         let key = house.fakes.add_key(TenantId::new(), limits(Some(1), None));
         post("/v1/messages/count_tokens", &chat("sim-1")).key(&key).send(&house).await;
-        let response = post(path, &body).key(&key).send(&house).await;
+        let response = ask.key(&key).send(&house).await;
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS, "{path}");
         assert_eq!(header(&response, "x-ratelimit-remaining-requests"), Some("0"), "{path}");
     }
