@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::OnceLock, time::Duration};
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, Method, Uri};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, LengthLimitError};
 use hyper::upgrade::OnUpgrade;
 use weir_access::{Grant, RateState};
 use weir_error::{Code, Error};
@@ -154,7 +154,7 @@ async fn read(mut body: Body, limit: usize, upload: &mut Upload) -> Result<Bytes
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|error| broken(error, limit))?.into_data() else { continue };
         if first.len() + rest.len() + data.len() > limit {
             return Err(too_large(limit));
         }
@@ -181,11 +181,14 @@ fn late() -> Error {
     Error::new(Code::RequestTimeout, "the body did not arrive in time")
 }
 
-fn broken(error: axum::Error) -> Error {
+fn broken(error: axum::Error, limit: usize) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(error) = cause {
         if error.is::<weir_runtime::BodyIdle>() {
             return late();
+        }
+        if error.is::<LengthLimitError>() {
+            return too_large(limit);
         }
         if let Some(dense) = error.downcast_ref::<TooDense>() {
             return Error::new(Code::PayloadTooLarge, dense.to_string()).with_param("Content-Encoding");

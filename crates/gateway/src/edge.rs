@@ -109,17 +109,17 @@ impl House {
             }
             return Ok(wrong_method(endpoint, asked));
         }
-        let body = inflate::decoded(asked, body).await?;
-        match (endpoint, &asked.method) {
-            (Endpoint::ChatCompletions, _) => chat::complete(self, asked, body, Spoken::OpenAi).await,
-            (Endpoint::Messages, _) => chat::complete(self, asked, body, Spoken::Anthropic).await,
-            (Endpoint::Responses, _) => chat::complete(self, asked, body, Spoken::Responses).await,
-            (Endpoint::Gemini(Verb::Generate), _) => gemini::generate(self, asked, body, id, false).await,
-            (Endpoint::Gemini(Verb::Stream), _) => gemini::generate(self, asked, body, id, true).await,
-            (Endpoint::Models, _) => models::list(self, asked).await,
-            (Endpoint::Model, _) => models::get(self, asked, id).await,
+        let body = inflate::decoded(asked, body, self.config.max_body.as_usize()).await?;
+        match endpoint {
+            Endpoint::ChatCompletions => chat::complete(self, asked, body, Spoken::OpenAi).await,
+            Endpoint::Messages => chat::complete(self, asked, body, Spoken::Anthropic).await,
+            Endpoint::Responses => chat::complete(self, asked, body, Spoken::Responses).await,
+            Endpoint::Gemini(Verb::Generate) => gemini::generate(self, asked, body, id, false).await,
+            Endpoint::Gemini(Verb::Stream) => gemini::generate(self, asked, body, id, true).await,
+            Endpoint::Models => models::list(self, asked).await,
+            Endpoint::Model => models::get(self, asked, id).await,
             // These are not on the hot path: boxing keeps the future of the one that is small.
-            (endpoint, _) => Box::pin(self.answer_rest(endpoint, id, asked, body)).await,
+            endpoint => Box::pin(self.answer_rest(endpoint, id, asked, body)).await,
         }
     }
 

@@ -1,5 +1,5 @@
 //! Compressed request bodies, as proxies and some clients send large ones. They are decoded as they are read, so no more
-//! is held than a plain body may have; what grows out of all proportion is refused before that.
+//! is held than a plain body may have, nor is more read; what grows out of all proportion is refused before that.
 
 use std::{
     convert::Infallible,
@@ -17,6 +17,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Frame;
+use http_body_util::{BodyExt as _, Limited};
 use tower::{ServiceExt as _, service_fn};
 use tower_http::decompression::RequestDecompression;
 use weir_error::{Code, Error};
@@ -30,11 +31,11 @@ const MAX_RATIO: usize = 200;
 /// Up to here a body may be as dense as it likes.
 const FREE: usize = 1024 * 1024;
 
-/// The body as it was before it was compressed.
+/// The body as it was before it was compressed; of that no more than `limit` bytes are read.
 ///
 /// # Errors
 /// `UnsupportedMediaType` for an encoding that is not taken.
-pub(crate) async fn decoded(asked: &Asked, body: Body) -> Result<Body, Error> {
+pub(crate) async fn decoded(asked: &Asked, body: Body, limit: usize) -> Result<Body, Error> {
     let mut encodings = asked.headers.get_all(header::CONTENT_ENCODING).iter();
     let Some(encoding) = encodings.next() else { return Ok(body) };
     let name = encoding.to_str().unwrap_or_default().trim().to_ascii_lowercase();
@@ -46,13 +47,18 @@ pub(crate) async fn decoded(asked: &Asked, body: Body) -> Result<Body, Error> {
         return Err(Error::new(Code::UnsupportedMediaType, text).with_param("Content-Encoding"));
     }
     // Boxed: few bodies come this way, and the future of every request would hold it.
-    Box::pin(inflated(name, body)).await
+    Box::pin(inflated(name, body, limit)).await
 }
 
-async fn inflated(name: String, body: Body) -> Result<Body, Error> {
+async fn inflated(name: String, body: Body, limit: usize) -> Result<Body, Error> {
     let read = Arc::new(AtomicUsize::new(0));
     let value = HeaderValue::from_str(&name).map_err(Error::internal)?;
-    let mut request = Request::new(Body::new(Counted { inner: body, read: read.clone() }));
+    let count = read.clone();
+    let counted = Limited::new(body, limit).map_frame(move |frame| {
+        count.fetch_add(frame.data_ref().map_or(0, Bytes::len), Ordering::Relaxed);
+        frame
+    });
+    let mut request = Request::new(Body::new(counted));
     request.headers_mut().insert(header::CONTENT_ENCODING, value);
     let give =
         service_fn(|request: Request<_>| ready(Ok::<_, Infallible>(Response::new(request.into_body()))));
@@ -90,28 +96,6 @@ impl fmt::Display for Garbled {
 }
 
 impl std::error::Error for Garbled {}
-
-/// Counts what came.
-struct Counted {
-    inner: Body,
-    read: Arc<AtomicUsize>,
-}
-
-impl http_body::Body for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            self.read.fetch_add(frame.data_ref().map_or(0, Bytes::len), Ordering::Relaxed);
-        }
-        Poll::Ready(frame)
-    }
-}
 
 /// What was decoded, within its bound.
 struct Bounded {

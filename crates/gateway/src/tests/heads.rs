@@ -116,6 +116,10 @@ async fn bodies_may_be_compressed_within_their_bound() {
 async fn a_small_body_does_not_become_a_large_one() {
     let config = Config { max_body: weir_config::ByteSize::kib(64), ..Config::default() };
     let small = house_with(config, weir_access::Config::default(), None);
+    // Nor does one come for ever of which nothing becomes: members of gzip with nothing in them.
+    let nothing = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let (status, _, error) = encoded(&small, "gzip", nothing.repeat(4 * 1024)).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{error}");
     let (status, _, error) = encoded(&small, "gzip", compressed("gzip", &[b' '; 65 * 1024]).await).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{error}");
     // Within the bound of plain bodies, and yet nothing that anybody would write.
