@@ -3,7 +3,10 @@
 use std::{net::IpAddr, sync::OnceLock, time::Duration};
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderName, Method, Uri};
+use http::{
+    HeaderMap, HeaderName, Method, Uri,
+    header::{AsHeaderName, CONTENT_LENGTH, CONTENT_TYPE},
+};
 use http_body_util::{BodyExt as _, LengthLimitError};
 use hyper::upgrade::OnUpgrade;
 use weir_access::{Grant, RateState};
@@ -22,7 +25,8 @@ use crate::{
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-const STRICT: &str = "x-weir-strict";
+const STRICT: HeaderName = HeaderName::from_static("x-weir-strict");
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// Without the body, which whoever wants it takes apart.
 pub(crate) struct Asked {
@@ -61,7 +65,7 @@ impl Asked {
     }
 
     /// A header's text, if it has one.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
     }
 
@@ -74,13 +78,13 @@ impl Asked {
         match value.to_str().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => Ok(true),
             "false" | "0" | "no" | "off" => Ok(false),
-            _ => Err(Error::invalid(STRICT, format!("{STRICT} must be true or false"))),
+            _ => Err(Error::invalid(STRICT.as_str(), format!("{STRICT} must be true or false"))),
         }
     }
 
     /// Whether it comes from an SDK of Anthropic's: each names the version it was made for.
     pub(crate) fn is_anthropic(&self) -> bool {
-        self.headers.contains_key("anthropic-version")
+        self.headers.contains_key(ANTHROPIC_VERSION)
     }
 
     /// The context for calls on this request's behalf.
@@ -97,7 +101,7 @@ impl Asked {
     /// # Errors
     /// `UnsupportedMediaType`, `PayloadTooLarge`.
     pub(crate) fn check_json_head(&self, limit: usize) -> Result<(), Error> {
-        if let Some(value) = self.headers.get(http::header::CONTENT_TYPE) {
+        if let Some(value) = self.headers.get(CONTENT_TYPE) {
             let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
             if !essence.eq_ignore_ascii_case("application/json") {
                 return Err(Error::new(
@@ -107,7 +111,7 @@ impl Asked {
                 .with_param("Content-Type"));
             }
         }
-        let length = self.header("content-length").and_then(|v| v.parse::<u64>().ok());
+        let length = self.header(CONTENT_LENGTH).and_then(|v| v.parse::<u64>().ok());
         if length.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
             return Err(too_large(limit));
         }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use weir_access::Grant;
 use weir_error::{Code, Error};
 use weir_types::TenantId;
@@ -15,7 +15,7 @@ use crate::{
     gemini,
 };
 
-const TENANT: &str = "x-tenant-id";
+const TENANT: HeaderName = HeaderName::from_static("x-tenant-id");
 
 impl House {
     /// The grant of an endpoint that works inside a tenant.
@@ -79,7 +79,8 @@ fn in_query(asked: &Asked) -> Option<Cow<'_, str>> {
 /// `Authorization: Bearer …`, else `x-api-key`, else `x-goog-api-key`.
 fn presented(headers: &HeaderMap) -> Option<&str> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    let bearer = text(header::AUTHORIZATION.as_str()).and_then(|value| {
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let bearer = authorization.and_then(|value| {
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });

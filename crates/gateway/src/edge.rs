@@ -116,8 +116,6 @@ impl House {
             Endpoint::Responses => chat::complete(self, asked, body, Spoken::Responses).await,
             Endpoint::Gemini(Verb::Generate) => gemini::generate(self, asked, body, id, false).await,
             Endpoint::Gemini(Verb::Stream) => gemini::generate(self, asked, body, id, true).await,
-            Endpoint::Models => models::list(self, asked).await,
-            Endpoint::Model => models::get(self, asked, id).await,
             // These are not on the hot path: boxing keeps the future of the one that is small.
             endpoint => Box::pin(self.answer_rest(endpoint, id, asked, body)).await,
         }
@@ -128,6 +126,8 @@ impl House {
             return websocket::hand_over(self, asked).await;
         }
         match endpoint {
+            Endpoint::Models => models::list(self, asked).await,
+            Endpoint::Model => models::get(self, asked, id).await,
             Endpoint::Embeddings => embeddings::create(self, asked, body).await,
             Endpoint::Tokenize => tokenize::tokenize(self, asked, body).await,
             Endpoint::CountTokens => chat::count_tokens(self, asked, body).await,

@@ -170,7 +170,7 @@ fn message(view: View, body: Bytes, asked: &Asked) -> CompleteRequest {
 }
 
 fn forwarded(asked: &Asked) -> HashMap<String, String> {
-    let pairs = FORWARDED.iter().filter_map(|name| Some((*name, asked.header(name)?)));
+    let pairs = FORWARDED.iter().filter_map(|name| Some((*name, asked.header(*name)?)));
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
