@@ -3,7 +3,7 @@
 use crate::prices::Tier;
 
 /// More tokens than this in one call are not believed.
-const ABSURD: u64 = 1 << 32;
+pub(crate) const ABSURD: u64 = 1 << 32;
 
 /// Inclusive counts: what was read from and written to a prompt cache is part of input, reasoning part of output.
 /// OpenAI counts so; Anthropic tells input without its cached parts, and is converted at the border.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Answer, Ask, Bound, Embed, Embedded, Wire, purpose};
-use crate::{canonical::Losses, platform::segment};
+use crate::{canonical::Losses, lenient, platform::segment};
 
 fn invoke(model: &str) -> Cow<'static, str> {
     format!("/model/{}/invoke", segment(model)).into()
@@ -38,7 +38,7 @@ impl Embed for Titan {
         #[derive(Deserialize)]
         struct Told {
             embedding: Wire,
-            #[serde(default, rename = "inputTextTokenCount")]
+            #[serde(default, rename = "inputTextTokenCount", deserialize_with = "lenient::read")]
             tokens: Option<u64>,
         }
         let told: Told = serde_json::from_slice(answer.body).ok()?;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Ask, Bound, Embed, Embedded, Wire, purpose};
-use crate::{canonical::Losses, platform::segment};
+use crate::{canonical::Losses, lenient, platform::segment};
 
 /// One who leaves it out has long texts cut without a word, by Vertex AI.
 const CUT: [&str; 2] = ["autoTruncate", "auto_truncate"];
@@ -43,7 +43,7 @@ fn some<const N: usize>(pairs: [(&str, Option<Value>); N]) -> Map<String, Value>
 
 #[derive(Deserialize)]
 struct Usage {
-    #[serde(default, rename = "promptTokenCount")]
+    #[serde(default, rename = "promptTokenCount", deserialize_with = "lenient::read")]
     prompt: Option<u64>,
 }
 

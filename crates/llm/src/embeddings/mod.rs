@@ -18,7 +18,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use crate::{Dialect, canonical::Losses, platform::Platform};
+use crate::{Dialect, canonical::Losses, platform::Platform, usage::ABSURD};
 
 /// A longer vector is no model's.
 const MAX_DIMENSIONS: usize = 65_536;
@@ -104,7 +104,12 @@ pub struct Embedded {
 impl Embedded {
     fn of(vectors: impl IntoIterator<Item = Wire>, input_tokens: Option<u64>, inputs: usize) -> Option<Self> {
         let vectors: Vec<_> = vectors.into_iter().map(|vector| vector.0).collect();
-        (vectors.len() == inputs).then_some(Self { vectors, input_tokens })
+        (vectors.len() == inputs).then(|| Self::new(vectors, input_tokens))
+    }
+
+    /// Numbers that can't be are not believed: they are counted here instead.
+    fn new(vectors: Vec<Bytes>, input_tokens: Option<u64>) -> Self {
+        Self { vectors, input_tokens: input_tokens.filter(|tokens| *tokens < ABSURD) }
     }
 }
 

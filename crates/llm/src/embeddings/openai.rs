@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{Answer, Ask, Embed, Embedded, Input, Wire, purpose};
-use crate::canonical::Losses;
+use crate::{canonical::Losses, lenient};
 
 fn body(mut members: Map<String, Value>, ask: &Ask<'_>) -> Map<String, Value> {
     let input = |input: &&Input| match input {
@@ -27,7 +27,7 @@ fn decode(body: &[u8], inputs: usize) -> Option<Embedded> {
     #[derive(Deserialize)]
     struct Answer {
         data: Vec<One>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "lenient::read")]
         usage: Option<Usage>,
     }
     #[derive(Deserialize)]
@@ -49,7 +49,7 @@ fn decode(body: &[u8], inputs: usize) -> Option<Embedded> {
         *vectors.get_mut(one.index.unwrap_or(at))? = one.embedding.0;
     }
     let complete = vectors.iter().all(|vector| !vector.is_empty());
-    complete.then(|| Embedded { vectors, input_tokens: answer.usage.map(|u| u.prompt_tokens) })
+    complete.then(|| Embedded::new(vectors, answer.usage.map(|u| u.prompt_tokens)))
 }
 
 /// OpenAI's, and everyone's who does the same: <https://developers.openai.com/api/reference/resources/embeddings>. What
@@ -123,7 +123,7 @@ impl Embed for Ollama {
         #[derive(Deserialize)]
         struct Told {
             embeddings: Vec<Wire>,
-            #[serde(default)]
+            #[serde(default, deserialize_with = "lenient::read")]
             prompt_eval_count: Option<u64>,
         }
         let told: Told = serde_json::from_slice(answer.body).ok()?;

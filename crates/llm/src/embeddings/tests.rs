@@ -192,6 +192,28 @@ fn calls_have_as_many_inputs_as_they_may() {
 }
 
 #[test]
+fn a_count_that_can_t_be_is_none() {
+    let odd = [json!(1_u64 << 40), json!(u64::MAX), json!("many"), json!(null)];
+    for (api, told) in [
+        (&openai::OpenAi as &dyn Embed, "prompt_tokens"),
+        (&google::Gemini, "promptTokenCount"),
+        (&openai::Ollama, "prompt_eval_count"),
+        (&bedrock::Titan, "inputTextTokenCount"),
+    ] {
+        let answer = |tokens: &Value| {
+            json!({"data": [{"embedding": [1.0]}], "usage": {told: tokens}, "embedding": [1.0],
+                "embeddings": if told == "promptTokenCount" { json!([{"values": [1.0]}]) } else { json!([[1.0]]) },
+                "usageMetadata": {told: tokens}, told: tokens})
+        };
+        assert_eq!(decoded(api, &answer(&json!(7)), 1).unwrap().input_tokens, Some(7), "{told}");
+        for tokens in &odd {
+            let embedded = decoded(api, &answer(tokens), 1);
+            assert_eq!(embedded.map(|embedded| embedded.input_tokens), Some(None), "{told}: {tokens}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_answer_is_none() {
     for wrong in [
         json!({"data": [{"index": 0, "embedding": [1.0]}]}),
