@@ -31,7 +31,9 @@ pub(crate) struct ToolCall {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) name_tokens: u64,
+    /// JSON; of a custom tool, the text that it takes.
     pub(crate) arguments: Vec<Piece>,
+    pub(crate) custom: bool,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -284,13 +286,22 @@ fn calls(tools: &[Called<'_>], seed: u64, most: u64, end: &'static str) -> Choic
         let arguments = match arguments {
             Some(wanted) => (*wanted).to_owned(),
             None if tool.parameters.is_null() => "{}".to_owned(),
+            None if tool.custom => {
+                schema::minimal(&tool.parameters).as_str().map(str::to_owned).unwrap_or_default()
+            }
             None => schema::written(&schema::minimal(&tool.parameters)),
         };
         let mut arguments = split(&arguments);
         let cut = limit_within(&mut arguments, left - name_tokens);
         left -= name_tokens + sum(&arguments);
         let id = id("call_", 24, mix(seed ^ mix(index as u64)));
-        tool_calls.push(ToolCall { id, name: tool.name.clone(), name_tokens, arguments });
+        tool_calls.push(ToolCall {
+            id,
+            name: tool.name.clone(),
+            name_tokens,
+            arguments,
+            custom: tool.custom,
+        });
         if cut {
             finish = "length";
             break;
@@ -370,6 +381,28 @@ mod tests {
         let forced = r#","tool_choice":{"type":"function","function":{"name":"get_time"}}"#;
         assert_eq!(ask("Hello", forced), ("get_time".into(), "stop"));
         assert_eq!(ask("Use get_weather", r#","max_tokens":3"#).1, "length");
+    }
+
+    #[test]
+    fn custom_tools_are_called_with_a_text() {
+        let tools = r#""tools":[{"type":"custom","custom":{"name":"patch"}},{"type":"function","function":{"name":"get_time"}}]"#;
+        let ask = |question: &str, more: &str| {
+            let question = serde_json::Value::from(question);
+            let fields = format!(r#""messages":[{{"role":"user","content":{question}}}],{tools}{more}"#);
+            let answer = compose(&fields, None);
+            let call = answer.choices[0].tool_calls.first()?;
+            let text: String = call.arguments.iter().map(|piece| &*piece.text).collect();
+            Some((call.name.clone(), call.custom, text))
+        };
+        assert_eq!(ask("Hello", ""), None);
+        assert_eq!(ask("patch", ""), Some(("patch".into(), true, "text".into())));
+        assert_eq!(ask(r#"patch({"a":1})"#, ""), Some(("patch".into(), true, r#"{"a":1}"#.into())));
+        let forced = r#","tool_choice":{"type":"custom","custom":{"name":"patch"}}"#;
+        assert_eq!(ask("Hello", forced), Some(("patch".into(), true, "text".into())));
+        assert_eq!(
+            ask("get_time", "").map(|(name, custom, _)| (name, custom)),
+            Some(("get_time".into(), false))
+        );
     }
 
     #[test]

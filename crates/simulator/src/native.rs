@@ -35,7 +35,7 @@ pub(crate) fn functions(tools: &[Value]) -> impl Iterator<Item = Option<Tool>> +
     tools.iter().map(|tool| {
         let function = &tool["function"];
         let name = function["name"].as_str().filter(|name| !name.is_empty())?.to_owned();
-        Some(Tool { name, parameters: function["parameters"].clone() })
+        Some(Tool::function(name, function["parameters"].clone()))
     })
 }
 

@@ -187,9 +187,10 @@ fn quoted(out: &mut Vec<u8>, pieces: &[Piece], meter: &mut Meter) {
 fn call_head(out: &mut Vec<u8>, call: &ToolCall) {
     push(out, r#""id":"#);
     push_string(out, &call.id);
-    push(out, r#","type":"function","function":{"name":"#);
+    let custom = r#","type":"custom","custom":{"name":"#;
+    push(out, if call.custom { custom } else { r#","type":"function","function":{"name":"# });
     push_string(out, &call.name);
-    push(out, r#","arguments":""#);
+    push(out, if call.custom { r#","input":""# } else { r#","arguments":""# });
 }
 
 fn push_usage(out: &mut Vec<u8>, answer: &Answer) {
@@ -401,10 +402,11 @@ fn delta(out: &mut Vec<u8>, choice: &Choice, event: Event, aloud: bool) -> u64 {
             choice.tool_calls[call].name_tokens
         }
         Event::Argument { call, piece, .. } => {
-            let piece = &choice.tool_calls[call].arguments[piece];
+            let ToolCall { arguments, custom, .. } = &choice.tool_calls[call];
+            let piece = &arguments[piece];
             push(out, r#"{"tool_calls":[{"index":"#);
             push_number(out, call);
-            push(out, r#","function":{"arguments":"#);
+            push(out, if *custom { r#","custom":{"input":"# } else { r#","function":{"arguments":"# });
             push_string(out, &piece.text);
             push(out, "}}]}");
             piece.tokens

@@ -280,7 +280,7 @@ fn tools(from: &Map<String, Value>) -> Result<Vec<Tool>, ApiError> {
         if tools.iter().any(|known| known.name == name) {
             return Err(invalid("tools", "Tool names must be unique."));
         }
-        tools.push(Tool { name: name.to_owned(), parameters: schema.clone() });
+        tools.push(Tool::function(name, schema.clone()));
     }
     Ok(tools)
 }

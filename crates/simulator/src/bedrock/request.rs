@@ -129,7 +129,7 @@ fn tools(from: &Members) -> Result<Vec<Tool>, ApiError> {
                 "The value at toolConfig.tools.toolSpec.inputSchema.json.type must be one of the following: object.",
             ));
         }
-        tools.push(Tool { name: name.to_owned(), parameters: schema.clone() });
+        tools.push(Tool::function(name, schema.clone()));
     }
     Ok(tools)
 }

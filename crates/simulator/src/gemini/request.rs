@@ -282,7 +282,7 @@ fn tools(body: &Value) -> Result<(Vec<Tool>, Choice), ApiError> {
             if tools.iter().any(|tool| tool.name == name) {
                 return Err(invalid("", format!("Duplicate function declaration found: {name}")));
             }
-            tools.push(Tool { name: name.to_owned(), parameters: schema::parameters(function, &at)? });
+            tools.push(Tool::function(name, schema::parameters(function, &at)?));
         }
     }
     let choice = choice(body, &mut tools)?;

@@ -1,19 +1,31 @@
 //! Declared tools, and which of them a call is to end in.
 
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use super::fields::{Raw, items, object, text, wrong_type, wrong_value};
 use crate::{error::ApiError, strict};
 
 const MOST_TOOLS: usize = 128;
 
-/// A function the model may call.
+/// What the model may call.
 #[derive(Debug, Clone)]
 pub(crate) struct Tool {
     pub(crate) name: String,
     /// The JSON schema of its arguments; null if it has none.
     pub(crate) parameters: Value,
+    /// It takes a text instead.
+    pub(crate) custom: bool,
+}
+
+impl Tool {
+    pub(crate) fn function(name: impl Into<String>, parameters: Value) -> Self {
+        Self { name: name.into(), parameters, custom: false }
+    }
+
+    pub(crate) fn custom(name: impl Into<String>) -> Self {
+        Self { name: name.into(), parameters: json!({"type": "string"}), custom: true }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +41,12 @@ struct Declared {
     #[serde(rename = "type")]
     kind: Option<String>,
     function: Option<Box<RawValue>>,
+    custom: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Custom {
+    name: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -56,8 +74,13 @@ pub(crate) fn tools(raw: Raw<'_>) -> Result<Vec<Tool>, ApiError> {
         let declared: Declared = object(raw, &param)?;
         match declared.kind.as_deref() {
             None => return Err(ApiError::missing(&format!("{param}.type"))),
-            // Custom tools take free text; the simulator never calls one.
-            Some("custom") => continue,
+            Some("custom") => {
+                let custom = declared.custom.ok_or_else(|| ApiError::missing(&format!("{param}.custom")))?;
+                let param = format!("{param}.custom");
+                let Custom { name } = object(&custom, &param)?;
+                tools.push(Tool::custom(tool_name(name, &param)?));
+                continue;
+            }
             Some("function") => {}
             Some(other) => return Err(wrong_value(&format!("{param}.type"), other, &["function", "custom"])),
         }
@@ -69,16 +92,7 @@ pub(crate) fn tools(raw: Raw<'_>) -> Result<Vec<Tool>, ApiError> {
 
 fn function_tool(raw: &RawValue, param: &str) -> Result<Tool, ApiError> {
     let function: Function = object(raw, param)?;
-    let field = format!("{param}.name");
-    let name = function.name.ok_or_else(|| ApiError::missing(&field))?;
-    let name = text(&name, &field)?.into_owned();
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(in_name) {
-        let message = format!(
-            "Invalid '{field}': string does not match pattern. Expected a string that matches the pattern \
-             '^[a-zA-Z0-9_-]+$' of at most 64 characters."
-        );
-        return Err(ApiError::invalid(field, "invalid_value", message));
-    }
+    let name = tool_name(function.name, param)?;
     if !function.parameters.is_null() && !function.parameters.is_object() {
         let message = format!("Invalid type for '{param}.parameters': expected an object.");
         return Err(ApiError::invalid(format!("{param}.parameters"), "invalid_type", message));
@@ -88,7 +102,21 @@ fn function_tool(raw: &RawValue, param: &str) -> Result<Tool, ApiError> {
             ApiError::invalid(format!("{param}.parameters"), "invalid_function_parameters", why)
         })?;
     }
-    Ok(Tool { name, parameters: function.parameters })
+    Ok(Tool::function(name, function.parameters))
+}
+
+fn tool_name(name: Option<Box<RawValue>>, param: &str) -> Result<String, ApiError> {
+    let field = format!("{param}.name");
+    let name = name.ok_or_else(|| ApiError::missing(&field))?;
+    let name = text(&name, &field)?.into_owned();
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(in_name) {
+        let message = format!(
+            "Invalid '{field}': string does not match pattern. Expected a string that matches the pattern \
+             '^[a-zA-Z0-9_-]+$' of at most 64 characters."
+        );
+        return Err(ApiError::invalid(field, "invalid_value", message));
+    }
+    Ok(name)
 }
 
 fn in_name(byte: u8) -> bool {
@@ -99,7 +127,8 @@ fn in_name(byte: u8) -> bool {
 struct Named {
     #[serde(rename = "type")]
     kind: Option<String>,
-    function: Option<NamedFunction>,
+    function: Option<NamedTool>,
+    custom: Option<NamedTool>,
     allowed_tools: Option<Allowed>,
 }
 
@@ -111,7 +140,7 @@ struct Allowed {
 }
 
 #[derive(Deserialize)]
-struct NamedFunction {
+struct NamedTool {
     name: Option<String>,
 }
 
@@ -130,20 +159,27 @@ pub(crate) fn choice(raw: Raw<'_>, tools: &mut Vec<Tool>, any_declared: bool) ->
     }
     let named: Named = object(raw, "tool_choice")?;
     match named.kind.as_deref() {
-        Some("function") => {}
+        Some("function" | "custom") => {}
         Some("allowed_tools") => {
             let missing = || ApiError::missing("tool_choice.allowed_tools");
             let allowed = named.allowed_tools.ok_or_else(missing)?;
-            tools.retain(|tool| allowed.tools.iter().any(|one| one["function"]["name"] == tool.name));
+            let is = |one: &Value, tool: &Tool| {
+                one["function"]["name"] == tool.name || one["custom"]["name"] == tool.name
+            };
+            tools.retain(|tool| allowed.tools.iter().any(|one| is(one, tool)));
             return mode(allowed.mode.as_deref().unwrap_or("auto"), "tool_choice.allowed_tools.mode");
         }
-        Some("custom") => return Ok(Choice::Auto),
-        Some(other) => return Err(wrong_value("tool_choice.type", other, &["function"])),
+        Some(other) => return Err(wrong_value("tool_choice.type", other, &["function", "custom"])),
         None => return Err(ApiError::missing("tool_choice.type")),
     }
-    let missing = || ApiError::missing("tool_choice.function.name");
-    let name = named.function.and_then(|f| f.name).ok_or_else(missing)?;
-    if !tools.iter().any(|tool| tool.name == name) {
+    let custom = named.kind.as_deref() == Some("custom");
+    let (tool, param) = if custom {
+        (named.custom, "tool_choice.custom.name")
+    } else {
+        (named.function, "tool_choice.function.name")
+    };
+    let name = tool.and_then(|tool| tool.name).ok_or_else(|| ApiError::missing(param))?;
+    if !tools.iter().any(|tool| tool.name == name && tool.custom == custom) {
         let message = format!("Tool choice '{name}' not found in 'tools' parameter.");
         return Err(ApiError::invalid("tool_choice", "", message));
     }
@@ -208,7 +244,7 @@ mod tests {
     #[test]
     fn a_choice_must_be_of_a_declared_tool() {
         let choose = |json: &str| {
-            let mut tools = vec![Tool { name: "a".into(), parameters: Value::Null }];
+            let mut tools = vec![Tool::function("a", Value::Null)];
             choice(Some(&raw(json)), &mut tools, true)
         };
         let named = choose(r#"{"type":"function","function":{"name":"a"}}"#).unwrap();

@@ -34,31 +34,21 @@ const CUSTOM: Way = Way {
     done: "response.custom_tool_call_input.done",
 };
 
-impl Form {
-    fn way(&self, made: &ToolCall) -> &'static Way {
-        if self.custom.contains(&made.name) { &CUSTOM } else { &FUNCTION }
-    }
+fn way(made: &ToolCall) -> &'static Way {
+    if made.custom { &CUSTOM } else { &FUNCTION }
+}
 
+impl Form {
     fn call_id(&self, choice: &Choice, call: usize) -> String {
-        let way = self.way(&choice.tool_calls[call]);
+        let way = way(&choice.tool_calls[call]);
         let prefix = if reasoned(choice) && way.prefix == FUNCTION.prefix { REASONED } else { way.prefix };
         format!("{prefix}{}{call}", self.item)
-    }
-
-    /// A piece of what is passed. A text was made as JSON, and is passed without its quotes.
-    fn passed<'a>(&self, made: &'a ToolCall, piece: usize) -> &'a str {
-        let text = &*made.arguments[piece].text;
-        if self.custom.contains(&made.name) && made.arguments.len() == 1 {
-            text.trim_matches('"')
-        } else {
-            text
-        }
     }
 
     /// Up to what is passed.
     fn call_head(&self, out: &mut Vec<u8>, choice: &Choice, call: usize, status: &str) {
         let made = &choice.tool_calls[call];
-        let way = self.way(made);
+        let way = way(made);
         push(
             out,
             &format!(r#"{{"id":"{}","type":"{}","status":"{status}""#, self.call_id(choice, call), way.kind),
@@ -75,8 +65,8 @@ impl Form {
         let last = call + 1 == choice.tool_calls.len();
         self.call_head(out, choice, call, if last { ended(choice) } else { "completed" });
         meter.pass(out, made.name_tokens);
-        for (at, piece) in made.arguments.iter().enumerate() {
-            push_escaped(out, self.passed(made, at));
+        for piece in &made.arguments {
+            push_escaped(out, &piece.text);
             meter.pass(out, piece.tokens);
         }
         push(out, r#""}"#);
@@ -94,8 +84,8 @@ impl Form {
 
     pub(super) fn argument(&mut self, out: &mut Vec<u8>, choice: &Choice, call: usize, piece: usize) {
         let made = &choice.tool_calls[call];
-        let (id, way) = (self.call_id(choice, call), self.way(made));
-        self.delta(out, way.delta, &id, "", self.passed(made, piece));
+        let (id, way) = (self.call_id(choice, call), way(made));
+        self.delta(out, way.delta, &id, "", &made.arguments[piece].text);
         push(out, "}\n\n");
         if piece + 1 == made.arguments.len() {
             self.call_done(out, choice, call);
@@ -104,8 +94,8 @@ impl Form {
 
     fn call_done(&mut self, out: &mut Vec<u8>, choice: &Choice, call: usize) {
         let made = &choice.tool_calls[call];
-        let (id, way) = (self.call_id(choice, call), self.way(made));
-        let passed: String = (0..made.arguments.len()).map(|piece| self.passed(made, piece)).collect();
+        let (id, way) = (self.call_id(choice, call), way(made));
+        let passed: String = made.arguments.iter().map(|piece| &*piece.text).collect();
         self.within(out, way.done, &id, "", way.member, &quoted(&passed));
         push(out, "}\n\n");
         let mut item = Vec::new();

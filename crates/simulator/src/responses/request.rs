@@ -109,11 +109,8 @@ pub(super) fn parse(body: &[u8]) -> Result<(Request<'static>, u64, Form), ApiErr
         Some(options) => options.boolean("include_obfuscation")?.unwrap_or(true),
         None => true,
     };
-    let custom = declared.iter().filter(|tool| tool["type"] == "custom");
-    let custom = custom.filter_map(|tool| tool["name"].as_str()).map(str::to_owned).collect();
     let encrypted = include.contains(&"reasoning.encrypted_content");
-    let mut form = Form::new(echo(&members)?, logprobs, encrypted, obfuscated);
-    form.custom = custom;
+    let form = Form::new(echo(&members)?, logprobs, encrypted, obfuscated);
     let request = Request {
         conversation: reader.conversation,
         stream: members.boolean("stream")?.unwrap_or(false),
@@ -202,7 +199,7 @@ fn tools(members: &Members<'_>) -> Result<(Vec<Tool>, Choice), ApiError> {
         }
         let name = tool.get("name").and_then(Value::as_str).ok_or_else(|| missing("name"))?;
         if tool["type"] == "custom" {
-            tools.push(Tool { name: name.to_owned(), parameters: json!({"type": "string"}) });
+            tools.push(Tool::custom(name));
             continue;
         }
         let parameters = tool.get("parameters").cloned().unwrap_or_default();
@@ -214,7 +211,7 @@ fn tools(members: &Members<'_>) -> Result<(Vec<Tool>, Choice), ApiError> {
             strict::openai(&parameters, &format!("function '{name}'"))
                 .map_err(|why| ApiError::invalid(param, "invalid_function_parameters", why))?;
         }
-        tools.push(Tool { name: name.to_owned(), parameters });
+        tools.push(Tool::function(name, parameters));
     }
     let choice = choice(members, &mut tools)?;
     Ok((tools, choice))

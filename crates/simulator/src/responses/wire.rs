@@ -23,8 +23,6 @@ pub(crate) struct Form {
     /// Members of the response that repeat the request, after a comma.
     pub(super) echo: Vec<u8>,
     logprobs: Logprobs,
-    /// Names of tools that take a text.
-    pub(super) custom: Vec<String>,
     /// Reasoning is sent along, encrypted.
     encrypted: bool,
     obfuscated: bool,
@@ -55,7 +53,6 @@ impl Form {
         Self {
             echo,
             logprobs,
-            custom: Vec::new(),
             encrypted,
             obfuscated,
             id: String::new(),

@@ -17,6 +17,7 @@ fn calls() -> Choice {
         name: name.into(),
         name_tokens: 2,
         arguments: vec![piece("{\"a\":", 3), piece(" \"b\"}", 2)],
+        custom: false,
     };
     let tool_calls = vec![call("1", "f"), call("2", "g")];
     Choice { tool_calls, finish: "tool_calls", seed: 3, ..Choice::default() }
@@ -76,6 +77,25 @@ fn a_whole_answer_has_every_field() {
     let without: Value =
         serde_json::from_slice(&plain(&head(), &answer, None, false, u64::MAX).bytes).unwrap();
     assert!(without.get("usage").is_none());
+}
+
+#[test]
+fn custom_tools_get_a_text() {
+    let mut choice = calls();
+    choice.tool_calls.truncate(1);
+    choice.tool_calls[0].custom = true;
+    let answer = answer(vec![choice]);
+    let json: Value = serde_json::from_slice(&plain(&head(), &answer, None, true, u64::MAX).bytes).unwrap();
+    let expected =
+        serde_json::json!([{"id": "1", "type": "custom", "custom": {"name": "f", "input": r#"{"a": "b"}"#}}]);
+    assert_eq!(json["choices"][0]["message"]["tool_calls"], expected);
+    let chunks = parsed(&events(&answer, None, false));
+    let calls: Vec<_> = chunks.iter().map(|c| &c["choices"][0]["delta"]["tool_calls"][0]).collect();
+    let begun: Vec<_> = calls.iter().filter(|call| call["type"] == "custom").collect();
+    assert_eq!(begun.len(), 1);
+    assert_eq!(begun[0]["custom"]["name"], "f");
+    let text: String = calls.iter().filter_map(|call| call["custom"]["input"].as_str()).collect();
+    assert_eq!(text, r#"{"a": "b"}"#);
 }
 
 #[test]
