@@ -25,7 +25,7 @@ const HOUR: i64 = 3_600_000;
 const THIS_HOUR: i64 = 1_699_999_200_000;
 
 struct House {
-    _nats: Nats,
+    nats: Nats,
     admin_url: String,
     db: Db,
     bus: Bus,
@@ -52,7 +52,7 @@ impl House {
         let service = build(Config::default(), deps).unwrap();
         let tasks = Tasks::new();
         service.spawn(&tasks);
-        Self { _nats: nats, admin_url: database.admin_url.clone(), db, bus, service, tasks }
+        Self { nats, admin_url: database.admin_url.clone(), db, bus, service, tasks }
     }
 
     async fn publish(&self, event: &Event, message_id: &str) {

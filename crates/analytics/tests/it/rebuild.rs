@@ -205,8 +205,8 @@ async fn hours_whose_events_are_gone_are_refused_and_stay_as_they_are() {
         assert!(matches!(run(&house, Some(from), to).await, Err(RebuildError::Range)));
     }
     // A broker that came back empty holds nothing of what was counted before it.
-    house.bus.jetstream().delete_stream(USAGE).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    house.nats.lose().await.unwrap();
+    house.nats.restart().await.unwrap();
     until("the stream", async || house.bus.ensure_streams().await.ok()).await;
     admin(&house, "UPDATE analytics.inbox SET received_at = received_at - interval '3 hours'").await;
     let refused = run(&house, Some(random.hour), None).await.unwrap_err();

@@ -55,7 +55,8 @@ async fn streams_and_buckets_are_made_when_they_are_missing() {
     let tenant = TenantId::new();
     world.write(tenant, &[put(tenant, 1)]).await;
     world.empty().await;
-    until("the bucket's end", async || world.bus.jetstream().delete_key_value(TEST.name).await.ok()).await;
+    world.nats.lose().await.unwrap();
+    world.nats.restart().await.unwrap();
     world.write(tenant, &[put(tenant, 2)]).await;
     world.empty().await;
     let mut watch = world.bus.push(TEST).watch();
