@@ -303,11 +303,12 @@ async fn known_keys_outlive_the_control_plane_for_an_hour() {
     assert_eq!(house.code(&new.text).await, None);
 }
 
-#[tokio::test]
+/// The clock goes on when nothing else does.
+#[tokio::test(start_paused = true)]
 async fn a_control_plane_that_hangs_delays_one_request_and_no_more() {
     let house = house(Config {
-        recheck_wait: Duration::from_millis(20),
-        lookup_timeout: Duration::from_millis(20),
+        recheck_wait: Duration::from_secs(10),
+        lookup_timeout: Duration::from_secs(10),
         ..Config::default()
     });
     let key = house.key(|_| {});

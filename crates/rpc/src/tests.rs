@@ -278,11 +278,18 @@ async fn dies_within_a_call() -> http::Uri {
     format!("http://{address}").parse().unwrap()
 }
 
+/// Where nobody listens, nor anybody else will while this is kept.
+fn nobody() -> (http::Uri, impl Sized) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    (format!("http://{}", socket.local_addr().unwrap()).parse().unwrap(), socket)
+}
+
 #[tokio::test]
 async fn a_service_that_cannot_be_reached_or_dies_is_unavailable() {
     let identity = Arc::new(Identity::generate("gateway", Arc::new(SystemClock)).unwrap());
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    for uri in [format!("http://{nobody}").parse().unwrap(), dies_within_a_call().await] {
+    let (nobody, _kept) = nobody();
+    for uri in [nobody, dies_within_a_call().await] {
         let mut client = ChatClient::new(Transport::remote(uri, "orchestrator", identity.clone()));
         let error = Error::from(client.complete(request(&caller(), ask("x"))).await.err().unwrap());
         assert_eq!((error.code(), error.message()), (Code::Unavailable, "orchestrator cannot be reached"));
@@ -347,7 +354,7 @@ async fn a_peer_that_hears_and_believes_is_well() {
     let identity = Arc::new(Identity::generate("gateway", Arc::new(SystemClock)).unwrap());
     let uri = serve(Fake::default(), &identity).await;
     assert_eq!(Transport::remote(uri, "orchestrator", identity.clone()).check().await, Ok(()));
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let nobody = Transport::remote(format!("http://{nobody}").parse().unwrap(), "orchestrator", identity);
+    let (nobody, _kept) = nobody();
+    let nobody = Transport::remote(nobody, "orchestrator", identity);
     assert_eq!(nobody.check().await, Err("orchestrator cannot be reached".to_owned()));
 }

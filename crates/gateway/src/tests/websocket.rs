@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use weir_runtime::{ListenConfig, OnFailure, serve};
 
@@ -132,8 +132,10 @@ async fn refusals_of_realtime_pass_and_its_absence_is_said() {
     client.stop(Duration::ZERO).await;
     tasks.stop(Duration::ZERO).await;
 
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
-    let house = house_at(closed, Config::default());
+    // Bound, so that nobody else gets the port, and not listened on.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let house = house_at(closed.local_addr().unwrap().to_string(), Config::default());
     let (response, client) = connect(&house, "/ws/chat", "b").await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers().contains_key("retry-after"));
