@@ -261,6 +261,8 @@ impl Relay {
         let Some(mut metered) = self.metered.take() else { return };
         let (tokens, source) = metered.tokens().await;
         let failed = metered.tap_ref().is_some_and(Tap::failed);
+        // In one dialect the event that ends a stream says itself what went wrong.
+        let terminal = if failed { refusal::without_accounts(terminal) } else { terminal };
         let told = metered.tap_ref().is_some_and(Tap::told_usage);
         let outcome = if failed { Outcome::Cut } else { Outcome::Succeeded };
         let mut ending = Ending { outcome, provider_status: 200, status: 200, tokens, source };

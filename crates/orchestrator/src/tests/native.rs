@@ -191,6 +191,26 @@ async fn a_whole_answer_that_failed_is_no_success() {
     }
 }
 
+/// Whose account it is stays with the operator, also where a stream's last event says why it failed.
+#[tokio::test]
+async fn a_stream_that_failed_names_no_account() {
+    let begun = json!({"id": "resp_theirs", "status": "in_progress", "output": []});
+    let error =
+        json!({"code": "server_error", "message": "org-SECRETPLATFORM is not in projects/secret-prod"});
+    let failed = json!({"id": "resp_theirs", "status": "failed", "output": [], "error": error});
+    let stream = json!([
+        event(0, "response.created", json!({"response": begun})),
+        event(1, "response.failed", json!({"response": failed}))
+    ]);
+    let scripted = scripted(vec![stream]).await;
+    let house = House::new(&[("native", scripted.at)], Transport::absent("router")).await;
+    let text = ask(&house, &json!({"model": "m", "input": "x", "stream": true})).await;
+    let last = events_of(&text).pop().unwrap();
+    assert_eq!((&last["type"], &last["response"]["status"]), (&json!("response.failed"), &json!("failed")));
+    assert_eq!(last["response"]["error"]["message"], "[...] is not in [...]");
+    assert_eq!(house.metered().await.1.outcome(), Outcome::Cut);
+}
+
 #[tokio::test]
 async fn reasoning_that_a_client_dropped_comes_back() {
     for stream in [false, true] {
