@@ -60,18 +60,18 @@ fn translated(
     let spoken = candidate.provider.dialect;
     let thoughtless = thoughtless(meaning, candidate, &mut losses);
     let meaning = thoughtless.as_ref().unwrap_or(meaning);
-    let mut body = fitted(spoken.encode_request(meaning, target, &mut losses), candidate);
-    if let Some(tokens) = candidate.provider.num_ctx {
-        body = ollama::with_window(&body, tokens);
-    }
+    let body = fitted(spoken.encode_request(meaning, target, &mut losses), candidate);
     let checked = meaning.format.as_ref().filter(|_| losses.is_inexact("response_format"));
     let checked = checked.and_then(|_| Check::of(meaning)).map(|check| (check, meaning.clone()));
     Outgoing { body, losses, checked, names: Names::of(meaning, spoken) }
 }
 
-/// A translated body as this model of its provider was seen to want it.
+/// A translated body as this model of its provider was seen to want it, or is to be asked.
 pub(super) fn fitted(mut body: Bytes, candidate: &Candidate) -> Bytes {
     let Candidate { provider, model, .. } = candidate;
+    if let Some(tokens) = provider.num_ctx {
+        return ollama::with_window(&body, tokens);
+    }
     if provider.dialect != Dialect::OpenAi {
         return body;
     }

@@ -4,15 +4,14 @@
 use bytes::Bytes;
 use http::HeaderMap;
 use weir_llm::{
-    Target,
     canonical::{self, Content, Finish, Message, Part, Role},
-    ollama,
     schema::{Check, Invalid},
     upstream::Wait,
 };
 use weir_proto::events::Outcome;
 
 use super::{
+    attempt,
     catalog::{Candidate, Catalog},
     heavy,
     meter::{Ending, Metered},
@@ -150,9 +149,9 @@ impl Structure {
         request.messages.push(Message { role: Role::User, parts: vec![Part::text(invalid.repair())] });
         let provider = &self.candidate.provider;
         let model = self.catalog.model(&provider.name, &self.candidate.model);
-        let target: Target<'_> = super::attempt::target(&self.candidate, model.as_ref());
+        let target = attempt::target(&self.candidate, model.as_ref());
         let body = provider.dialect.encode_request(&request, &target, &mut canonical::Losses::default());
-        provider.num_ctx.map_or_else(|| body.clone(), |tokens| ollama::with_window(&body, tokens))
+        attempt::fitted(body, &self.candidate)
     }
 }
 

@@ -180,6 +180,24 @@ async fn json_that_is_asked_for_in_words_is_looked_at() {
     }
 }
 
+/// A model that was seen to want something otherwise is asked so for a better answer, too.
+#[tokio::test]
+async fn an_answer_is_asked_for_again_as_its_model_takes_it() {
+    let text = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+    let refusal = (400, json!({"error": {"message": text, "param": "max_tokens"}}).to_string());
+    let (at, asked) = told(vec![refusal, answer("no"), answer(r#"{"a":7}"#)]).await;
+    let house = House::new(&[("one", at)], Transport::absent("router")).await;
+    let mut body = messages();
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["a"]});
+    body["output_config"] = json!({"format": {"type": "json_schema", "schema": schema}});
+    let got = ask(&house, Dialect::AnthropicMessages, &body).await.unwrap();
+    assert_eq!(got.json()["content"][0]["text"], r#"{"a":7}"#, "{}", got.text);
+    assert!(!got.warnings().contains("invalid"), "{}", got.warnings());
+    let asked = asked.lock().unwrap();
+    assert_eq!((asked.len(), &asked[2]["max_completion_tokens"]), (3, &json!(50)));
+    assert!(asked[2].get("max_tokens").is_none());
+}
+
 #[tokio::test]
 async fn too_many_messages_and_parts_are_refused_before_they_are_understood() {
     let house = House::new(&[("one", provider(plain).await)], Transport::absent("router")).await;
