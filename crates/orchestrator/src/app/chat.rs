@@ -33,6 +33,7 @@ use super::{
     attempt::{Asked, Outgoing},
     catalog::{Candidate, Catalog, Provider},
     decided::Decided,
+    heavy,
     meter::{Ending, Meter, Metered},
     plain,
     send::{refuses_to_think, send, send_once},
@@ -373,7 +374,11 @@ impl Relaying {
             let request = self.client.decode_request(sent, &mut Losses::default()).ok()?;
             Some(Box::new(owner.conversation(&request.messages)))
         };
-        let Some(before) = before.clone().or_else(read) else { return true };
+        let before = match before {
+            Some(before) => Some(before.clone()),
+            None => heavy::body(sent.len(), read).await,
+        };
+        let Some(before) = before else { return true };
         for parts in carrying {
             // Rare, and large beside everything else that a chat's future holds.
             Box::pin(vault.keep(owner, &before, parts)).await;
