@@ -47,7 +47,7 @@ use crate::metrics::StructuredMetrics;
 pub(super) const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What a translation lost on the way to the provider.
-pub(super) const WARNINGS: &str = "x-weir-warnings";
+const WARNINGS: &str = "x-weir-warnings";
 /// What clients' retry logic reads.
 const PASSED_ON: [&str; 3] = ["retry-after", "retry-after-ms", "x-should-retry"];
 
@@ -462,4 +462,11 @@ pub(crate) fn head(answer: &Answer, relaying: &Relaying) -> Head {
         model: relaying.call.model.clone(),
         headers,
     }
+}
+
+/// Names something that was lost, beside what was before.
+pub(super) fn warn(head: &mut Head, what: &str) {
+    let warnings = head.headers.entry(WARNINGS.to_owned()).or_default();
+    warnings.push_str(if warnings.is_empty() { "" } else { ", " });
+    warnings.push_str(what);
 }

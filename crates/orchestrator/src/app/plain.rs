@@ -15,7 +15,7 @@ use weir_proto::{
 };
 
 use super::{
-    chat::{Relaying, WARNINGS, head, upstream_error},
+    chat::{Relaying, head, upstream_error, warn},
     meter::{Ending, Metered},
     pricing::{llm_usage, usage_tokens, wire_usage},
     refusal,
@@ -181,12 +181,6 @@ async fn answered(
 
 fn unread() -> Error {
     Error::new(Code::UpstreamFailed, "the model provider sent an answer that can't be read")
-}
-
-fn warn(head: &mut Head, what: &str) {
-    let warnings = head.headers.entry(WARNINGS.to_owned()).or_default();
-    warnings.push_str(if warnings.is_empty() { "" } else { ", " });
-    warnings.push_str(what);
 }
 
 /// The refusal in the client's dialect.

@@ -16,12 +16,11 @@ use weir_types::{RequestContext, scope};
 
 use super::{
     Responses,
-    foreground::warn,
     json::{Object, Raw},
     seal::Seal,
     wanted::{Wanted, is_reference, item_id},
 };
-use crate::app::{Compacted, Frames};
+use crate::app::{Compacted, Frames, chat::warn};
 
 /// Members that a summary is asked for with, and those that are answered here.
 const PASSED: [&str; 10] = [

@@ -18,11 +18,13 @@ use super::{
     thoughts,
     wanted::Wanted,
 };
-use crate::{app::Frames, store::Kept};
+use crate::{
+    app::{Frames, chat::warn},
+    store::Kept,
+};
 
 /// Longest wait for a database that does not answer, beside the provider's own time.
 const STORE_WAIT: Duration = Duration::from_secs(1);
-const WARNINGS: &str = "x-weir-warnings";
 const UNSTORED: &str = "dropped;store";
 const BROKE_OFF: &str = "The model provider broke off in the middle of its answer.";
 
@@ -77,14 +79,6 @@ fn frame(frame: Frame) -> CompleteFrame {
 fn warned(mut head: Head) -> Head {
     warn(&mut head, UNSTORED);
     head
-}
-
-pub(super) fn warn(head: &mut Head, what: &str) {
-    let warnings = head.headers.entry(WARNINGS.to_owned()).or_default();
-    if !warnings.is_empty() {
-        warnings.push_str(", ");
-    }
-    warnings.push_str(what);
 }
 
 async fn plain(mut passing: Passing, head: Head, mut frames: Frames, keep: bool) -> Result<Frames, Error> {

@@ -52,7 +52,7 @@ use self::{
     wanted::Wanted,
 };
 use crate::{
-    app::{Chat, Compacted, Frames},
+    app::{Chat, Compacted, Frames, chat::warn},
     metrics::ResponsesMetrics,
     store::{self, Page},
 };
@@ -355,7 +355,7 @@ fn not_found(id: &str) -> Error {
 fn whole(body: Bytes, lost: &str, usage: Usage) -> Frames {
     let mut head = Head { status: 200, content_type: "application/json".to_owned(), ..Head::default() };
     if !lost.is_empty() {
-        foreground::warn(&mut head, lost);
+        warn(&mut head, lost);
     }
     let end = End { usage: Some(usage), ..End::default() };
     let all = [Frame::Head(head), Frame::Data(Data { bytes: body }), Frame::End(end)];

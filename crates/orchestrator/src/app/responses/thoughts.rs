@@ -8,10 +8,9 @@ use weir_types::RequestContext;
 
 use super::{
     Model,
-    foreground::warn,
     json::{Object, Raw},
 };
-use crate::app::Frames;
+use crate::app::{Frames, chat::warn};
 
 const ENCRYPTED: &str = "encrypted_content";
 const REFUSED: &str = "invalid_encrypted_content";
