@@ -208,9 +208,9 @@ impl Metrics {
         let model = self.models.label(&request.model);
         let outcome = OutcomeLabel::of(ending.outcome);
         let labels = ByOutcome { model: model.clone(), outcome, stream: request.stream.into() };
-        self.completions.get_or_create_owned(&labels).inc();
-        self.tokens.get_or_create_owned(&ByKind { kind: TokenKind::Input }).inc_by(ending.tokens.input);
-        self.tokens.get_or_create_owned(&ByKind { kind: TokenKind::Output }).inc_by(ending.tokens.output);
+        self.completions.get_or_create(&labels).inc();
+        self.tokens.get_or_create(&ByKind { kind: TokenKind::Input }).inc_by(ending.tokens.input);
+        self.tokens.get_or_create(&ByKind { kind: TokenKind::Output }).inc_by(ending.tokens.output);
         let gen_ai_provider_name = self.providers.label(&request.provider);
         for (gen_ai_token_type, count) in [("input", ending.tokens.input), ("output", ending.tokens.output)] {
             let labels = GenAiTokens {
@@ -220,16 +220,16 @@ impl Metrics {
                 gen_ai_token_type,
             };
             #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-            self.gen_ai_tokens.get_or_create_owned(&labels).observe(count as f64);
+            self.gen_ai_tokens.get_or_create(&labels).observe(count as f64);
         }
         let labels =
             GenAi { gen_ai_operation_name: CHAT, gen_ai_provider_name, gen_ai_response_model: model };
         let in_seconds = |us: u64| Duration::from_micros(us).as_secs_f64();
         if let Some(us) = request.total_us {
-            self.gen_ai_seconds.get_or_create_owned(&labels).observe(in_seconds(us));
+            self.gen_ai_seconds.get_or_create(&labels).observe(in_seconds(us));
         }
         if let Some(us) = request.first_token_us {
-            self.gen_ai_first.get_or_create_owned(&labels).observe(in_seconds(us));
+            self.gen_ai_first.get_or_create(&labels).observe(in_seconds(us));
         }
     }
 
@@ -240,8 +240,8 @@ impl Metrics {
             && matches!(ending.provider_status, 400 | 404 | 405 | 409 | 413 | 415 | 422);
         let outcome = if refused { OutcomeLabel::Refused } else { OutcomeLabel::of(ending.outcome) };
         let labels = ByProviderOutcome { provider: provider.clone(), outcome };
-        self.provider_requests.get_or_create_owned(&labels).inc();
-        self.provider_seconds.get_or_create_owned(&ByProvider { provider }).observe(took.as_secs_f64());
+        self.provider_requests.get_or_create(&labels).inc();
+        self.provider_seconds.get_or_create(&ByProvider { provider }).observe(took.as_secs_f64());
     }
 }
 

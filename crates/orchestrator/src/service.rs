@@ -88,14 +88,14 @@ pub fn build(config: &Config, deps: Deps) -> Result<Service, Error> {
     let (spool, open) =
         Spool::open(&config.spool_dir, spool_config, deps.bus.metrics().clone()).map_err(Error::internal)?;
     let clock = deps.clock;
-    let meter = Meter {
+    let meter = Arc::new(Meter {
         spool,
         clock: clock.clone(),
         metrics: Metrics::new(&deps.metrics),
         send_traceparent: config.send_traceparent,
         pricing: Pricing::new(prices(config)?, vendors),
         closing: Closing::default(),
-    };
+    });
     recover(&meter, &open);
     let chat = Chat {
         catalog: Catalog::new(endpoints, config.local_embeddings),

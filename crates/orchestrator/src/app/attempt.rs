@@ -33,9 +33,9 @@ pub(crate) struct Asked {
     pub(super) id: Option<String>,
     /// The conversation is to become shorter, in the one dialect that has a path for it.
     compacts: bool,
-    meaning: Option<(canonical::Request, canonical::Losses)>,
+    meaning: Option<Box<(canonical::Request, canonical::Losses)>>,
     /// What is still to be known of the meaning once it was let go.
-    before: Option<Before>,
+    before: Option<Box<Before>>,
     asks_to_think: bool,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Outgoing {
     pub(crate) body: Bytes,
     pub(crate) losses: canonical::Losses,
     /// What the answer is to be held against, and what was meant.
-    pub(crate) checked: Option<(Check, canonical::Request)>,
+    pub(crate) checked: Option<Box<(Check, canonical::Request)>>,
     /// Names of functions that the provider is told otherwise.
     pub(crate) names: Names,
 }
@@ -62,7 +62,7 @@ fn translated(
     let meaning = thoughtless.as_ref().unwrap_or(meaning);
     let body = fitted(spoken.encode_request(meaning, target, &mut losses), candidate);
     let checked = meaning.format.as_ref().filter(|_| losses.is_inexact("response_format"));
-    let checked = checked.and_then(|_| Check::of(meaning)).map(|check| (check, meaning.clone()));
+    let checked = checked.and_then(|_| Check::of(meaning)).map(|check| Box::new((check, meaning.clone())));
     Outgoing { body, losses, checked, names: Names::of(meaning, spoken) }
 }
 
@@ -190,10 +190,10 @@ impl Asked {
 
     /// Nobody else is asked: of what the body means only so much is kept.
     pub(crate) async fn let_go(&mut self, owner: Option<&Owner>) {
-        let Some((meaning, _)) = self.meaning.take() else { return };
-        self.asks_to_think = thinks(&meaning);
+        let Some(meaning) = self.meaning.take() else { return };
+        self.asks_to_think = thinks(&meaning.0);
         let conversation = || {
-            let before = owner.map(|owner| owner.conversation(&meaning.messages));
+            let before = owner.map(|owner| Box::new(owner.conversation(&meaning.0.messages)));
             drop(meaning);
             before
         };
@@ -213,7 +213,9 @@ impl Asked {
             let known = models::facts(model).is_some_and(|facts| facts.max_completion_tokens);
             known || provider.quirks.newer_limit.holds(model)
         };
+        // Most bodies bound nothing.
         if self.view.dialect() == Dialect::OpenAi
+            && self.view.max_output().is_some()
             && newer()
             && let Some(body) = openai::with_newer_limit(&body)
         {
@@ -238,7 +240,7 @@ impl Asked {
 
     /// Whether the client asks it to think, in words of its own dialect.
     pub(crate) fn asks_to_think(&self) -> bool {
-        self.meaning.as_ref().map_or(self.asks_to_think, |(meaning, _)| thinks(meaning))
+        self.meaning.as_ref().map_or(self.asks_to_think, |meaning| thinks(&meaning.0))
     }
 
     /// Whether the client bears it that this is lost.
@@ -266,7 +268,7 @@ impl Asked {
     }
 
     /// The conversation of the request, if somebody had to know what it means.
-    pub(crate) async fn conversation(&mut self, owner: &Owner) -> Option<Before> {
+    pub(crate) async fn conversation(&mut self, owner: &Owner) -> Option<Box<Before>> {
         self.let_go(Some(owner)).await;
         self.before.take()
     }
@@ -299,7 +301,7 @@ impl Asked {
                     let mut meaning = dialect.decode_request(&request.body, &mut losses)?;
                     // Not every dialect says it in the body.
                     meaning.stream = request.stream;
-                    Ok::<_, Error>((meaning, losses))
+                    Ok::<_, Error>(Box::new((meaning, losses)))
                 };
                 Ok(none.insert(heavy::body(request.body.len(), understand).await?))
             }

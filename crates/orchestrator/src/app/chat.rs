@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::{Stream, future::BoxFuture, stream};
 use http::HeaderName;
 use tonic::Status;
 use weir_embedding::Model as Own;
@@ -56,7 +56,7 @@ pub(crate) type Frames = Pin<Box<dyn Stream<Item = Result<CompleteFrame, Status>
 #[derive(Clone)]
 pub(crate) struct Chat {
     pub(crate) catalog: Catalog,
-    pub(crate) meter: Meter,
+    pub(crate) meter: Arc<Meter>,
     pub(crate) router: RouterClient<Transport>,
     pub(crate) decide_timeout: Duration,
     pub(crate) decided: Arc<Decided>,
@@ -66,12 +66,12 @@ pub(crate) struct Chat {
 }
 
 impl Chat {
-    pub(crate) async fn complete(
-        &self,
-        ctx: &RequestContext,
+    pub(crate) fn complete<'a>(
+        &'a self,
+        ctx: &'a RequestContext,
         request: CompleteRequest,
-    ) -> Result<Frames, Error> {
-        Box::pin(self.complete_as(ctx, request, None)).await
+    ) -> BoxFuture<'a, Result<Frames, Error>> {
+        Box::pin(self.complete_as(ctx, request, None))
     }
 
     /// `id`: the one that the answer has with us.
@@ -96,7 +96,7 @@ impl Chat {
         ctx: &RequestContext,
         mut asked: Asked,
         candidates: Vec<Candidate>,
-        metered: Metered,
+        metered: Box<Metered>,
         failed: Option<Ending>,
     ) -> Result<Frames, Error> {
         let dialect = asked.view.dialect();
@@ -107,24 +107,28 @@ impl Chat {
             Some(owner) => asked.conversation(owner).await,
             None => None,
         };
-        let keeper =
-            owner.map(|owner| Keeper { vault: self.vault.clone(), before: before.map(Box::new), owner });
+        let keeper = owner.map(|owner| Keeper { vault: self.vault.clone(), before, owner });
+        let streams = asked.request.stream;
+        let provider = served.candidate.provider;
+        let spoken = provider.spoken(dialect);
+        let live = streams && answer.status.is_success() && answer.is_stream(spoken.provider().framing());
         // Answers of one dialect repeat the request, those of another are told as it declares its tools.
         let repeated = match dialect {
             Dialect::Responses => true,
+            // What passes as it came is not written anew.
+            Dialect::OpenAi if spoken == dialect && live == streams => false,
             Dialect::OpenAi => openai::has_own_calls(&asked.request.body),
             _ => false,
         };
-        let streams = asked.request.stream;
         let relay = Relaying {
             client: dialect,
-            provider: served.candidate.provider,
+            provider,
             warnings: served.warnings,
             choices: asked.view.choices(),
             streams,
             request_id: ctx.request_id.clone(),
             keeper,
-            structure: served.structure.map(Arc::new),
+            structure: served.structure,
             call: Call {
                 model: served.candidate.model,
                 now_s: self.meter.clock.now_ms().div_euclid(1_000),
@@ -134,8 +138,7 @@ impl Chat {
                 names: served.names,
             },
         };
-        let framing = relay.spoken().provider().framing();
-        if streams && answer.status.is_success() && answer.is_stream(framing) {
+        if live {
             return Ok(Box::pin(streamed::relay(answer, metered, relay)));
         }
         let frames = Box::pin(plain::relay(answer, metered, &relay)).await?;
@@ -171,7 +174,8 @@ impl Chat {
         if let Some(served) = known.then(|| outright(model)).flatten() {
             return Ok(served);
         }
-        let (name, without) = match self.decide(ctx, model).await {
+        // Rare, and large beside the rest of the way.
+        let (name, without) = match Box::pin(self.decide(ctx, model)).await {
             Ok(name) => (name, None),
             Err(error) if error.code() == Code::Unavailable => (model.to_owned(), Some(error)),
             Err(error) => return Err(error),
@@ -231,8 +235,8 @@ impl Chat {
         asked: &mut Asked,
         owner: Option<&Owner>,
         candidates: Vec<Candidate>,
-        (mut metered, mut failed): (Metered, Option<Ending>),
-    ) -> Result<(Answer, Metered, Served), Error> {
+        (mut metered, mut failed): (Box<Metered>, Option<Ending>),
+    ) -> Result<(Answer, Box<Metered>, Served), Error> {
         let mut left = candidates.into_iter().peekable();
         while let Some(candidate) = left.next() {
             let last = left.peek().is_none();
@@ -295,14 +299,17 @@ impl Chat {
         candidate: Candidate,
         Outgoing { losses, checked, names, .. }: Outgoing,
     ) -> Served {
-        let structure = checked.map(|(check, request)| Structure {
-            check,
-            request,
-            candidate: candidate.clone(),
-            catalog: self.catalog.clone(),
-            headers: asked.headers_for(candidate.provider.dialect),
-            wait: Wait { whole: true, ..asked.wait(ctx, &candidate.model) },
-            metrics: self.structured.clone(),
+        let structure = checked.map(|checked| {
+            let (check, request) = *checked;
+            Arc::new(Structure {
+                check,
+                request,
+                candidate: candidate.clone(),
+                catalog: self.catalog.clone(),
+                headers: asked.headers_for(candidate.provider.dialect),
+                wait: Wait { whole: true, ..asked.wait(ctx, &candidate.model) },
+                metrics: self.structured.clone(),
+            })
         });
         Served { candidate, warnings: losses.header(), structure, names }
     }
@@ -324,7 +331,7 @@ struct Served {
     candidate: Candidate,
     /// What its body could not say; empty when it said all.
     warnings: String,
-    structure: Option<Structure>,
+    structure: Option<Arc<Structure>>,
     names: Names,
 }
 

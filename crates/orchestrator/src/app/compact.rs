@@ -85,7 +85,7 @@ impl Chat {
         asked: &mut Asked,
         candidate: &Candidate,
         last: bool,
-        (metered, failed): &mut (Metered, Option<Ending>),
+        (metered, failed): &mut (Box<Metered>, Option<Ending>),
     ) -> Result<Step, Error> {
         if !can(candidate) {
             return Ok(Step::Instead);
@@ -124,7 +124,7 @@ impl Chat {
         &self,
         ctx: &RequestContext,
         answer: Answer,
-        metered: Metered,
+        metered: Box<Metered>,
         (candidate, outgoing): (Candidate, Outgoing),
     ) -> Result<Frames, Error> {
         let relaying = Relaying {
@@ -168,7 +168,7 @@ async fn serves_none(answer: &mut Answer) -> bool {
 }
 
 /// The error, once what was tried before is told of.
-async fn given_up((metered, failed): (Metered, Option<Ending>), error: Error) -> Error {
+async fn given_up((metered, failed): (Box<Metered>, Option<Ending>), error: Error) -> Error {
     if let Some(ending) = failed {
         metered.finish(ending).await;
     }

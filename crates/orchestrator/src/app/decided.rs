@@ -7,6 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use quick_cache::DefaultHashBuilder;
 use weir_types::TenantId;
 
 /// An alias is known everywhere within this time, as pushes are.
@@ -17,9 +18,12 @@ const MAX: usize = 65_536;
 #[derive(Debug, Default)]
 pub(crate) struct Decided(Mutex<Names>);
 
+/// Looked at for every request, and of keys that no client makes up.
+type Quick<K, V> = HashMap<K, V, DefaultHashBuilder>;
+
 #[derive(Debug, Default)]
 struct Names {
-    by_tenant: HashMap<Option<TenantId>, HashMap<Box<str>, Instant>>,
+    by_tenant: Quick<Option<TenantId>, Quick<Box<str>, Instant>>,
     count: usize,
 }
 

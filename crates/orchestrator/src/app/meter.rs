@@ -27,7 +27,6 @@ use crate::metrics::Metrics;
 /// Longest wait for the configured durability. The record is in the spool by then, whatever happens.
 const COMMIT_WAIT: Duration = Duration::from_secs(5);
 
-#[derive(Clone)]
 pub(crate) struct Meter {
     pub(crate) spool: Spool,
     pub(crate) clock: Arc<dyn Clock>,
@@ -66,9 +65,9 @@ struct Attempt {
     span: Span,
 }
 
-/// One request under way.
+/// One request under way. It is large, and handed on often: it lives in a box.
 pub(crate) struct Metered {
-    meter: Meter,
+    meter: Arc<Meter>,
     id: Uuid,
     request_id: String,
     caller: Caller,
@@ -102,13 +101,13 @@ pub(crate) struct Metered {
 
 impl Meter {
     pub(crate) fn request(
-        &self,
+        self: &Arc<Self>,
         ctx: &RequestContext,
         requested_model: &str,
         stream: bool,
-    ) -> Result<Metered, Error> {
+    ) -> Result<Box<Metered>, Error> {
         let tenant = require_tenant(ctx)?;
-        Ok(Metered {
+        Ok(Box::new(Metered {
             meter: self.clone(),
             id: Uuid::now_v7(),
             request_id: ctx.request_id.to_string(),
@@ -139,7 +138,7 @@ impl Meter {
             before: Tokens::default(),
             trace: ctx.trace,
             handed_over: false,
-        })
+        }))
     }
 }
 
@@ -177,8 +176,9 @@ impl Metered {
             let cost = self.cost(&previous, ending);
             self.spent = self.with(cost.as_ref());
             self.before = both(self.before, ending.tokens);
-            let events: Vec<_> = self.attempt_event(&previous, ending, cost).into_iter().collect();
-            drop(self.meter.spool.attempt_closed(previous.id, &events));
+            let id = previous.id;
+            let events: Vec<_> = self.attempt_event(previous, ending, cost).into_iter().collect();
+            drop(self.meter.spool.attempt_closed(id, &events));
         }
         self.attempts += 1;
         let span = self.span(&open);
@@ -321,7 +321,7 @@ impl Metered {
 
     /// Closes the request and its last attempt in one append, and tells what it cost. The answer may end once this
     /// returns.
-    pub(crate) async fn finish(mut self, ending: Ending) -> Option<u64> {
+    pub(crate) async fn finish(mut self: Box<Self>, ending: Ending) -> Option<u64> {
         let (commit, cost) = self.close(ending)?;
         if commit.is_done() {
             return cost;
@@ -379,7 +379,7 @@ impl Metered {
         let request = RequestFinished {
             id: self.id.to_string(),
             request_id: std::mem::take(&mut self.request_id),
-            caller: Some(self.caller.clone()),
+            caller: Some(std::mem::take(&mut self.caller)),
             requested_model: std::mem::take(&mut self.requested_model),
             model: attempt.open.model.clone(),
             provider: attempt.open.provider.clone(),
@@ -397,11 +397,10 @@ impl Metered {
             price_row: cost.as_ref().map(|c| c.row.clone()).unwrap_or_default(),
         };
         self.meter.metrics.finished(&request, Ending { tokens: self.told(ending), ..answered });
-        let events = self
-            .attempt_event(&attempt, ending, cost)
-            .into_iter()
-            .chain(Event::request_finished(&request).ok());
-        Some((self.meter.spool.closed(attempt.id, &events.collect::<Vec<_>>()), total))
+        let id = attempt.id;
+        let closed = self.attempt_event(attempt, ending, cost);
+        let events: Vec<_> = closed.into_iter().chain(Event::request_finished(&request).ok()).collect();
+        Some((self.meter.spool.closed(id, &events), total))
     }
 
     /// What the request used, all attempts together.
@@ -434,17 +433,17 @@ impl Metered {
     }
 
     /// `None` for an attempt that cannot have reached its provider: it cost nothing.
-    fn attempt_event(&self, attempt: &Attempt, ending: Ending, cost: Option<Priced>) -> Option<Event> {
+    fn attempt_event(&self, attempt: Attempt, ending: Ending, cost: Option<Priced>) -> Option<Event> {
         if !attempt.reached && ending.outcome == Outcome::Failed && ending.provider_status == 0 {
             return None;
         }
-        let open = &attempt.open;
+        let open = attempt.open;
         let closed = AttemptClosed {
-            attempt_id: open.attempt_id.clone(),
-            request_id: open.request_id.clone(),
-            caller: open.caller.clone(),
-            provider: open.provider.clone(),
-            model: open.model.clone(),
+            attempt_id: open.attempt_id,
+            request_id: open.request_id,
+            caller: open.caller,
+            provider: open.provider,
+            model: open.model,
             number: open.number,
             outcome: ending.outcome.into(),
             status: ending.provider_status.into(),

@@ -29,7 +29,7 @@ const SHOULD_RETRY: &str = "x-should-retry";
 /// Relays the whole answer, success or the provider's own refusal. It is metered before it leaves.
 pub(crate) async fn relay(
     answer: Answer,
-    mut metered: Metered,
+    mut metered: Box<Metered>,
     relaying: &Relaying,
 ) -> Result<[CompleteFrame; 3], Error> {
     let status = answer.status.as_u16();
@@ -78,7 +78,7 @@ pub(crate) async fn relay(
 async fn failed_within(
     failure: &Failure,
     body: Bytes,
-    (mut head, metered): (Head, Metered),
+    (mut head, metered): (Head, Box<Metered>),
     relaying: &Relaying,
 ) -> [CompleteFrame; 3] {
     let tokens = relaying.spoken().provider().usage_of_answer(&body).map(usage_tokens).unwrap_or_default();
@@ -121,8 +121,10 @@ async fn answered(
 ) -> Result<Bytes, Error> {
     let (provider, client) = (relaying.spoken(), relaying.client);
     if provider == client {
-        // SDKs take what is no JSON for a fault of their own.
-        serde_json::from_slice::<IgnoredAny>(body).map_err(|error| unread().with_source(error))?;
+        // SDKs take what is no JSON for a fault of their own. Who has found the usage in it has read it to its end.
+        if ending.source != TokenSource::Provider {
+            serde_json::from_slice::<IgnoredAny>(body).map_err(|error| unread().with_source(error))?;
+        }
         let carries = match provider {
             Dialect::OpenAi => openai::carries_state(body),
             Dialect::Responses => responses::carries_state(body),
@@ -150,7 +152,8 @@ async fn answered(
     let mut fits = true;
     for choice in &mut answer.choices {
         let (Some(structure), Some(text)) = (&relaying.structure, whole_text(choice)) else { continue };
-        let checked = structure.settle(text, *ending, metered).await;
+        // Rare, and large: another attempt may be within.
+        let checked = Box::pin(structure.settle(text, *ending, metered)).await;
         *ending = checked.ending;
         fits &= checked.fits;
         if let Some(text) = checked.text {

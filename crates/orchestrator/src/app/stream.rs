@@ -41,7 +41,7 @@ struct Relay {
     body: AnswerBody,
     splitter: Splitter,
     /// Taken when the request is closed; dropping the relay before means that the client went away.
-    metered: Option<Metered>,
+    metered: Option<Box<Metered>>,
     client: Dialect,
     /// None when the provider speaks the client's dialect.
     translator: Option<Translator>,
@@ -69,7 +69,7 @@ struct Relay {
 /// Head, then whole events as they come, then End.
 pub(crate) fn relay(
     answer: Answer,
-    mut metered: Metered,
+    mut metered: Box<Metered>,
     relaying: Relaying,
 ) -> impl Stream<Item = Item> + Send + use<> {
     let mut head = head(&answer, &relaying);
@@ -93,7 +93,8 @@ pub(crate) fn relay(
     // Whole items tell all of a response, and are few.
     let items = translator.is_none() && provider == Dialect::Responses && relaying.keeper.is_some();
     let signed = translator.is_none() && provider == Dialect::Gemini && relaying.keeper.is_some();
-    let relay = Relay {
+    // It is moved for every frame.
+    let relay = Box::new(Relay {
         body: answer.body,
         splitter: Splitter::of(provider.provider().framing()).up_to(provider.provider().max_event()),
         metered: Some(metered),
@@ -110,7 +111,7 @@ pub(crate) fn relay(
         suspects: if kept && !carries { SUSPECTS } else { 0 },
         relaying,
         queue: VecDeque::from([head]),
-    };
+    });
     stream::unfold(relay, |mut relay| async move { relay.next().await.map(|frame| (Ok(frame), relay)) })
 }
 
@@ -143,16 +144,19 @@ impl Relay {
             }
             match self.chunk().await {
                 Some(Ok(bytes)) => self.take(bytes).await,
-                Some(Err(_)) | None if self.told_failure() => self.done(self.client.terminal()).await,
-                Some(Err(error)) => self.cut(&upstream_error(error)).await,
-                None => self.ended().await,
+                // The end comes once, and is large beside what goes before it.
+                Some(Err(_)) | None if self.told_failure() => {
+                    Box::pin(self.done(self.client.terminal())).await;
+                }
+                Some(Err(error)) => Box::pin(self.cut(&upstream_error(error))).await,
+                None => Box::pin(self.ended()).await,
             }
         }
     }
 
     /// What comes next. A provider that has said all may leave its body open.
     async fn chunk(&mut self) -> Option<Result<Bytes, UpstreamError>> {
-        let finished = || self.metered.as_ref().and_then(Metered::tap_ref).is_some_and(Tap::finished);
+        let finished = || self.metered.as_deref().and_then(Metered::tap_ref).is_some_and(Tap::finished);
         if self.relaying.spoken() == Dialect::Gemini && finished() {
             return tokio::time::timeout(LINGER, self.body.chunk()).await.unwrap_or_default();
         }
@@ -161,7 +165,7 @@ impl Relay {
 
     /// The client has the provider's own error already, and needs no second one.
     fn told_failure(&self) -> bool {
-        let failed = || self.metered.as_ref().and_then(Metered::tap_ref).is_some_and(Tap::failed);
+        let failed = || self.metered.as_deref().and_then(Metered::tap_ref).is_some_and(Tap::failed);
         self.translator.is_none() && matches!(self.client, Dialect::OpenAi | Dialect::Gemini) && failed()
     }
 
@@ -182,13 +186,13 @@ impl Relay {
                     let error =
                         Error::new(Code::UpstreamFailed, "the model provider sent a malformed stream")
                             .with_source(error);
-                    return self.cut(&error).await;
+                    return Box::pin(self.cut(&error)).await;
                 }
             };
             if self.translator.is_none() && is_torn(&event) {
                 self.queue.extend(out.frame());
                 let error = Error::new(Code::UpstreamFailed, "the model provider sent a malformed stream");
-                return self.cut(&error).await;
+                return Box::pin(self.cut(&error)).await;
             }
             let Some(metered) = &mut self.metered else { break };
             let (kind, translated) = observe(metered, self.translator.as_mut(), &event, &mut out);
@@ -203,7 +207,7 @@ impl Relay {
             }
             if let Err(error) = translated {
                 self.queue.extend(out.frame());
-                return self.cut(&refusal::in_stream(error)).await;
+                return Box::pin(self.cut(&refusal::in_stream(error))).await;
             }
             if self.translator.is_some() && kind != Some(FrameKind::Done) {
                 continue;
@@ -216,14 +220,14 @@ impl Relay {
             match kind {
                 Some(FrameKind::Done) => {
                     self.queue.extend(out.frame());
-                    return self.done(event).await;
+                    return Box::pin(self.done(event)).await;
                 }
                 Some(FrameKind::Usage) if !self.include_usage => {}
                 Some(FrameKind::Usage) if self.client == Dialect::OpenAi => out.push(metered.tell(&event)),
                 // OpenAI's chat streams go on to `[DONE]`; others end here.
                 Some(FrameKind::Error) if self.client != Dialect::OpenAi => {
                     self.queue.extend(out.frame());
-                    return self.broke_off(event).await;
+                    return Box::pin(self.broke_off(event)).await;
                 }
                 _ => {
                     if let Some(follower) = &mut self.follower {
@@ -242,7 +246,7 @@ impl Relay {
     /// Opaque state may pass in a stream that goes on as it came.
     fn listen(&mut self, event: &[u8], kind: Option<FrameKind>) {
         if let Some(listener) = &mut self.listener {
-            match (self.client, self.metered.as_ref().and_then(Metered::tap_ref)) {
+            match (self.client, self.metered.as_deref().and_then(Metered::tap_ref)) {
                 // The tap has decoded it.
                 (Dialect::Gemini, Some(tap)) => listener.told(tap.steps()),
                 (Dialect::Responses, _) if kind == Some(FrameKind::Delta) => {}
@@ -350,7 +354,7 @@ impl Relay {
         if let Some(rest) = self.splitter.last_event() {
             return self.take([&rest[..], b"\n"].concat().into()).await;
         }
-        let finished = self.metered.as_ref().and_then(Metered::tap_ref).is_some_and(Tap::finished);
+        let finished = self.metered.as_deref().and_then(Metered::tap_ref).is_some_and(Tap::finished);
         if finished {
             return self.done(self.client.terminal()).await;
         }

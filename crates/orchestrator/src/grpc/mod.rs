@@ -28,7 +28,7 @@ impl chat_server::Chat for Handler {
         if request.dialect() == Dialect::OpenaiResponses {
             return Ok(Response::new(Box::pin(self.responses.create(&ctx, request)).await?));
         }
-        Ok(Response::new(Box::pin(self.chat.complete(&ctx, request)).await?))
+        Ok(Response::new(self.chat.complete(&ctx, request).await?))
     }
 
     async fn compact(&self, request: Request<CompleteRequest>) -> Result<Response<Frames>, Status> {

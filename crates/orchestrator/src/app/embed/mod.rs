@@ -65,7 +65,7 @@ impl Asked {
 
 /// One request in a call.
 pub(crate) struct Member {
-    metered: Metered,
+    metered: Box<Metered>,
     inputs: Vec<Input>,
     /// What its inputs count, for its share.
     weight: u64,

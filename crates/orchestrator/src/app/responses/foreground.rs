@@ -154,7 +154,8 @@ struct Relay {
 }
 
 fn streamed(passing: Passing, head: Head, frames: Frames) -> Frames {
-    let relay = Relay {
+    // It is moved for every frame.
+    let relay = Box::new(Relay {
         passing,
         frames,
         splitter: Splitter::new(),
@@ -163,7 +164,7 @@ fn streamed(passing: Passing, head: Head, frames: Frames) -> Frames {
         last: Bytes::new(),
         told: false,
         ended: false,
-    };
+    });
     Box::pin(stream::unfold(relay, |mut relay| async move { relay.next().await.map(|f| (Ok(f), relay)) }))
 }
 
