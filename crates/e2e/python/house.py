@@ -46,6 +46,8 @@ class House:
         # A provider's key in the surroundings would bring a real provider in.
         names = ("PATH", "HOME", "WEIR_PG_BIN", "WEIR_NATS_BIN", "WEIR_REDIS_BIN")
         env = {name: os.environ[name] for name in names if name in os.environ}
+        # Often enough for every slow stream to have some.
+        env["WEIR_GATEWAY__KEEP_ALIVE"] = "200ms"
         command = [program, "dev", "--port", str(free_ports()), "--data", data]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

@@ -22,7 +22,9 @@ use super::{Frames, Held, Rpc, answer, open};
 use crate::{House, asked::Asked, edge::Answer, reply};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
-const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+/// No empty line after it: that ends an event, and OpenAI's Python SDK takes one without data for an event once it has
+/// seen an `id`.
+const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n");
 /// Longest time without the stream after which the client is told, by the end of the connection.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(200);

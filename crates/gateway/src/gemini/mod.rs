@@ -68,7 +68,8 @@ fn collection(below: &str) -> Found<'_> {
     let named =
         ["models/", "tunedModels/"].iter().any(|c| below.strip_prefix(c).is_some_and(|m| !m.is_empty()));
     match method(below) {
-        Some((model, endpoint)) if named => found(endpoint, model),
+        // Vercel's SDK leaves `models/` out where there is a slash in the name.
+        Some((model, endpoint)) if named || model.contains('/') => found(endpoint, model),
         _ if named => found(Endpoint::GeminiModel, bare(below)),
         _ => found(ABSENT.1, below),
     }
@@ -133,6 +134,9 @@ mod tests {
             ("/genai/v1/models", Some((Endpoint::GeminiModels, ""))),
             ("/v1beta/models/meta/llama:3", Some((Endpoint::GeminiModel, "meta/llama:3"))),
             ("/v1beta/models/", Some((Endpoint::Absent(Dialect::Gemini), "models/"))),
+            ("/v1beta/anthropic/claude-4:generateContent", Some((generate, "anthropic/claude-4"))),
+            ("/v1beta/m:generateContent", Some((Endpoint::Absent(Dialect::Gemini), "m:generateContent"))),
+            ("/v1beta/corpora/c:query", Some((Endpoint::Absent(Dialect::Gemini), "corpora/c:query"))),
             ("/v1beta/models/m:predict", Some((Endpoint::Absent(Dialect::Gemini), "m"))),
             ("/v1beta/cachedContents", Some((Endpoint::Absent(Dialect::Gemini), "cachedContents"))),
             ("/v1/models/meta/llama:3", None),

@@ -125,7 +125,7 @@ async fn the_way_back_goes_on_between_signs_of_life() {
     let config = Config { keep_alive: Duration::from_millis(1), ..Config::default() };
     let house = house_with(config, weir_access::Config::default(), None);
     let response = get("/v1/responses/resp_breaking?stream=true").key(&house.key).send(&house).await;
-    let text = body_text(response).await.replace(": keep-alive\n\n", "");
+    let text = body_text(response).await.replace(": keep-alive\n", "");
     let expected: Vec<_> = (0..4).map(|n| format!("event: x\nid: {n}\ndata: {{}}\n\n")).collect();
     assert_eq!(text, expected.concat());
 }
@@ -173,12 +173,12 @@ async fn a_silent_stream_is_kept_open_between_events() {
     let response = get("/v1/responses/resp_silent?stream=true").key(&house.key).send(&house).await;
     let mut body = response.into_body();
     for _ in 0..3 {
-        assert_eq!(next_frame(&mut body).await.unwrap(), ": keep-alive\n\n");
+        assert_eq!(next_frame(&mut body).await.unwrap(), ": keep-alive\n");
     }
     house.fakes.release();
     let mut rest = String::new();
     while let Some(piece) = next_frame(&mut body).await {
-        rest.push_str(piece.strip_prefix(": keep-alive\n\n").unwrap_or(&piece));
+        rest.push_str(piece.strip_prefix(": keep-alive\n").unwrap_or(&piece));
     }
     assert_eq!(rest, "event: x\ndata: None\n\n");
 }
