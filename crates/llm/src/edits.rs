@@ -15,6 +15,11 @@ pub(crate) fn place(body: &[u8], raw: &RawValue) -> Range<usize> {
     start..start + raw.get().len()
 }
 
+/// A member's value, also where it is `null`, which has a place as well.
+pub(crate) fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
+}
+
 /// An object without these members; the others keep their bytes and their order. `None` for what is no object.
 pub(crate) fn without(object: &RawValue, names: &[&str]) -> Option<String> {
     let kept = members(object)?.into_iter().filter(|(name, _)| !names.contains(&name.as_str()));

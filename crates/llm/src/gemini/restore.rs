@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::part::own;
 use crate::{
     canonical::{Content, Message, Part},
-    edits::Edits,
+    edits::{Edits, place},
 };
 
 #[derive(Deserialize)]
@@ -92,7 +92,7 @@ fn sign(body: &Bytes, raws: &[&RawValue], meant: &[Part], edits: &mut Edits) -> 
     for (raw, part) in calls.zip(meant_calls).chain(text.into_iter().zip(meant_text)) {
         let Some(signature) = own(part) else { continue };
         // Just after the brace.
-        let at = (raw.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize) + 1;
+        let at = place(body, raw).start + 1;
         edits.insert(at, format!("\"thoughtSignature\":{},", serde_json::Value::from(signature)));
     }
     Some(())

@@ -1,10 +1,10 @@
 //! The bound on an answer, of which OpenAI's newer models know only the newer name.
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::edits::place;
+use crate::edits::{place, present};
 
 const NEWER: &[u8] = b"\"max_completion_tokens\"";
 
@@ -15,7 +15,7 @@ pub fn with_newer_limit(body: &Bytes) -> Option<Bytes> {
     struct Body<'a> {
         #[serde(borrow)]
         max_tokens: Option<&'a RawValue>,
-        #[serde(borrow, default, deserialize_with = "given")]
+        #[serde(borrow, default, deserialize_with = "present")]
         max_completion_tokens: Option<&'a RawValue>,
     }
     let Body { max_tokens: Some(limit), max_completion_tokens: None } = serde_json::from_slice(body).ok()?
@@ -27,11 +27,6 @@ pub fn with_newer_limit(body: &Bytes) -> Option<Bytes> {
     // However it is written, this name has no quotation mark within.
     let name = before.strip_suffix(b"\"")?.iter().rposition(|byte| *byte == b'"')?;
     Some([body.get(..name)?, NEWER, body.get(before.len()..)?].concat().into())
-}
-
-/// `null` is something, too.
-fn given<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(from).map(Some)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::LazyLock};
 
 use bytes::Bytes;
 use memchr::memmem::Finder;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     canonical::{Content, Message},
-    edits::{Edits, place},
+    edits::{Edits, place, present},
 };
 
 #[derive(Deserialize)]
@@ -27,11 +27,11 @@ struct Body<'a> {
 struct Said<'a> {
     #[serde(borrow, default)]
     tool_calls: Option<Vec<&'a RawValue>>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "present")]
     thinking_blocks: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "present")]
     reasoning_details: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "present")]
     extra_content: Option<&'a RawValue>,
 }
 
@@ -107,7 +107,7 @@ pub fn carries_state(answer: &[u8]) -> bool {
 pub fn without_stream_options(body: &Bytes) -> Bytes {
     #[derive(Deserialize)]
     struct Body<'a> {
-        #[serde(borrow, default, deserialize_with = "given")]
+        #[serde(borrow, default, deserialize_with = "present")]
         stream_options: Option<&'a RawValue>,
     }
     let options = serde_json::from_slice::<Body<'_>>(body).ok().and_then(|body| body.stream_options);
@@ -116,18 +116,12 @@ pub fn without_stream_options(body: &Bytes) -> Bytes {
     [before.unwrap_or_default(), after.unwrap_or_default()].concat().into()
 }
 
-/// `null` is something, too.
-fn given<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(from).map(Some)
-}
-
 /// Where a value's member stands in the body, with the comma that goes with it.
 fn member(body: &[u8], value: &RawValue) -> Option<Range<usize>> {
-    let at = (value.get().as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
-    let before = body.get(..at)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
+    let Range { start, end } = place(body, value);
+    let before = body.get(..start)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
     // However it is written, this name has no quotation mark within.
     let name = before.strip_suffix(b"\"")?.iter().rposition(|byte| *byte == b'"')?;
-    let end = at + value.get().len();
     let rest = body.get(end..)?.trim_ascii_start();
     if let Some(rest) = rest.strip_prefix(b",") {
         return Some(name..body.len() - rest.trim_ascii_start().len());

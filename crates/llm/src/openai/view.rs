@@ -9,7 +9,10 @@ use serde::{
 use serde_json::value::RawValue;
 use weir_error::{Code, Error};
 
-use crate::{edits::place, thinking::asks_to_think};
+use crate::{
+    edits::{place, present},
+    thinking::asks_to_think,
+};
 
 const MAX_MODEL: usize = 256;
 const MAX_N: u64 = 128;
@@ -75,12 +78,6 @@ fields!(
     reasoning,
     thinking,
 );
-
-fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
 
 impl ChatView {
     /// # Errors

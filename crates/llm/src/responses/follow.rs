@@ -8,9 +8,11 @@ use weir_error::Error;
 use super::{
     error, event,
     object::{Failed, Response, State},
-    splice,
 };
-use crate::{edits::Edits, sse};
+use crate::{
+    edits::{Edits, place, present},
+    sse,
+};
 
 /// A response that has not ended.
 #[derive(Debug, Default)]
@@ -109,7 +111,7 @@ fn failed_object(response: &RawValue, failed: &Failed<'_>) -> Option<String> {
     struct Ended<'a> {
         #[serde(borrow, default)]
         status: Option<&'a RawValue>,
-        #[serde(borrow, default, deserialize_with = "splice::present")]
+        #[serde(borrow, default, deserialize_with = "present")]
         error: Option<&'a RawValue>,
     }
     let text = response.get();
@@ -118,7 +120,7 @@ fn failed_object(response: &RawValue, failed: &Failed<'_>) -> Option<String> {
     let members = [("status", ended.status, r#""failed""#.to_owned()), ("error", ended.error, said)];
     let mut edits = Edits::of(text.as_bytes());
     for (name, at, value) in members {
-        edits.set(name, at.map(|raw| crate::edits::place(text.as_bytes(), raw)), value);
+        edits.set(name, at.map(|raw| place(text.as_bytes(), raw)), value);
     }
     String::from_utf8(edits.apply(text.as_bytes()).to_vec()).ok()
 }

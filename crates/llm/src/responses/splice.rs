@@ -19,13 +19,6 @@ use crate::{
 /// Items that may do without an id; calls of hosted tools may not. A message need not say what it is.
 const FREE: [&str; 4] = ["", "message", "function_call", "custom_tool_call"];
 
-/// For members whose `null` is kept apart from absence.
-pub(super) fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
-
 /// `body` with the provider's name of the model: not to be kept there, answered while we wait, and with reasoning that
 /// can be sent again. Shares the bytes when nothing changes. Reasoning that goes is named.
 #[must_use]

@@ -6,7 +6,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_error::{Code, Error};
 
-use crate::{edits::place, thinking::asks_to_think};
+use crate::{
+    edits::{place, present},
+    thinking::asks_to_think,
+};
 
 use super::{ENCRYPTED, LOGPROBS};
 
@@ -68,12 +71,6 @@ fields!(
     top_p,
     tools,
 );
-
-fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
 
 impl ResponsesView {
     /// # Errors
