@@ -83,7 +83,8 @@ async fn only_old_inbox_rows_are_forgotten() {
     for (days, rows) in [(46, 2_500), (44, 3)] {
         sqlx::query(insert).bind(days).bind(rows).execute(&mut admin).await.unwrap();
     }
-    let db = Db::connect_lazy(&DbConfig::new(house.database.app_url.clone())).unwrap();
+    let config = DbConfig { acquire_timeout_ms: 30_000, ..DbConfig::new(house.database.app_url.clone()) };
+    let db = Db::connect_lazy(&config).unwrap();
     let pruned = Inbox::Billing.prune(&db, &RequestContext::service("test"), 45).await.unwrap();
     assert_eq!(pruned, 2_500);
     let left: i64 =

@@ -42,6 +42,11 @@ struct World {
     admin_key: String,
 }
 
+/// A busy machine may take its time to connect.
+fn patient(database: &Database) -> DbConfig {
+    DbConfig { acquire_timeout_ms: 30_000, ..DbConfig::new(database.app_url.as_str()) }
+}
+
 impl World {
     async fn new() -> Self {
         // Nobody listens there.
@@ -56,11 +61,7 @@ impl World {
         let clock = ManualClock::at(NOW);
         let nats = NatsConfig { url: url.into(), ..NatsConfig::default() };
         let bus = Bus::connect(&nats, EventMetrics::new(&metrics)).await.unwrap();
-        let db = Db::connect_lazy(&DbConfig {
-            acquire_timeout_ms: 30_000,
-            ..DbConfig::new(database.app_url.as_str())
-        })
-        .unwrap();
+        let db = Db::connect_lazy(&patient(&database)).unwrap();
         db.verify().await.unwrap();
         let admin_key = assemble(KeyKind::Admin, KeyId::new(), &[9; 32]);
         let config =
@@ -76,7 +77,7 @@ impl World {
         let metrics = Metrics::new();
         let nats = NatsConfig { url: self.nats_url.as_str().into(), ..NatsConfig::default() };
         let bus = Bus::connect(&nats, EventMetrics::new(&metrics)).await.unwrap();
-        let db = Db::connect_lazy(&DbConfig::new(self.database.app_url.as_str())).unwrap();
+        let db = Db::connect_lazy(&patient(&self.database)).unwrap();
         let deps = Deps { db, bus, clock: Arc::new(self.clock.clone()), metrics };
         weir_control::build(Config::default(), deps).unwrap()
     }

@@ -7,7 +7,7 @@ use weir_proto::control::{
 use weir_rpc::request;
 use weir_types::{RequestContext, TenantId};
 
-use crate::{NOW, World, manager, platform, refused};
+use crate::{NOW, World, manager, patient, platform, refused};
 
 async fn get(world: &World, ctx: &RequestContext, id: &str) -> Result<Tenant, Error> {
     let message = GetTenantRequest { id: id.into() };
@@ -214,7 +214,7 @@ async fn pages_are_stable_while_tenants_are_added() {
 async fn the_database_refuses_what_a_forgotten_check_would_let_through() {
     let world = World::new().await;
     let tenant = world.tenant("acme").await;
-    let db = weir_db::Db::connect_lazy(&weir_db::DbConfig::new(world.database.app_url.as_str())).unwrap();
+    let db = weir_db::Db::connect_lazy(&patient(&world.database)).unwrap();
     let may = async |ctx: &RequestContext, sql: &'static str| {
         let mut tx = db.lookup(ctx).await.unwrap();
         sqlx::query(sql).execute(tx.conn()).await.map(drop).map_err(|e| e.to_string())

@@ -55,19 +55,17 @@ async fn a_transaction_the_server_ended_is_unavailable() {
 #[tokio::test]
 async fn no_statement_outlives_its_caller_or_the_limit() {
     let database = database().await;
-    let db =
-        Db::connect_lazy(&DbConfig { statement_timeout_ms: 100, ..DbConfig::new(database.app_url.as_str()) })
-            .unwrap();
-    let sleep = "SELECT pg_sleep(60)";
-    let mut tx = db.lookup(&service()).await.unwrap();
-    let error = DbError::from(sqlx::query(sleep).execute(tx.conn()).await.unwrap_err());
-    assert!(matches!(error, DbError::Unavailable(_)), "{error:?}");
-
     let patient = DbConfig {
         statement_timeout_ms: 120_000,
         acquire_timeout_ms: 30_000,
         ..DbConfig::new(database.app_url.as_str())
     };
+    let db = Db::connect_lazy(&DbConfig { statement_timeout_ms: 100, ..patient.clone() }).unwrap();
+    let sleep = "SELECT pg_sleep(60)";
+    let mut tx = db.lookup(&service()).await.unwrap();
+    let error = DbError::from(sqlx::query(sleep).execute(tx.conn()).await.unwrap_err());
+    assert!(matches!(error, DbError::Unavailable(_)), "{error:?}");
+
     let db = Db::connect_lazy(&patient).unwrap();
     let mut hurried = service();
     hurried.deadline = Some(Deadline::after(Duration::from_secs(60)));

@@ -246,16 +246,16 @@ pub(crate) async fn fuzz(config: DbConfig, cases: u32, seed: &[u8; 32]) {
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
+/// Which a busy machine may take its time to make.
+fn one_connection(database: &weir_testkit::Database) -> DbConfig {
+    DbConfig { max_connections: 1, acquire_timeout_ms: 30_000, ..DbConfig::new(database.app_url.as_str()) }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_connection_many_tenants() {
     let database = database().await;
     notes(&database).await;
-    fuzz(
-        DbConfig { max_connections: 1, ..DbConfig::new(database.app_url.as_str()) },
-        CASES,
-        b"weir-db: one connection for all.",
-    )
-    .await;
+    fuzz(one_connection(&database), CASES, b"weir-db: one connection for all.").await;
     nothing_forged(&database).await;
 }
 
@@ -263,7 +263,7 @@ async fn one_connection_many_tenants() {
 async fn one_connection_many_tenants_without_prepared_statements() {
     let database = database().await;
     notes(&database).await;
-    let config = DbConfig { max_connections: 1, pooler: true, ..DbConfig::new(database.app_url.as_str()) };
+    let config = DbConfig { pooler: true, ..one_connection(&database) };
     fuzz(config, CASES, b"weir-db: one pooler between us..").await;
     nothing_forged(&database).await;
 }
@@ -332,7 +332,7 @@ async fn each_kind_asks_for_its_caller() {
 async fn a_connection_is_kept_after_use() {
     let database = database().await;
     for pooler in [false, true] {
-        let config = DbConfig { max_connections: 1, pooler, ..DbConfig::new(database.app_url.as_str()) };
+        let config = DbConfig { pooler, ..one_connection(&database) };
         let db = Db::connect_lazy(&config).unwrap();
         let mut pids = BTreeSet::new();
         for commit in [true, false, true] {
@@ -351,7 +351,7 @@ async fn a_connection_is_kept_after_use() {
 async fn a_begin_dropped_half_way_leaves_no_transaction_open() {
     let database = database().await;
     let mut config = DbConfig::new(database.app_url.as_str());
-    config.idle_in_transaction_timeout_ms = 3_600_000;
+    (config.idle_in_transaction_timeout_ms, config.acquire_timeout_ms) = (3_600_000, 30_000);
     let db = Db::connect_lazy(&config).unwrap();
     let callers: Vec<_> = (0..config.max_connections).map(|_| ctx(TenantId::new())).collect();
     let mut admin = admin(&database).await;
