@@ -21,8 +21,9 @@ static NEXT: Mutex<Option<u16>> = Mutex::new(None);
 pub fn free(count: u16) -> Result<u16> {
     let span = PORTS.end - PORTS.start - count;
     let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
-    // Where to begin differs between processes, so that two test runs rarely meet.
-    let begin = next.unwrap_or(u16::try_from(std::process::id() % u32::from(span))?);
+    // Where to begin differs between processes, by far between two that began together, so that they rarely meet.
+    let own = std::process::id().wrapping_mul(997) % u32::from(span);
+    let begin = next.unwrap_or(u16::try_from(own)?);
     let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let first = (0..span)
         .step_by(usize::from(count))
