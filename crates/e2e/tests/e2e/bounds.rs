@@ -40,25 +40,28 @@ async fn a_client_that_hangs_up_stops_the_provider() {
     stand.stop().await.unwrap();
 }
 
+/// The orchestrator tells it just before the deadline; on a busy machine the gateway's own is there first.
+fn is_late(error: &Value) -> bool {
+    error["error"]["code"] == "upstream_timeout" || error["error"]["code"] == "deadline_exceeded"
+}
+
 #[tokio::test]
 async fn a_deadline_that_passes_is_told_and_stops_the_provider() {
-    let settings = [("gateway.chat_timeout", "500ms"), ("gateway.stream_timeout", "500ms")];
+    let settings = [("gateway.chat_timeout", "2s"), ("gateway.stream_timeout", "2s")];
     let mut stand = Stand::start_with(Postgres::shared().await.unwrap(), &settings).await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     let client = stand.gateway().with_key(&tenant.key);
 
     let late =
         client.post("/v1/chat/completions", &body(false, &json!({"first_token_ms": 600_000}))).await.unwrap();
-    assert_eq!((late.status, &late.json()["error"]["code"]), (504, &json!("upstream_timeout")), "{late:?}");
+    assert!(late.status == 504 && is_late(&late.json()), "{late:?}");
     assert_eq!(last_call(&stand).await["outcome"], "cancelled");
 
     let slow = body(true, &json!({"tokens": 30_000, "token_ms": 20}));
     let events = client.stream("/v1/chat/completions", &slow).await.unwrap().all().await.unwrap();
     let told: Vec<Value> = events.iter().filter_map(|event| serde_json::from_str(event).ok()).collect();
     let error = told.iter().find(|event| event["error"].is_object()).expect("no error in the stream");
-    // The orchestrator tells it just before the deadline; on a busy machine the gateway's own is there first.
-    let code = error["error"]["code"].as_str().unwrap();
-    assert!(["upstream_timeout", "deadline_exceeded"].contains(&code), "{error}");
+    assert!(is_late(error), "{error}");
     assert_eq!(last_call(&stand).await["outcome"], "cancelled");
     stand.stop().await.unwrap();
 }

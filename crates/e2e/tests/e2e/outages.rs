@@ -41,8 +41,8 @@ async fn health(stand: &Stand, service: &str) -> Value {
 #[tokio::test]
 async fn without_postgresql_a_key_seen_before_still_gets_answers() {
     let postgres = Postgres::private().await.unwrap();
-    // As short as it is by default, which the stand's is not: it ends before calls do.
-    let settings = [("database.acquire_timeout_ms", "2000")];
+    // Shorter than the stand's: it ends before calls do.
+    let settings = [("database.acquire_timeout_ms", "5000")];
     let mut stand = Stand::start_with(&postgres, &settings).await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     let client = stand.gateway().with_key(&tenant.key);

@@ -13,11 +13,6 @@ use weir_service::Name;
 use weir_testkit::Postgres;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const SETTINGS: [(&str, &str); 1] = [("orchestrator.responses.lease_ms", "1000")];
-
-async fn stand() -> Stand {
-    Stand::start_with(Postgres::shared().await.unwrap(), &SETTINGS).await.unwrap()
-}
 
 async fn made(client: &Http, body: &Value) -> Value {
     let answer = client.post("/v1/responses", body).await.unwrap();
@@ -70,7 +65,7 @@ async fn ended(client: &Http, id: &str, status: &str) -> Value {
 
 #[tokio::test]
 async fn a_conversation_goes_on_after_a_restart() {
-    let mut stand = stand().await;
+    let mut stand = Stand::start().await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     for model in ["gpt-4o-mini", "claude-haiku-4-5"] {
         let client = stand.gateway().with_key(&tenant.key);
@@ -125,7 +120,7 @@ async fn a_conversation_goes_on_after_a_restart() {
 /// By a provider that can, and by asking for a summary: the facts are still known, whoever is asked next.
 #[tokio::test]
 async fn a_conversation_is_compacted_and_gone_on_with() {
-    let mut stand = stand().await;
+    let mut stand = Stand::start().await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     let called = json!([{"role": "user", "content": "Look up the code"},
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
@@ -210,7 +205,7 @@ async fn reasoning_is_kept_for_the_next_turn_and_shown_to_those_who_ask() {
 
 #[tokio::test]
 async fn a_background_response_needs_no_client() {
-    let mut stand = stand().await;
+    let mut stand = Stand::start().await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     let client = stand.gateway().with_key(&tenant.key);
     let body = json!({"model": "gpt-4o-mini", "input": "Say hello", "background": true, "stream": true,
@@ -250,8 +245,8 @@ async fn a_background_response_needs_no_client() {
 #[tokio::test]
 async fn without_postgresql_a_response_is_answered_and_not_kept() {
     let postgres = Postgres::private().await.unwrap();
-    // As short as it is by default, which the stand's is not: it ends before calls do.
-    let settings = [&SETTINGS[..], &[("database.acquire_timeout_ms", "2000")]].concat();
+    // Shorter than the stand's: it ends before calls do.
+    let settings = [("database.acquire_timeout_ms", "5000")];
     let mut stand = Stand::start_with(&postgres, &settings).await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     let client = stand.gateway().with_key(&tenant.key);
@@ -281,12 +276,14 @@ async fn a_killed_orchestrator_s_responses_go_on_or_end() {
     if !Mode::Split.is_wished("services of one process cannot be killed one by one") {
         return;
     }
-    let mut stand = stand().await;
+    let settings = [("orchestrator.responses.lease_ms", "2000")];
+    let mut stand = Stand::start_with(Postgres::shared().await.unwrap(), &settings).await.unwrap();
     let tenant = stand.tenant().await.unwrap();
     let client = stand.gateway().with_key(&tenant.key);
     let body =
         |sim: Value| json!({"model": "gpt-4o-mini", "input": "Say hello", "background": true, "x_sim": sim});
-    let silent = id(&made(&client, &body(json!({"first_token_ms": 3_000, "tokens": 5}))).await);
+    // For longer than it takes until the kill.
+    let silent = id(&made(&client, &body(json!({"first_token_ms": 10_000, "tokens": 5}))).await);
     let talking = id(&made(&client, &body(json!({"tokens": 2_000, "token_ms": 20}))).await);
     let path = format!("/v1/responses/{talking}?stream=true");
     let mut events = client.watch(&path).await.unwrap();
