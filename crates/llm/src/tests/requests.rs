@@ -484,38 +484,3 @@ fn a_mark_for_the_cache_on_the_whole_is_one_on_the_last_block() {
         assert_eq!(losses.header(), "", "{into:?}");
     }
 }
-
-/// Each level is read by a call within a call: without a bound a body could end the process.
-#[test]
-fn what_is_nested_without_end_is_refused_or_left_as_it_is() {
-    let ask =
-        |content: &str| format!(r#"{{"model":"m","messages":[{{"role":"user","content":{content}}}]}}"#);
-    let decode =
-        |dialect: Dialect, body: &str| dialect.decode_request(body.as_bytes(), &mut Losses::default());
-    let result = |within: &str| format!(r#"[{{"type":"tool_result","tool_use_id":"t","content":{within}}}]"#);
-    let document =
-        r#"[{"type":"document","source":{"type":"content","content":[{"type":"text","text":"x"}]}}]"#;
-    assert!(decode(Dialect::Anthropic, &ask(&result(document))).is_ok());
-    let (open, close) = (r#"[{"type":"tool_result","tool_use_id":"t","content":"#, "}]");
-    let search = r#"[{"type":"search_result","title":"t","content":"#;
-    let source = r#"[{"type":"document","source":{"type":"content","content":"#;
-    for (open, close) in [(open, close), (search, close), (source, "}}]")] {
-        let body = ask(&format!("{}\"x\"{}", open.repeat(50_000), close.repeat(50_000)));
-        let error = decode(Dialect::Anthropic, &body).unwrap_err();
-        assert!(error.param().is_some_and(|at| at.starts_with("messages.0.content.0.")), "{error:?}");
-        assert!(error.message().ends_with("nested too deep"), "{error:?}");
-        assert!(Dialect::Anthropic.provider().count_prompt(body.as_bytes()) > 0);
-    }
-    let deep = format!("{}{{}}{}", r#"{"items":"#.repeat(50_000), "}".repeat(50_000));
-    for config in [
-        format!(r#""tools":[{{"functionDeclarations":[{{"name":"f","parameters":{deep}}}]}}]"#),
-        format!(r#""generationConfig":{{"responseMimeType":"application/json","responseSchema":{deep}}}"#),
-    ] {
-        let body = format!(r#"{{"contents":[{{"parts":[{{"text":"Hi"}}]}}],{config}}}"#);
-        let request = decode(Dialect::Gemini, &body).unwrap();
-        for into in [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini, Dialect::Bedrock, Dialect::Ollama]
-        {
-            assert!(into.encode_request(&request, &target("m"), &mut Losses::default()).len() > deep.len());
-        }
-    }
-}
