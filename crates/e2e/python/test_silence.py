@@ -15,7 +15,7 @@ except ImportError:  # Its newest versions want Python 3.11.
 
 # Of OpenAI's, Anthropic's and Google's own dialects: each client once at home, and once translated.
 MODELS = ("gpt-4o-mini", "claude-haiku-4-5", "gemini-2.5-flash")
-SLOW = 'Say hello. [x_sim {"tokens": 12, "pause_ms": 1200, "pause_after": 5}]'
+SLOW = 'Say hello. [x_sim {"tokens": 12, "pause_ms": 500, "pause_after": 5}]'
 
 house = None
 
@@ -61,7 +61,7 @@ class Silence(unittest.TestCase):
         for model in MODELS:
             with self.subTest(model):
                 messages = [{"role": "user", "content": SLOW}]
-                with client.messages.stream(model=model, max_tokens=100, messages=messages) as stream:
+                with client.messages.stream(model=model, max_tokens=4000, messages=messages) as stream:
                     self.assertTrue("".join(stream.text_stream))
                     self.assertEqual(stream.get_final_message().stop_reason, "end_turn")
 

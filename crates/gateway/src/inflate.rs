@@ -39,6 +39,8 @@ pub(crate) async fn decoded(asked: &Asked, body: Body, limit: usize) -> Result<B
     let mut encodings = asked.headers.get_all(header::CONTENT_ENCODING).iter();
     let Some(encoding) = encodings.next() else { return Ok(body) };
     let name = encoding.to_str().unwrap_or_default().trim().to_ascii_lowercase();
+    // The same by an older name: <https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1.3>.
+    let name = if name == "x-gzip" { "gzip".to_owned() } else { name };
     if name.is_empty() || name == "identity" {
         return Ok(body);
     }

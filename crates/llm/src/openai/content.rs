@@ -41,12 +41,13 @@ pub(super) fn part(raw: &RawValue, path: &str, losses: &mut Losses) -> Result<Pa
         "file" => {
             let at = from.at("file");
             let mut file = from.object("file")?.ok_or_else(|| wrong(&at, "an object"))?;
+            let name: Option<String> = file.take("filename")?;
             let source = match (file.take::<String>("file_data")?, file.take::<String>("file_id")?) {
-                (Some(data), _) => by_url(data),
+                (Some(data), _) => of_file(data, name.as_deref()),
                 (None, Some(id)) => Source::Id(id),
                 (None, None) => return Err(wrong(&file.at("file_data"), "a string")),
             };
-            Content::File(Media { source, name: file.take("filename")?, detail: None })
+            Content::File(Media { source, name, detail: None })
         }
         other => return Ok(Content::Foreign { kind: other.to_owned(), value: raw.to_owned() }.into()),
     };
@@ -73,6 +74,28 @@ pub(crate) fn by_url(url: String) -> Source {
     match data.and_then(|(head, data)| Some((head.strip_suffix(";base64")?, data))) {
         Some((media_type, data)) => Source::Data { media_type: media_type.to_owned(), data: data.to_owned() },
         None => Source::Url(url),
+    }
+}
+
+/// What a file's `file_data` holds: a `data:` URL, or its Base64 alone, whose type its name tells.
+pub(crate) fn of_file(data: String, name: Option<&str>) -> Source {
+    match by_url(data) {
+        Source::Url(data) if !data.contains(':') => {
+            Source::Data { media_type: media_type(name).to_owned(), data }
+        }
+        source => source,
+    }
+}
+
+fn media_type(name: Option<&str>) -> &'static str {
+    let extension = name.and_then(|name| name.rsplit_once('.')).map_or("", |(_, extension)| extension);
+    match extension.to_ascii_lowercase().as_str() {
+        "txt" => "text/plain",
+        "md" => "text/markdown",
+        "csv" => "text/csv",
+        "json" => "application/json",
+        "html" => "text/html",
+        _ => "application/pdf",
     }
 }
 

@@ -36,7 +36,7 @@ mod whole;
 pub use crate::Usage;
 pub use answer::usage_chunk;
 pub use azure::{prompt_remarks, with_prompt_remarks};
-pub(crate) use content::{audio_format, by_url};
+pub(crate) use content::{audio_format, by_url, of_file};
 pub(crate) use error::error_in_stream;
 pub use error::{completion_error_frames, error_body};
 pub use limit::with_newer_limit;

@@ -9,7 +9,7 @@ use weir_error::Error;
 use crate::{
     canonical::{Content, Losses, Media, Opaque, Part, Source, Vendor},
     members::{Members, wrong},
-    openai::by_url,
+    openai::{by_url, of_file},
 };
 
 /// What an item, a part or a tool is; empty when it doesn't say.
@@ -78,28 +78,10 @@ fn file(from: &mut Members<'_>) -> Result<Media, Error> {
     let name: Option<String> = from.take("filename")?;
     let data = from.take::<String>("file_data")?;
     let source = match (data, from.take("file_url")?, from.take("file_id")?) {
-        (Some(data), _, _) => match by_url(data) {
-            // Base64 without its URL.
-            Source::Url(data) if !data.contains(':') => {
-                Source::Data { media_type: media_type(name.as_deref()).to_owned(), data }
-            }
-            source => source,
-        },
+        (Some(data), _, _) => of_file(data, name.as_deref()),
         (None, Some(url), _) => Source::Url(url),
         (None, None, Some(id)) => Source::Id(id),
         (None, None, None) => return Err(wrong(&from.at("file_data"), "a string")),
     };
     Ok(Media { source, name, detail: from.take("detail")? })
-}
-
-fn media_type(name: Option<&str>) -> &'static str {
-    let extension = name.and_then(|name| name.rsplit_once('.')).map_or("", |(_, extension)| extension);
-    match extension.to_ascii_lowercase().as_str() {
-        "txt" => "text/plain",
-        "md" => "text/markdown",
-        "csv" => "text/csv",
-        "json" => "application/json",
-        "html" => "text/html",
-        _ => "application/pdf",
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, value::RawValue};
 
-use super::{Compiled, Flavor, MAX_BYTES, Room, bounds::MAX_DEPTH, flavor::Rules, tree::Node};
+use super::{Compiled, Flavor, MAX_BYTES, Room, bounds::MAX_DEPTH, flavor::Rules, open_api, tree::Node};
 
 /// So many schemas within one, references followed.
 const MAX_NODES: usize = 10_000;
@@ -123,7 +123,7 @@ impl Work<'_> {
         self.children(&mut schema);
         self.object(&mut schema);
         if self.rules.open_api {
-            self.open_api(&mut schema);
+            self.altered |= open_api::rewrite(&mut schema);
         }
         schema
     }
@@ -380,74 +380,6 @@ impl Work<'_> {
             }
         }
         root
-    }
-
-    /// Types in capitals and one each, null as `nullable`, values of enums as strings.
-    fn open_api(&mut self, schema: &mut Node) {
-        if let Some(Node::Array(types)) = schema.get("type").cloned() {
-            let null = types.iter().any(|t| t.as_str() == Some("null"));
-            let mut types: Vec<_> = types.into_iter().filter(|t| t.as_str() != Some("null")).collect();
-            if null {
-                schema.set("nullable", Node::Leaf(true.into()));
-            }
-            match types.len() {
-                0 | 1 => schema.set("type", types.pop().unwrap_or_else(|| Node::text("string"))),
-                _ => {
-                    schema.take("type");
-                    let any = types.into_iter().map(|t| {
-                        let mut any = Node::object([("type", t)]);
-                        capital(&mut any);
-                        any
-                    });
-                    schema.set("anyOf", Node::Array(any.collect()));
-                }
-            }
-        }
-        if let Some(Node::Array(any)) = schema.get("anyOf").cloned() {
-            let is_null = |n: &Node| {
-                n.get("type").and_then(Node::as_str).is_some_and(|t| t.eq_ignore_ascii_case("null"))
-            };
-            let (null, mut rest): (Vec<_>, Vec<_>) = any.into_iter().partition(is_null);
-            if !null.is_empty() {
-                schema.set("nullable", Node::Leaf(true.into()));
-                match rest.len() {
-                    1 => {
-                        schema.take("anyOf");
-                        let only = rest.pop().unwrap_or_else(|| Node::Object(Vec::new()));
-                        for (keyword, value) in only.members() {
-                            schema.set(keyword, value.clone());
-                        }
-                    }
-                    _ => schema.set("anyOf", Node::Array(rest)),
-                }
-            }
-        }
-        if let Some(values) = schema.take("enum") {
-            let (null, values): (Vec<_>, Vec<_>) =
-                values.items().iter().cloned().partition(|v| *v == Node::Leaf(Value::Null));
-            if !null.is_empty() {
-                schema.set("nullable", Node::Leaf(true.into()));
-            }
-            let texts: Vec<_> = values.iter().filter(|v| v.as_str().is_some()).cloned().collect();
-            if texts.len() == values.len() {
-                schema.set("type", Node::text("string"));
-                schema.set("enum", Node::Array(texts));
-            } else {
-                self.altered = true;
-                let said = serde_json::to_string(&values).unwrap_or_default();
-                let described = schema.get("description").and_then(Node::as_str).map(|d| format!("{d}\n\n"));
-                let text = format!("{}{{enum: {said}}}", described.unwrap_or_default());
-                schema.set("description", Node::text(text));
-            }
-        }
-        capital(schema);
-    }
-}
-
-fn capital(schema: &mut Node) {
-    if let Some(kind) = schema.get("type").and_then(Node::as_str) {
-        let kind = kind.to_ascii_uppercase();
-        schema.set("type", Node::text(kind));
     }
 }
 

@@ -4,6 +4,7 @@ mod bounds;
 mod check;
 mod compile;
 mod flavor;
+mod open_api;
 #[cfg(test)]
 mod tests;
 mod tree;

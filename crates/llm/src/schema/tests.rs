@@ -91,6 +91,23 @@ fn each_provider_gets_what_it_takes() {
             true,
         ),
         (
+            Flavor::GeminiOpenApi,
+            &json!({"type": "object", "properties": {"l": {"type": "array"}, "b": {"type": "array", "items": true},
+                "n": {"type": ["array", "null"]}, "s": {"type": ["array", "string"], "items": {"type": "integer"}}}}),
+            json!({"type": "OBJECT", "properties": {"l": {"type": "ARRAY", "items": {}},
+                "b": {"type": "ARRAY", "items": {}}, "n": {"type": "ARRAY", "nullable": true, "items": {}},
+                "s": {"anyOf": [{"type": "ARRAY", "items": {"type": "INTEGER"}}, {"type": "STRING"}]}}}),
+            false,
+            true,
+        ),
+        (
+            Flavor::GeminiOpenApi,
+            &json!({"type": "array", "prefixItems": [{"type": "string"}], "items": false}),
+            json!({"type": "ARRAY", "description": "{prefixItems: [{\"type\":\"string\"}]}", "items": {}}),
+            true,
+            true,
+        ),
+        (
             Flavor::Gemini,
             &json!({"type": "object", "properties": {"c": {"const": 1}, "p": {"type": "string", "pattern": "^a$"}}}),
             json!({"type": "object", "properties": {"c": {"enum": [1]},

@@ -162,6 +162,32 @@ fn documents_on_bedrock_have_names_of_their_own() {
 }
 
 #[test]
+fn a_files_base64_needs_no_url_around_it() {
+    for (name, media_type) in
+        [("a.pdf", "application/pdf"), ("notes.txt", "text/plain"), ("a", "application/pdf")]
+    {
+        let file = json!({"type": "file", "file": {"filename": name, "file_data": "BBBB"}});
+        let body = json!({"messages": [{"role": "user", "content": [file]}]});
+        let (sent, losses) = asked(Dialect::OpenAi, Dialect::Gemini, "gemini-2.5-flash", &body);
+        let expected = json!({"mimeType": media_type, "data": "BBBB"});
+        assert_eq!(
+            (&sent["contents"][0]["parts"][0]["inlineData"], losses.as_str()),
+            (&expected, ""),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_search_that_is_asked_for_without_options_is_missed() {
+    for (options, lost) in [(json!({}), "dropped;web_search_options"), (Value::Null, "")] {
+        let body = json!({"messages": [{"role": "user", "content": "x"}], "web_search_options": options});
+        let (_, losses) = asked(Dialect::OpenAi, Dialect::Mistral, "mistral-small-latest", &body);
+        assert_eq!(losses, lost, "{options}");
+    }
+}
+
+#[test]
 fn claude_on_bedrock_gets_its_state_and_marks_back_as_they_were() {
     let model = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
     let body = json!({"model": "m", "max_tokens": 5000, "thinking": {"type": "enabled", "budget_tokens": 2000},
