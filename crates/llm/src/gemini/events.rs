@@ -251,7 +251,8 @@ pub(super) struct Encoder {
     writing: BTreeMap<usize, (u64, Writing)>,
     /// Bytes of arguments in these.
     held: usize,
-    finished: BTreeMap<u64, Finish>,
+    /// Candidates that have begun, and how they ended.
+    finished: BTreeMap<u64, Option<Finish>>,
 }
 
 impl Encoder {
@@ -350,11 +351,14 @@ impl Encode for Encoder {
                     self.model.clone_from(model);
                 }
             }
-            Event::PartStart { index, choice, part } => self.part(*index, *choice, part, out),
+            Event::PartStart { index, choice, part } => {
+                self.finished.entry(*choice).or_default();
+                self.part(*index, *choice, part, out);
+            }
             Event::PartDelta { index, delta } => self.delta(*index, delta, out),
             Event::PartStop { index } => self.stop(*index, out),
             Event::Finish { choice, finish } => {
-                self.finished.entry(*choice).or_insert_with(|| finish.clone());
+                self.finished.entry(*choice).or_default().get_or_insert_with(|| finish.clone());
             }
             // Usage goes with the finish, and an error ends it all.
             Event::Usage(_) | Event::Error(_) => {}
@@ -377,11 +381,11 @@ impl Encode for Encoder {
         }
         let mut finished = std::mem::take(&mut self.finished);
         if finished.is_empty() {
-            finished.insert(0, Finish::Stop);
+            finished.insert(0, None);
         }
         let candidates = finished.iter().map(|(index, finish)| OutCandidate {
             content: OutContent::new(Vec::new()),
-            finish_reason: Some(finish_reason(finish)),
+            finish_reason: Some(finish_reason(finish.as_ref().unwrap_or(&Finish::Stop))),
             index: *index,
             logprobs_result: None,
         });

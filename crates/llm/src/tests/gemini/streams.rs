@@ -223,6 +223,20 @@ fn the_tap_knows_what_passed() {
 }
 
 #[test]
+fn every_candidate_has_its_finish_at_the_end() {
+    let chunk = |index: u64, finish: Value| {
+        let choice = json!({"index": index, "delta": {"content": "Hi"}, "finish_reason": finish});
+        format!("data: {}\n\n", json!({"id": "chatcmpl-1", "model": "m", "choices": [choice]}))
+    };
+    // Of the second nobody says why it ended.
+    let stream = chunk(0, json!("length")) + &chunk(1, Value::Null) + "data: [DONE]\n\n";
+    let told = data(&relayed(Dialect::OpenAi, Dialect::Gemini, &[stream.as_bytes()]));
+    let last = told.last().unwrap()["candidates"].as_array().unwrap();
+    let ends: Vec<_> = last.iter().map(|c| (c["index"].as_u64(), c["finishReason"].as_str())).collect();
+    assert_eq!(ends, [(Some(0), Some("MAX_TOKENS")), (Some(1), Some("STOP"))]);
+}
+
+#[test]
 fn what_has_to_be_kept_is_bounded() {
     let call = json!({"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}]});
     let chunk = |delta: &Value| {
