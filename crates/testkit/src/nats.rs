@@ -4,7 +4,6 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
-use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     net::TcpStream,
@@ -13,9 +12,11 @@ use tokio::{
 };
 
 use crate::{
-    find,
+    find, ports,
     process::{Guarded, ONCE, tail, temp_dir, wait_for},
 };
+
+const ATTEMPTS: usize = 5;
 
 /// Ends, with its data, when dropped.
 #[derive(Debug)]
@@ -27,12 +28,6 @@ pub struct Nats {
     port: u16,
     monitor: u16,
     _dir: tempfile::TempDir,
-}
-
-#[derive(Deserialize)]
-struct Ports {
-    nats: Vec<String>,
-    monitoring: Vec<String>,
 }
 
 impl Nats {
@@ -54,10 +49,20 @@ impl Nats {
         let config = format!("jetstream {{\n  store_dir: {:?}\n  {jetstream}\n}}\n", root.join("data"));
         fs::write(root.join("nats.conf"), config)?;
         let mut nats = Self { server: Mutex::new(None), program, root, port: 0, monitor: 0, _dir: dir };
-        let mut server = nats.spawn("-1", "-1")?;
-        let ports = nats.ports(&mut server).await?;
-        (nats.port, nats.monitor) = ports;
-        nats.server = Mutex::new(Some(server));
+        for left in (0..ATTEMPTS).rev() {
+            nats.port = ports::free(2)?;
+            nats.monitor = nats.port + 1;
+            let mut server = nats.spawn()?;
+            match nats.listens(&mut server).await {
+                // Another process may take a port first.
+                Err(error) if left > 0 && format!("{error:#}").contains("address already in use") => {}
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    nats.server = Mutex::new(Some(server));
+                    break;
+                }
+            }
+        }
         nats.ready().await?;
         Ok(nats)
     }
@@ -97,7 +102,7 @@ impl Nats {
     pub async fn restart(&self) -> Result<()> {
         let mut slot = self.server.lock().await;
         anyhow::ensure!(slot.is_none(), "NATS runs already");
-        *slot = Some(self.spawn(&self.port.to_string(), &self.monitor.to_string())?);
+        *slot = Some(self.spawn()?);
         drop(slot);
         self.ready().await
     }
@@ -121,9 +126,10 @@ impl Nats {
         }
     }
 
-    fn spawn(&self, port: &str, monitor: &str) -> Result<Guarded> {
+    fn spawn(&self) -> Result<Guarded> {
         let config = self.root.join("nats.conf");
-        let args = ["-c", &config.to_string_lossy(), "-a", "127.0.0.1", "-p", port, "-m", monitor]
+        let (port, monitor) = (self.port.to_string(), self.monitor.to_string());
+        let args = ["-c", &config.to_string_lossy(), "-a", "127.0.0.1", "-p", &port, "-m", &monitor]
             .into_iter()
             .map(str::to_owned)
             .chain(["--ports_file_dir".to_owned(), self.root.to_string_lossy().into_owned()])
@@ -131,20 +137,14 @@ impl Nats {
         Guarded::spawn(&self.program, &args, (&self.root, &self.root.join("log")), Signal::SIGKILL, None)
     }
 
-    /// The ports the server chose, from the file it writes once it listens.
-    async fn ports(&self, server: &mut Guarded) -> Result<(u16, u16)> {
-        wait_for("NATS to choose its ports", async || {
+    /// Until it has both ports, of which it writes a file.
+    async fn listens(&self, server: &mut Guarded) -> Result<()> {
+        wait_for("NATS to listen", async || {
             if server.exited() {
                 bail!("NATS ended: {}", tail(&self.root.join("log")));
             }
-            let file = fs::read_dir(&self.root)?
-                .flatten()
-                .map(|e| e.path())
-                .find(|p| p.extension().is_some_and(|e| e == "ports"));
-            // Half-written files do not parse yet.
-            let ports = file.and_then(|f| serde_json::from_slice::<Ports>(&fs::read(f).ok()?).ok());
-            let port = |urls: &[String]| urls.first()?.rsplit(':').next()?.parse().ok();
-            Ok(ports.and_then(|p| Some((port(&p.nats)?, port(&p.monitoring)?))))
+            let is_told = |entry: fs::DirEntry| entry.path().extension().is_some_and(|e| e == "ports");
+            Ok(fs::read_dir(&self.root)?.flatten().any(is_told).then_some(()))
         })
         .await
     }
@@ -173,6 +173,7 @@ mod tests {
     #[tokio::test]
     async fn comes_back_on_its_port() {
         let nats = Nats::start().await.unwrap();
+        assert!(nats.port < 32_000, "a port that systems hand out may be gone when it comes back");
         let url = nats.url();
         for kill in [false, true] {
             if kill {
