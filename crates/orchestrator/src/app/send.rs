@@ -16,6 +16,7 @@ use super::{
     learned::Learned,
     meter::{Ending, Metered},
     plain,
+    responses::thoughts,
 };
 
 /// Much of a refusal that is looked at for what it is about.
@@ -26,10 +27,12 @@ type Sent = Result<Answer, UpstreamError>;
 /// What is sent instead of what was refused.
 struct Instead<'a> {
     body: Bytes,
-    known: &'a Learned,
+    /// What its model is not asked for again, if that was all that was wrong.
+    known: Option<&'a Learned>,
     /// It was the client who asked so.
     clients: bool,
     altered: Option<&'static str>,
+    dropped: Option<&'static str>,
 }
 
 /// One attempt. Who refuses what is ours to ask otherwise is asked so once more; if that was all that was wrong, its
@@ -43,21 +46,30 @@ pub(super) async fn send(
     failed: Option<Ending>,
 ) -> Result<Sent, Error> {
     let mut sent = send_once(ctx, asked, candidate, outgoing.body.clone(), metered, failed).await?;
-    if candidate.provider.spoken(asked.view.dialect()) != Dialect::OpenAi {
+    let spoken = candidate.provider.spoken(asked.view.dialect());
+    if !matches!(spoken, Dialect::OpenAi | Dialect::Responses) {
         return Ok(sent);
     }
     // A provider may refuse one thing and then the other.
     for _ in 0..2 {
         let Ok(answer) = &mut sent else { break };
-        let Some(instead) = instead(asked, candidate, &outgoing.body, answer).await else { break };
-        let Instead { body, known, clients, altered } = instead;
+        let instead = match spoken {
+            Dialect::Responses => without_thoughts(asked, &outgoing.body, answer).await,
+            _ => instead(asked, candidate, &outgoing.body, answer).await,
+        };
+        let Some(Instead { body, known, clients, altered, dropped }) = instead else { break };
         outgoing.body = body.clone();
         if let Some(altered) = altered {
             outgoing.losses.altered(altered);
         }
+        if let Some(dropped) = dropped {
+            outgoing.losses.dropped(dropped);
+        }
         sent = send_once(ctx, asked, candidate, body, metered, Some(plain::failed(400))).await?;
         // No client decides how others are asked.
-        if !clients && sent.as_ref().is_ok_and(|answer| answer.status.is_success()) {
+        if let Some(known) = known.filter(|_| !clients)
+            && sent.as_ref().is_ok_and(|answer| answer.status.is_success())
+        {
             let (provider, model) = (&candidate.provider.name, &candidate.model);
             tracing::info!(provider, model, "refuses what it was asked with: asked otherwise for a while");
             known.learn(model);
@@ -89,7 +101,8 @@ async fn instead<'a>(
         && says(&said, "max_completion_tokens")
         && let Some(body) = openai::with_newer_limit(body)
     {
-        return Some(Instead { body, known: newer, clients: false, altered: own.then_some("max_tokens") });
+        let altered = own.then_some("max_tokens");
+        return Some(Instead { body, known: Some(newer), clients: false, altered, dropped: None });
     }
     if !may_lack || !(says(&said, "stream_options") || says(&said, "include_usage")) {
         return None;
@@ -101,7 +114,21 @@ async fn instead<'a>(
     }
     let without = openai::without_stream_options(body);
     let clients = options != StreamOptions::None;
-    (without != *body).then_some(Instead { body: without, known: no_options, clients, altered: None })
+    let known = Some(no_options);
+    (without != *body).then_some(Instead { body: without, known, clients, altered: None, dropped: None })
+}
+
+/// What was thought at one account's is worth nothing at another's, and no end of the conversation.
+async fn without_thoughts(asked: &Asked, body: &Bytes, answer: &mut Answer) -> Option<Instead<'static>> {
+    if asked.request.strict || answer.status.as_u16() != 400 {
+        return None;
+    }
+    let said = beginning(answer).await?;
+    let body = says(&said, thoughts::UNREADABLE).then(|| thoughts::without_thoughts(body)).flatten()?;
+    tracing::info!("a provider can't read reasoning of another account: asked without it");
+    let own = asked.view.dialect() == Dialect::Responses;
+    let dropped = Some(if own { "reasoning" } else { "thinking" });
+    Some(Instead { body, known: None, clients: true, altered: None, dropped })
 }
 
 pub(super) async fn send_once(

@@ -38,7 +38,9 @@ async fn scripted(answers: Vec<Told>) -> Scripted {
             }
         }
     });
-    let app = Router::new().route("/v1/chat/completions", answer.clone()).route("/v1/messages", answer);
+    let app =
+        Router::new().route("/v1/chat/completions", answer.clone()).route("/v1/messages", answer.clone());
+    let app = app.route("/v1/responses", answer);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     #[expect(clippy::disallowed_methods, reason = "a server that lives as long as its test's runtime")]
@@ -54,9 +56,14 @@ struct Got {
 }
 
 async fn ask(house: &House, ctx: &RequestContext, body: &Value) -> Got {
+    ask_as(house, ctx, Dialect::OpenaiChat, body, false).await
+}
+
+async fn ask_as(house: &House, ctx: &RequestContext, dialect: Dialect, body: &Value, strict: bool) -> Got {
     let stream = body["stream"] == true;
     let message = CompleteRequest {
-        dialect: Dialect::OpenaiChat.into(),
+        dialect: dialect.into(),
+        strict,
         model: body["model"].as_str().unwrap().to_owned(),
         stream,
         include_usage: body["stream_options"]["include_usage"] == true,
@@ -380,4 +387,53 @@ async fn other_refusals_pass_and_an_empty_account_is_not_asked_again() {
     assert!(got.status == 400 && got.text.contains("Bad temperature"), "{}", got.text);
     let got = ask(&house, &house.ctx, &stream).await;
     assert_eq!((got.status, got.headers["x-should-retry"].as_str()), (429, "false"));
+}
+
+/// What was thought at one account's is worth nothing at another's, and no end of the conversation.
+#[tokio::test]
+async fn reasoning_that_another_account_can_t_read_is_dropped() {
+    let unreadable = (
+        400,
+        json!({"error": {"type": "invalid_request_error", "code": "invalid_encrypted_content",
+        "message": "The encrypted content gAAA... could not be verified."}}),
+    );
+    let said = json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+        "content": [{"type": "output_text", "text": "Fine.", "annotations": []}]});
+    let whole = json!({"id": "resp_1", "object": "response", "status": "completed", "model": "m", "output": [said],
+        "usage": {"input_tokens": 9, "output_tokens": 2, "total_tokens": 11}});
+    let done = json!({"type": "response.completed", "sequence_number": 0, "response": whole});
+    let streamed = json!([format!("event: response.completed\ndata: {done}")]);
+    let chat = json!({"model": "m", "messages": [{"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "a", "reasoning_details": [{"type": "reasoning.encrypted", "id": "rs_1",
+            "data": "gAAAAABother", "format": "openai-responses-v1", "index": 0}]},
+        {"role": "user", "content": "go"}]});
+    let own = json!({"model": "m", "store": false, "input": [{"type": "message", "role": "user", "content": "hi"},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAAABother"},
+        {"type": "message", "id": "msg_0", "role": "assistant", "content": [{"type": "output_text", "text": "a", "annotations": []}]},
+        {"type": "message", "role": "user", "content": "go"}]});
+    for (dialect, body, lost) in [
+        (Dialect::OpenaiChat, &chat, "dropped;thinking"),
+        (Dialect::OpenaiResponses, &own, "dropped;reasoning"),
+    ] {
+        for stream in [false, true] {
+            let answer = if stream { streamed.clone() } else { whole.clone() };
+            let scripted = scripted(vec![unreadable.clone(), (200, answer), unreadable.clone()]).await;
+            let house = House::new(&[("native", scripted.at)], Transport::absent("router")).await;
+            let mut body = body.clone();
+            body["stream"] = stream.into();
+            let got = ask_as(&house, &house.ctx, dialect, &body, false).await;
+            assert_eq!((got.status, got.text.contains("Fine.")), (200, true), "{dialect:?} {}", got.text);
+            assert!(got.headers["x-weir-warnings"].contains(lost), "{}", got.headers["x-weir-warnings"]);
+            {
+                let asked = scripted.asked.lock().unwrap();
+                assert!(asked[0].to_string().contains("gAAAAABother"));
+                let items = asked[1]["input"].as_array().unwrap();
+                assert!(items.iter().all(|item| item["type"] != "reasoning" && item.get("id").is_none()));
+                assert_eq!(items.len(), 3, "{items:?}");
+            }
+            // Who insists hears of it.
+            let got = ask_as(&house, &house.ctx, dialect, &body, true).await;
+            assert_eq!((got.status, got.text.contains("could not be verified")), (400, true), "{}", got.text);
+        }
+    }
 }

@@ -15,7 +15,6 @@ use super::{
     events::{self, Kind},
     json::{Object, Raw},
     object::{self, Shape},
-    thoughts,
     wanted::Wanted,
 };
 use crate::{
@@ -47,10 +46,9 @@ pub(super) async fn complete(mut passing: Passing, request: CompleteRequest) -> 
         if !there.await {
             return Err(Error::unavailable("responses can't be stored right now"));
         }
-        (true, thoughts::run(&*shared.model, &passing.ctx, request, &passing.shape.id).await?)
+        (true, shared.model.run(&passing.ctx, request, &passing.shape.id).await?)
     } else {
-        let (there, frames) =
-            tokio::join!(there, thoughts::run(&*shared.model, &passing.ctx, request, &passing.shape.id));
+        let (there, frames) = tokio::join!(there, shared.model.run(&passing.ctx, request, &passing.shape.id));
         (there, frames?)
     };
     let mut frames = frames;

@@ -22,7 +22,7 @@ mod settings;
 mod steady;
 #[cfg(test)]
 mod tests;
-mod thoughts;
+pub(super) mod thoughts;
 mod wanted;
 
 use std::sync::Arc;

@@ -17,7 +17,6 @@ use super::{
     events::{self, Kind},
     json::{Object, Raw},
     object::{self, Shape},
-    thoughts,
 };
 use crate::{
     app::Frames,
@@ -112,7 +111,7 @@ impl Run {
         let opened = tokio::select! {
             biased;
             why = cut(&mut stopped, until) => return Ok(End::Stopped(why)),
-            opened = thoughts::run(&*model, &ctx, request, &id) => opened,
+            opened = model.run(&ctx, request, &id) => opened,
         };
         let mut frames = match opened {
             Ok(frames) => frames,

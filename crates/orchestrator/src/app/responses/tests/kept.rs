@@ -209,39 +209,6 @@ async fn an_item_is_referred_to_without_its_response() {
     assert_eq!(ask(responses, ctx, body).await.err().unwrap().code(), Code::NotFound);
 }
 
-/// What was thought at one account's is worth nothing at another's, and no end of the conversation.
-#[tokio::test]
-async fn reasoning_that_another_account_can_t_read_is_dropped() {
-    let ground = Ground::new().await;
-    let instance = ground.instance(long()).await;
-    let (responses, ctx) = (&instance.responses, &ground.ctx);
-    let first = plain(responses, ctx, json!({"model": "m", "input": "Hi"})).await;
-    ground.fake.forgets.store(true, Ordering::Relaxed);
-    let on = |stream: bool, background: bool| json!({"model": "m", "input": "On", "previous_response_id": first["id"], "stream": stream, "background": background});
-    for (body, asked) in [(on(false, false), 3), (on(true, false), 5), (on(true, true), 7)] {
-        let (head, bytes) = read(ask(responses, ctx, body.clone()).await.unwrap()).await;
-        assert!(String::from_utf8(bytes).unwrap().contains("two words"), "{body}");
-        if body["background"] == false {
-            assert_eq!(head.headers["x-weir-warnings"], "dropped;reasoning");
-        }
-        assert_eq!(ground.fake.asked(), asked);
-        let sent = ground.fake.body(asked - 1)["input"].clone();
-        assert_eq!((sent.as_array().unwrap().len(), sent[1].get("id")), (3, None), "{sent}");
-        assert_eq!(sent[1]["content"][0]["text"], "two words");
-    }
-    // Those who insist hear of it; so do those who sent none of it.
-    let request = CompleteRequest {
-        dialect: Dialect::OpenaiResponses.into(),
-        model: "m".to_owned(),
-        body: on(false, false).to_string().into(),
-        strict: true,
-        ..CompleteRequest::default()
-    };
-    let (head, body) = read(responses.create(ctx, request).await.unwrap()).await;
-    assert!(head.status == 400 && body.windows(8).any(|w| w == b"not ours"));
-    assert_eq!(ground.fake.asked(), 8);
-}
-
 #[tokio::test]
 async fn listed_messages_have_parts() {
     let ground = Ground::new().await;

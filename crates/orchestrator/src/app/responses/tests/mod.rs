@@ -7,10 +7,7 @@ mod outage;
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -49,8 +46,6 @@ struct Fake {
     scripts: Mutex<VecDeque<mpsc::UnboundedReceiver<Bytes>>>,
     /// What whole answers say, instead of two words.
     says: Mutex<Option<String>>,
-    /// Encrypted reasoning is refused.
-    forgets: AtomicBool,
 }
 
 impl Fake {
@@ -90,16 +85,7 @@ impl Model for Fake {
         _: &'a str,
     ) -> BoxFuture<'a, Result<Frames, Error>> {
         let streamed = request.stream;
-        let secret = self.forgets.load(Ordering::Relaxed)
-            && std::str::from_utf8(&request.body).unwrap().contains("encrypted_content");
         self.asked.lock().unwrap().push(request);
-        if secret {
-            let error = json!({"error": {"code": "invalid_encrypted_content", "message": "not ours"}});
-            let refused =
-                Head { status: 400, content_type: "application/json".to_owned(), ..Head::default() };
-            let all = [frame(Frame::Head(refused)), piece(error.to_string().into())];
-            return Box::pin(async { Ok(Box::pin(stream::iter(all)) as Frames) });
-        }
         let script = self.scripts.lock().unwrap().pop_front();
         let end = stream::iter([frame(Frame::End(End::default()))]);
         let mut whole = answer();
