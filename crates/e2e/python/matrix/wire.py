@@ -69,7 +69,7 @@ def close():
 
 
 def events(reply):
-    """The events of a stream; comments between them are let pass, and nothing else."""
+    """The events of a stream; comments and empty lines between them are let pass, and nothing else."""
     kind = reply.headers.get("content-type", "")
     assert kind.split(";")[0] == "text/event-stream", f"no event stream but {kind!r}: {reply.body[:300]!r}"
     # Google's lines end as a mail's do.
@@ -78,7 +78,8 @@ def events(reply):
     found = []
     for block in blocks:
         lines = block.strip("\n").split("\n")
-        if all(line.startswith(":") for line in lines):
+        # Google's clients take no comments: to them an empty line says that somebody is there.
+        if all(line.startswith(":") or not line for line in lines):
             continue
         names = [line for line in lines if line.startswith("event:")]
         data = [line for line in lines if line.startswith("data:")]
