@@ -113,15 +113,10 @@ impl<'a> Members<'a> {
         self.map.into_iter()
     }
 
-    /// What nobody took and says something. What an extension (`x_…`) says, nobody here knows, and OpenAI's search is
-    /// turned on by no more than its options' being there.
+    /// What nobody took and says something. What an extension (`x_…`) says, nobody here knows.
     pub(crate) fn rest(self) -> impl Iterator<Item = (String, &'a RawValue)> {
         let empty = |raw: &RawValue| matches!(raw.get(), "null" | "false" | "{}" | "[]");
-        let says = move |name: &str, raw: &RawValue| match name {
-            "web_search_options" => raw.get() != "null",
-            name => name.starts_with("x_") || !empty(raw),
-        };
-        self.map.into_iter().filter(move |(name, raw)| says(name, raw))
+        self.map.into_iter().filter(move |(name, raw)| name.starts_with("x_") || !empty(raw))
     }
 }
 

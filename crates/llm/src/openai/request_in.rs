@@ -17,6 +17,8 @@ use crate::{
     members::{Members, string, wrong},
 };
 
+const SEARCH: &str = "web_search_options";
+
 /// Reads a whole body. What nobody but OpenAI means is named as lost; members nobody knows stay in `extras`.
 ///
 /// # Errors
@@ -66,10 +68,13 @@ pub fn decode_request(body: &[u8], losses: &mut Losses) -> Result<Request, Error
 }
 
 /// What is left, but for what only says the default.
-fn extras(from: Members<'_>) -> BTreeMap<String, Raw> {
+fn extras(mut from: Members<'_>) -> BTreeMap<String, Raw> {
     let default = |name: &str, value: &str| matches!((name, value), ("modalities", "[\"text\"]"));
+    // Empty options, too, ask for a search.
+    let search = from.raw(SEARCH).map(|options| (SEARCH.to_owned(), options));
     from.rest()
         .filter(|(name, raw)| !default(name, raw.get()))
+        .chain(search)
         .map(|(name, raw)| (name, raw.to_owned()))
         .collect()
 }
