@@ -27,10 +27,8 @@ type Sent = Result<Answer, UpstreamError>;
 /// What is sent instead of what was refused.
 struct Instead<'a> {
     body: Bytes,
-    /// What its model is not asked for again, if that was all that was wrong.
+    /// What its model is not asked for again, if that was all that was wrong: no client decides how others are asked.
     known: Option<&'a Learned>,
-    /// It was the client who asked so.
-    clients: bool,
     altered: Option<&'static str>,
     dropped: Option<&'static str>,
 }
@@ -57,7 +55,7 @@ pub(super) async fn send(
             Dialect::Responses => without_thoughts(asked, &outgoing.body, answer).await,
             _ => instead(asked, candidate, &outgoing.body, answer).await,
         };
-        let Some(Instead { body, known, clients, altered, dropped }) = instead else { break };
+        let Some(Instead { body, known, altered, dropped }) = instead else { break };
         outgoing.body = body.clone();
         if let Some(altered) = altered {
             outgoing.losses.altered(altered);
@@ -66,8 +64,7 @@ pub(super) async fn send(
             outgoing.losses.dropped(dropped);
         }
         sent = send_once(ctx, asked, candidate, body, metered, Some(plain::failed(400))).await?;
-        // No client decides how others are asked.
-        if let Some(known) = known.filter(|_| !clients)
+        if let Some(known) = known
             && sent.as_ref().is_ok_and(|answer| answer.status.is_success())
         {
             let (provider, model) = (&candidate.provider.name, &candidate.model);
@@ -102,7 +99,7 @@ async fn instead<'a>(
         && let Some(body) = openai::with_newer_limit(body)
     {
         let altered = own.then_some("max_tokens");
-        return Some(Instead { body, known: Some(newer), clients: false, altered, dropped: None });
+        return Some(Instead { body, known: Some(newer), altered, dropped: None });
     }
     if !may_lack || !(says(&said, "stream_options") || says(&said, "include_usage")) {
         return None;
@@ -113,9 +110,8 @@ async fn instead<'a>(
         return None;
     }
     let without = openai::without_stream_options(body);
-    let clients = options != StreamOptions::None;
-    let known = Some(no_options);
-    (without != *body).then_some(Instead { body: without, known, clients, altered: None, dropped: None })
+    let known = (options == StreamOptions::None).then_some(no_options);
+    (without != *body).then_some(Instead { body: without, known, altered: None, dropped: None })
 }
 
 /// What was thought at one account's is worth nothing at another's, and no end of the conversation.
@@ -128,7 +124,7 @@ async fn without_thoughts(asked: &Asked, body: &Bytes, answer: &mut Answer) -> O
     tracing::info!("a provider can't read reasoning of another account: asked without it");
     let own = asked.view.dialect() == Dialect::Responses;
     let dropped = Some(if own { "reasoning" } else { "thinking" });
-    Some(Instead { body, known: None, clients: true, altered: None, dropped })
+    Some(Instead { body, known: None, altered: None, dropped })
 }
 
 pub(super) async fn send_once(
